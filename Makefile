@@ -1,0 +1,31 @@
+# `make test` sets up all it needs, lints, and runs every test, on real machines too (root or sudo).
+PY := .venv/bin/python
+SHELL := /bin/bash
+
+.PHONY: test unit lint lock venv
+
+test: lint
+	./rehearse setup
+	$(PY) -m pytest tests/unit tests/rendered tests/rehearsal
+
+unit: venv
+	$(PY) -m pytest
+
+lint: venv
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/shellcheck rehearse
+	.venv/bin/vermin --no-tips --violations -t=3.6- machine
+
+venv:
+	./rehearse --help >/dev/null
+	@if [ "$$(cat .venv/dev.sha256 2>/dev/null)" != "$$(sha256sum requirements-dev.txt)" ]; then \
+	    $(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt && \
+	    sha256sum requirements-dev.txt >.venv/dev.sha256; fi
+
+lock: venv
+	$(PY) -m pip install --quiet pip-tools
+	for f in requirements requirements-dev; do \
+	    .venv/bin/pip-compile --quiet --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	        --strip-extras --no-header -o $$f.txt $$f.in; done
