@@ -1,0 +1,60 @@
+"""The program: settings → plan → network, server, release. `pulumi up` and `./rehearse up` run this same file."""
+
+from pathlib import Path
+
+import pulumi
+
+import settings
+from components import archive, lookup
+from components.network import Network, NetworkArgs, rules
+from components.release import Release, ReleaseArgs
+from components.server import Server, ServerArgs
+from serving import bootstrap, make_plan, release_files
+
+wanted = settings.load()
+plan = make_plan(wanted)
+name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
+tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
+if plan.system.warning:
+    pulumi.warn(plan.system.warning)
+
+network = Network(
+    name,
+    NetworkArgs(
+        cidr=wanted.network.cidr,
+        zone=lookup.zone(wanted.server),
+        rules=rules(plan.ports, wanted.access.http, wanted.access.ssh),
+        tags=tags,
+    ),
+)
+server = Server(
+    name,
+    ServerArgs(
+        settings=wanted.server,
+        image_id=lookup.image(wanted.server, plan.system),
+        user_data=bootstrap.user_data(plan, wanted),
+        version=bootstrap.version(plan, wanted),
+        public_key=wanted.access.public_key or "",
+        vswitch_id=network.vswitch_id,
+        security_group_id=network.security_group_id,
+        tags=tags,
+    ),
+)
+release = Release(
+    name,
+    ReleaseArgs(
+        archive=archive.build(Path(wanted.app.source), wanted.app.exclude, release_files(plan), Path(".build")),
+        address=server.address,
+        instance_id=server.instance_id,
+        env=wanted.app.env,
+        private_key=settings.private_key(wanted),
+        host_key=wanted.access.host_key,
+    ),
+)
+
+host = wanted.site.server_name or server.address
+port = "" if wanted.nginx.listen == 80 else f":{wanted.nginx.listen}"
+pulumi.export("url", pulumi.Output.concat("http://", host, port, "/"))
+pulumi.export("address", server.address)
+pulumi.export("ssh", pulumi.Output.concat("ssh root@", server.address))
+pulumi.export("release", release.id)

@@ -1,0 +1,88 @@
+"""Application folder + rendered texts → one release archive, the same bytes for the same content.
+
+The id is a hash of the content manifest (paths, modes, bytes), not of the compressed file.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from settings import refused
+
+# Never part of a release: secrets, histories, environments, caches, and the stacks' own files.
+EXCLUDED = (
+    ".git", ".hg", ".svn", ".env*", ".venv", "venv", "virtualenv", "__pycache__", "*.pyc", ".pytest_cache",
+    ".mypy_cache", ".ruff_cache", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules", "stacks", "Pulumi.*.yaml",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A release archive. `path` is relative to the project's folder, so that no state names this machine."""
+
+    id: str
+    path: str
+
+
+def build(source: Path, exclude: Iterable[str], texts: Mapping[str, str], folder: Path) -> Archive:
+    """Write `folder`/<id>.tar.gz and return it.
+
+    source: the application's folder, which becomes app/. exclude: patterns of names or of paths
+    inside it. texts: relative path → text of the other files. Raises pulumi.RunError for a link or
+    a special file, which could name anything on this machine.
+    """
+    files = {f"app/{name}": content for name, content in _application(source, (*EXCLUDED, *exclude)).items()}
+    files |= {name: (0o644, text.encode()) for name, text in texts.items()}
+    manifest = {name: (f"{mode:o}", hashlib.sha256(data).hexdigest()) for name, (mode, data) in sorted(files.items())}
+    identifier = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
+    files["manifest.json"] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{identifier}.tar.gz"
+    if not path.exists():
+        draft = folder / f"{identifier}.{os.getpid()}.new"
+        draft.write_bytes(_packed(files))
+        draft.rename(path)
+    return Archive(identifier, path.as_posix())
+
+
+def _application(source: Path, exclude: tuple[str, ...]) -> dict[str, tuple[int, bytes]]:
+    found: dict[str, tuple[int, bytes]] = {}
+    for here, folders, names in os.walk(source):
+        relative = Path(here).relative_to(source)
+        folders[:] = sorted(name for name in folders if not _excluded(relative / name, exclude))
+        for name in sorted([*names, *(folder for folder in folders if (Path(here) / folder).is_symlink())]):
+            path = Path(here) / name
+            if _excluded(relative / name, exclude):
+                continue
+            if path.is_symlink() or not path.is_file():
+                raise refused(
+                    f"app.source: {path.as_posix()} is a link or no plain file; "
+                    "allowed: plain files (or leave it out with app.exclude)"
+                )
+            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            found[(relative / name).as_posix()] = (mode, path.read_bytes())
+    return found
+
+
+def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(relative.name, pattern) or fnmatch(relative.as_posix(), pattern) for pattern in patterns)
+
+
+def _packed(files: Mapping[str, tuple[int, bytes]]) -> bytes:
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, (mode, data) in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), mode
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()

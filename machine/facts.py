@@ -1,0 +1,46 @@
+"""What only the running machine knows. Python 3.6, standard library only."""
+
+import os
+import socket
+
+
+def _number(path):
+    try:
+        with open(path) as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def cpus():
+    """CPUs that this machine may use: its affinity, capped by the cgroup's quota (v2, then v1)."""
+    count = len(os.sched_getaffinity(0))
+    quota = None
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            limit, period = file.read().split()
+            quota = None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        limit = _number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = _number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+        if limit and period and limit > 0:
+            quota = limit / period
+    return max(1, min(count, int(quota) if quota and quota >= 1 else count))
+
+
+def somaxconn():
+    """Longest listen queue that the kernel allows; uWSGI refuses to start above it."""
+    return _number("/proc/sys/net/core/somaxconn") or 128
+
+
+def free_port(candidates):
+    """The first of the loopback ports that nobody listens on. Raises OSError when all are taken."""
+    for port in candidates:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("all of the ports {} are in use".format(", ".join(map(str, candidates))))

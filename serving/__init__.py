@@ -1,0 +1,10 @@
+"""Settings → serving plan: the text of everything that a server gets. Pure functions.
+
+Settings ─▶ plan.py ─▶ ServingPlan ─▶ bootstrap.py ─▶ user data
+              ▲             └───────▶ components/archive.py ─▶ release
+  nginx, uwsgi, supervisor (one module a part)
+"""
+
+from serving.plan import ServingPlan, make_plan, release_files
+
+__all__ = ["ServingPlan", "make_plan", "release_files"]

@@ -1,0 +1,56 @@
+"""What differs between operating systems: packages, paths, names, pins."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class System:
+    """Facts of one operating system. Paths are absolute, packages as its package manager names them."""
+
+    name: str
+    image_pattern: str
+    packages: tuple[str, ...]
+    nginx_user: str
+    nginx_modules: str
+    supervisor_programs: str
+    supervisor_suffix: str
+    supervisor_service: str
+    # Installed into every virtual environment before anything else, exactly these versions.
+    build_pins: tuple[str, ...]
+    warning: str | None = None
+
+
+# What reads a source distribution on the server. 3.6 is the last Python that CentOS 7 packages,
+# and these are the last releases that run on it.
+_PYTHON_36_BUILD = ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1")
+_PYTHON_3_BUILD = ("setuptools==80.9.0", "wheel==0.45.1")
+
+CENTOS7 = System(
+    name="centos7",
+    image_pattern="^centos_7_9_x64",
+    packages=("python3", "python3-devel", "gcc", "nginx", "supervisor"),
+    nginx_user="nginx",
+    nginx_modules="/usr/share/nginx/modules/*.conf",
+    supervisor_programs="/etc/supervisord.d",
+    supervisor_suffix=".ini",
+    supervisor_service="supervisord",
+    build_pins=_PYTHON_36_BUILD,
+    warning=(
+        "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
+        "server.os: debian12 is one setting away"
+    ),
+)
+
+DEBIAN12 = System(
+    name="debian12",
+    image_pattern="^debian_12",
+    packages=("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "nginx", "supervisor"),
+    nginx_user="www-data",
+    nginx_modules="/etc/nginx/modules-enabled/*.conf",
+    supervisor_programs="/etc/supervisor/conf.d",
+    supervisor_suffix=".conf",
+    supervisor_service="supervisor",
+    build_pins=_PYTHON_3_BUILD,
+)
+
+SYSTEMS = {system.name: system for system in (CENTOS7, DEBIAN12)}

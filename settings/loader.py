@@ -1,0 +1,167 @@
+"""Pulumi's stack config → Settings. The one place of this package that knows Pulumi.
+
+A wrong value ends the program before its first resource is registered, with one
+line: `stacks/Pulumi.<stack>.yaml: <key>: <what is allowed>`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from settings.models import Settings, SettingsError
+
+
+def load() -> Settings:
+    """Read, check and return the settings of the current stack.
+
+    Raises pulumi.RunError, which Pulumi shows as one line without a traceback.
+    """
+    stack = pulumi.get_stack()
+    file = f"stacks/Pulumi.{stack}.yaml"
+    rehearsed = pulumi.Config("rehearsal").get_bool("active") or False
+    try:
+        if stack == "local" and not rehearsed:
+            raise SettingsError(
+                f"{file}: stack local is for ./rehearse up alone, pulumi up would create paid resources; "
+                "allowed: another stack, such as dev"
+            )
+        settings = parse(_config(pulumi.get_project(), file), file)
+        check_files(settings, Path.cwd(), file)
+        if not rehearsed:
+            check_cloud(settings, file)
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
+    return settings
+
+
+def refused(message: str) -> pulumi.RunError:
+    """The error for a setting that turns out wrong later: `<key>: <what is allowed>` with the stack's file."""
+    return pulumi.RunError(f"stacks/Pulumi.{pulumi.get_stack()}.yaml: {message}")
+
+
+def private_key(settings: Settings) -> str | None:
+    """Text of access.private_key_file; None when the SSH agent is to be used."""
+    file = settings.access.private_key_file
+    return Path(file).expanduser().read_text(encoding="utf-8") if file else None
+
+
+def _config(project: str, file: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, raw in {**get_config_env(), **CONFIG.get()}.items():
+        namespace, _, name = key.partition(":")
+        if namespace != project:
+            continue
+        try:
+            values[name] = json.loads(raw)
+        except ValueError:
+            # Not printed: a value set by --secret arrives here in plain text.
+            raise SettingsError(f"{file}: {name}: allowed: a map of keys") from None
+    return values
+
+
+def parse(config: Mapping[str, Any], file: str) -> Settings:
+    """Check a stack's structured config (key → map) and return it as Settings.
+
+    Raises SettingsError with one line that names file, key and what is allowed.
+    """
+    try:
+        return Settings.model_validate(config)
+    except ValidationError as error:
+        raise SettingsError(f"{file}: {_first_error(error)}") from None
+
+
+def _first_error(error: ValidationError) -> str:
+    errors = error.errors(include_url=False, include_input=False)
+    location, message = _read(errors[0])
+    for other in errors[1:]:
+        # A key that takes one of two types reports each of them.
+        place, also = _read(other)
+        if place == location:
+            message += also.replace("allowed:", ", or")
+    return f"{'.'.join(location)}: {message}" if location else message
+
+
+def _read(details: ErrorDetails) -> tuple[list[str], str]:
+    location = [str(part) for part in details["loc"]]
+    location = [
+        part for part in location if part != "[key]" and "[" not in part and part not in ("int", "constrained-int")
+    ]
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "value_error":
+        message = str(context["error"])
+        if _model_at(location) is not None:
+            # A check over several keys names its key itself.
+            key, _, message = message.partition(": ")
+            location += [key]
+        return location, message
+    if kind == "extra_forbidden":
+        model = _model_at(location[:-1])
+        return location, f"unknown key; allowed: {', '.join(model.model_fields) if model else 'none'}"
+    if kind == "literal_error":
+        return location, f"allowed: {str(context['expected']).replace(chr(39), '')}"
+    plain = {
+        "model_type": "allowed: a map of keys",
+        "dict_type": "allowed: a map of keys",
+        "tuple_type": "allowed: a list",
+        "string_type": "allowed: text",
+        "int_parsing": "allowed: a whole number",
+        "int_type": "allowed: a whole number",
+        "int_from_float": "allowed: a whole number",
+        "bool_parsing": "allowed: true or false",
+        "bool_type": "allowed: true or false",
+        "greater_than_equal": f"allowed: {context.get('ge')} or more",
+        "less_than_equal": f"allowed: {context.get('le')} or less",
+    }
+    return location, plain.get(kind, details["msg"])
+
+
+def _model_at(location: list[str]) -> type[BaseModel] | None:
+    model: type[BaseModel] = Settings
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return None
+        model = field.annotation
+    return model
+
+
+def check_files(settings: Settings, folder: Path, file: str) -> None:
+    """Refuse a missing application folder, module, requirements or key file. Raises SettingsError."""
+    source = folder / settings.app.source
+    if not source.is_dir():
+        raise SettingsError(f"{file}: app.source: {settings.app.source} is no folder; allowed: the app's folder")
+    module = source.joinpath(*settings.app.module.split("."))
+    if not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
+        wanted = settings.app.module.replace(".", "/")
+        raise SettingsError(
+            f"{file}: app.module: {settings.app.source} has neither {wanted}.py nor {wanted}/__init__.py; "
+            "allowed: a module in app.source"
+        )
+    if not (source / settings.app.requirements).is_file():
+        raise SettingsError(
+            f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
+            "allowed: a file in app.source (it may be empty)"
+        )
+    key_file = settings.access.private_key_file
+    if key_file and not Path(key_file).expanduser().is_file():
+        raise SettingsError(f"{file}: access.private_key_file: no such file; allowed: a private key file")
+
+
+def check_cloud(settings: Settings, file: str) -> None:
+    """Refuse what a rehearsal can do without and the cloud cannot. Raises SettingsError."""
+    if not settings.access.ssh:
+        raise SettingsError(
+            f"{file}: access.ssh: required, since releases come over SSH; allowed: a list of IPv4 CIDRs, "
+            "such as your own address with /32"
+        )
+    if settings.access.public_key is None:
+        raise SettingsError(
+            f"{file}: access.public_key: required; allowed: the text of a public key file, "
+            "such as ~/.ssh/id_ed25519.pub"
+        )

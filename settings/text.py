@@ -1,0 +1,140 @@
+"""Text that is safe in the places it goes to: nginx, ini, YAML and shell files.
+
+Every type here is a short list of allowed characters, so that no value can end
+its line, its quotes or its block. Each error says what is allowed.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+
+def _matching(pattern: str, allowed: str) -> Callable[[str], str]:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"allowed: {allowed}")
+        return value
+
+    return check
+
+
+def _inside(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("allowed: a path inside app.source, such as requirements.txt or static")
+    return value
+
+
+def _module(value: str) -> str:
+    if value.split(".")[0] == "uwsgi":
+        raise ValueError("a module named uwsgi is shadowed by uWSGI's own; allowed: any other name")
+    return value
+
+
+def _ipv4_network(value: str) -> str:
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("allowed: an IPv4 CIDR such as 203.0.113.0/24 or 203.0.113.7/32") from None
+    if network.version != 4:
+        raise ValueError("IPv6 is not supported yet; allowed: an IPv4 CIDR such as 203.0.113.0/24")
+    if "/" not in value or str(network) != value:
+        raise ValueError(f"allowed: the network itself, {network}")
+    return value
+
+
+_KEY_TYPES = (
+    "ssh-rsa",
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+)
+
+
+def _openssh_key(value: str) -> str:
+    """Check one line of OpenSSH's public key format: type, base64 blob, comment (sshd(8))."""
+    words = value.strip().split()
+    allowed = ValueError(f"allowed: one line of a public key file, starting with {', '.join(_KEY_TYPES)}")
+    if "\n" in value.strip() or len(words) < 2 or words[0] not in _KEY_TYPES:
+        raise allowed
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except (binascii.Error, ValueError):
+        raise allowed from None
+    name = words[0].encode()
+    if blob[: 4 + len(name)] != len(name).to_bytes(4, "big") + name or len(blob) < 40:
+        raise allowed
+    # The comment is of no use to the server and is free text: it goes no further.
+    return f"{words[0]} {words[1]}"
+
+
+ModuleName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*",
+            "a Python module name such as app or site.wsgi",
+        )
+    ),
+    AfterValidator(_module),
+]
+Identifier = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "a Python name such as app or application"))
+]
+InsidePath = Annotated[
+    str,
+    AfterValidator(_inside),
+    AfterValidator(_matching(r"[A-Za-z0-9_.@+/-]+", "letters, digits and _ . @ + / -")),
+]
+LocalPath = Annotated[str, AfterValidator(_matching(r"[^\0\n]+", "a path on this machine"))]
+Glob = Annotated[str, AfterValidator(_matching(r"[^\0\n]+", "a pattern such as *.log or notes/*"))]
+UrlPath = Annotated[
+    str,
+    AfterValidator(_matching(r"/[A-Za-z0-9._~/%?=&+-]*", "a URL path such as /healthz")),
+]
+Location = Annotated[
+    str,
+    AfterValidator(_matching(r"/([A-Za-z0-9._~-]+/)+", "a URL path that ends in /, such as /static/")),
+]
+ServerName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+            r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
+            "a domain such as www.example.com, *.example.com, or an IPv4 address",
+        )
+    ),
+]
+Cidr = Annotated[str, AfterValidator(_ipv4_network)]
+PublicKey = Annotated[str, AfterValidator(_openssh_key)]
+HostKey = Annotated[str, AfterValidator(_openssh_key)]
+EnvName = Annotated[
+    str,
+    AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "a name such as DATABASE_URL")),
+    AfterValidator(_matching(r"(?!UWSGI_).*", "a name that does not start with UWSGI_, which uWSGI reads as options")),
+]
+InstanceType = Annotated[
+    str,
+    AfterValidator(_matching(r"ecs\.[a-z0-9-]+\.[a-z0-9]+", "an instance type such as ecs.e-c1m1.large")),
+]
+ImageId = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]+", "an image id"))]
+Zone = Annotated[str, AfterValidator(_matching(r"[a-z0-9-]+", "a zone id such as cn-hangzhou-i"))]
+Url = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~$/-]*)?",
+            "a URL such as https://mirrors.example.com/pypi/simple/",
+        )
+    ),
+]
+Size = Annotated[str, AfterValidator(_matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
+Charset = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_-]+", "a charset such as utf-8 or off"))]

@@ -1,0 +1,297 @@
+"""Every resource that the program registers, with its inputs, options and dependencies."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pulumi
+import pytest
+
+from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Recorder
+
+Run = Callable[..., Recorder]
+TAGS = {"project": "wsgi-ecs", "stack": "dev", "managed-by": "pulumi"}
+
+
+@pytest.fixture
+def program(run_program: Run) -> Recorder:
+    return run_program()
+
+
+def secret(value: Any) -> Any:
+    assert isinstance(value, dict)
+    assert value["4dabf18193072939515e22adb298388d"] == "1b47061264138c4ac30d75fd1eb44270"  # Pulumi's mark of a secret
+    return value["value"]
+
+
+def test_the_program_registers_these_resources_and_no_others(program: Recorder) -> None:
+    assert sorted((r.type.split(":")[-1], r.name) for r in program.requests.values()) == [
+        ("Command", "wsgi-ecs-dev-apply"),
+        ("Command", "wsgi-ecs-dev-ready"),
+        ("CopyToRemote", "wsgi-ecs-dev-archive"),
+        ("EcsKeyPair", "wsgi-ecs-dev-key"),
+        ("EipAddress", "wsgi-ecs-dev-address"),
+        ("EipAssociation", "wsgi-ecs-dev-association"),
+        ("Instance", "wsgi-ecs-dev-instance"),
+        ("Network", "wsgi-ecs-dev"),
+        ("Network", "wsgi-ecs-dev-vpc"),
+        ("Release", "wsgi-ecs-dev"),
+        ("SecurityGroup", "wsgi-ecs-dev-group"),
+        ("SecurityGroupRule", "wsgi-ecs-dev-22-from-203.0.113.0-24"),
+        ("SecurityGroupRule", "wsgi-ecs-dev-80-from-0.0.0.0-0"),
+        ("Server", "wsgi-ecs-dev"),
+        ("Stack", "wsgi-ecs-dev"),
+        ("Switch", "wsgi-ecs-dev-switch"),
+    ]
+
+
+def test_the_network(program: Recorder) -> None:
+    assert program.inputs("network:Network", "-vpc") == {
+        "vpcName": "wsgi-ecs-dev",
+        "cidrBlock": "10.76.0.0/20",
+        "tags": TAGS,
+    }
+    assert program.inputs("switch:Switch") == {
+        "vswitchName": "wsgi-ecs-dev",
+        "vpcId": "wsgi-ecs-dev-vpc-id",
+        "cidrBlock": "10.76.0.0/20",
+        "zoneId": "cn-hangzhou-i",
+        "tags": TAGS,
+    }
+    # The zone is looked up at each run: another answer is no reason to rebuild.
+    assert list(program.request("switch:Switch").ignoreChanges) == ["zoneId"]
+    assert program.inputs(":SecurityGroup") == {
+        "securityGroupName": "wsgi-ecs-dev",
+        "description": "What may reach the servers; everything else is refused",
+        "vpcId": "wsgi-ecs-dev-vpc-id",
+        "tags": TAGS,
+    }
+
+
+def test_each_rule_of_the_security_group_is_described(program: Recorder) -> None:
+    common = {
+        "securityGroupId": "wsgi-ecs-dev-group-id",
+        "type": "ingress",
+        "ipProtocol": "tcp",
+        "nicType": "intranet",
+        "policy": "accept",
+        "priority": 1,
+    }
+    assert program.inputs(":SecurityGroupRule", "80-from-0.0.0.0-0") == {
+        **common,
+        "portRange": "80/80",
+        "cidrIp": "0.0.0.0/0",
+        "description": "The site, from 0.0.0.0/0",
+    }
+    assert program.inputs(":SecurityGroupRule", "22-from-203.0.113.0-24") == {
+        **common,
+        "portRange": "22/22",
+        "cidrIp": OFFICE,
+        "description": f"SSH for releases, from {OFFICE}",
+    }
+
+
+def test_the_port_of_the_site_is_the_one_that_nginx_listens_on(run_program: Run) -> None:
+    program = run_program({**CLOUD, "nginx": {"listen": 8080}})
+    assert program.inputs(":SecurityGroupRule", "8080-from-0.0.0.0-0")["portRange"] == "8080/8080"
+    assert program.outputs["url"] == "http://198.51.100.7:8080/"
+
+
+def test_the_server(program: Recorder) -> None:
+    inputs = program.inputs(":Instance")
+    user_data = inputs.pop("userData")
+    assert user_data.startswith("#cloud-config\n")
+    assert inputs == {
+        "instanceName": "wsgi-ecs-dev",
+        "instanceType": "ecs.e-c1m1.large",
+        "imageId": "centos_7_9_x64-image",
+        "vswitchId": "wsgi-ecs-dev-switch-id",
+        "securityGroups": ["wsgi-ecs-dev-group-id"],
+        "keyName": program.inputs(":EcsKeyPair")["keyPairName"],
+        "systemDiskCategory": "cloud_essd",
+        "systemDiskSize": 20,
+        "spotStrategy": "NoSpot",
+        "status": "Running",
+        "tags": TAGS,
+    }
+    request = program.request(":Instance")
+    assert sorted(request.ignoreChanges) == ["imageId", "userData"]
+    assert request.replacement_trigger.string_value.startswith("centos7-")
+    assert not request.protect
+
+
+def test_the_key_pair_is_named_after_the_key(run_program: Run) -> None:
+    first = run_program().inputs(":EcsKeyPair")
+    assert first["publicKey"] == PUBLIC_KEY
+    other = PUBLIC_KEY[:-4] + "AAAA"
+    second = run_program({"access": {"ssh": [OFFICE], "public_key": other}}).inputs(":EcsKeyPair")
+    assert first["keyPairName"] != second["keyPairName"]
+
+
+def test_the_address_outlives_the_server(program: Recorder) -> None:
+    assert program.inputs(":EipAddress") == {
+        "addressName": "wsgi-ecs-dev",
+        "bandwidth": "5",
+        "internetChargeType": "PayByTraffic",
+        "deletionProtection": False,
+        "tags": TAGS,
+    }
+    assert program.inputs(":EipAssociation") == {
+        "allocationId": "wsgi-ecs-dev-address-id",
+        "instanceId": "wsgi-ecs-dev-instance-id",
+    }
+    assert program.request(":EipAssociation").deleteBeforeReplace
+
+
+def test_protection_covers_the_server_and_its_address_and_nothing_that_a_release_replaces(run_program: Run) -> None:
+    program = run_program({**CLOUD, "server": {"protect": True}})
+    protected = {r.type.split(":")[-1] for r in program.requests.values() if r.protect}
+    assert protected == {"Instance", "EipAddress"}
+    assert "deletionProtection" not in program.inputs(":Instance")
+
+
+def test_a_spot_server(run_program: Run) -> None:
+    assert run_program({**CLOUD, "server": {"spot": True}}).inputs(":Instance")["spotStrategy"] == "SpotAsPriceGo"
+
+
+def test_a_given_image_and_zone_are_used_as_they_are(run_program: Run) -> None:
+    program = run_program({**CLOUD, "server": {"image": "m-abc", "zone": "cn-beijing-h"}})
+    assert program.inputs(":Instance")["imageId"] == "m-abc"
+    assert program.inputs("switch:Switch")["zoneId"] == "cn-beijing-h"
+    assert program.request(":Instance").replacement_trigger.string_value.endswith(" m-abc")
+
+
+def test_the_release_waits_copies_and_applies_in_this_order(program: Recorder) -> None:
+    order = ("-ready", "-archive", "-apply")
+    ready, copy, apply = (program.request("", name) for name in order)
+    assert urn(program, "-association") in ready.dependencies
+    assert urn(program, "-ready") in copy.dependencies
+    assert urn(program, "-archive") in apply.dependencies
+
+
+def urn(program: Recorder, name: str) -> str:
+    return next(urn for urn in program.resources if urn.endswith(name))
+
+
+def test_a_new_server_gets_the_release_again(program: Recorder) -> None:
+    release = program.outputs["release"]
+    assert program.inputs("remote:Command", "-ready")["triggers"] == ["wsgi-ecs-dev-instance-id"]
+    for type_, name in (("CopyToRemote", "-archive"), ("remote:Command", "-apply")):
+        assert program.inputs(type_, name)["triggers"] == [release, "wsgi-ecs-dev-instance-id"]
+        assert "delete" not in program.inputs(type_, name)
+
+
+def test_the_archive_goes_where_the_command_unpacks_it(program: Recorder) -> None:
+    copy = program.inputs("CopyToRemote")
+    release = program.outputs["release"]
+    assert copy["remotePath"] == f"/srv/wsgi-ecs/incoming/{release}.tar.gz"
+    assert isinstance(copy["source"], pulumi.FileAsset)
+    assert copy["source"].path == f".build/{release}.tar.gz"
+    create = program.inputs("remote:Command", "-apply")["create"]
+    assert f"folder=/srv/wsgi-ecs/incoming/{release}\n" in create
+
+
+def test_the_connection(run_program: Run, tmp_path: Any) -> None:
+    key = tmp_path / "key"
+    key.write_text("PRIVATE")
+    config = {"access": {**CLOUD["access"], "private_key_file": str(key), "host_key": PUBLIC_KEY}}
+    connection = secret(run_program(config).inputs("remote:Command", "-ready")["connection"])
+    assert connection == {
+        "host": "198.51.100.7",
+        "user": "root",
+        "port": 22,
+        "privateKey": "PRIVATE",
+        "hostKey": PUBLIC_KEY,
+        "dialErrorLimit": 60,
+        "perDialTimeout": 5,
+    }
+
+
+def test_without_a_key_file_the_agent_is_used(program: Recorder) -> None:
+    connection = secret(program.inputs("remote:Command", "-ready")["connection"])
+    # An agent's path in the state would redeploy at each login: SSH_AUTH_SOCK is left to the environment.
+    assert not {"privateKey", "agentSocketPath"} & set(connection)
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "4dabf18193072939515e22adb298388d" in value:
+            return
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_a_secret_reaches_the_release_tool_and_no_plain_input(
+    run_program: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = run_program({**CLOUD, "app": {"env": {"DATABASE_PASSWORD": "correct horse"}}})
+    stdin = secret(program.inputs("remote:Command", "-apply")["stdin"])
+    assert json.loads(stdin) == {"env": {"DATABASE_PASSWORD": "correct horse"}}
+    for request in program.requests.values():
+        name = request.name
+        for text in texts(program.inputs(request.type, name)) if request.type != "pulumi:pulumi:Stack" else ():
+            assert "correct horse" not in text, name
+    assert "correct horse" not in "".join(capfd.readouterr())
+    assert "correct horse" not in json.dumps(program.outputs)
+
+
+def test_the_outputs(program: Recorder) -> None:
+    assert set(program.outputs) == {"url", "address", "ssh", "release"}
+    assert program.outputs["url"] == "http://198.51.100.7/"
+    assert program.outputs["address"] == "198.51.100.7"
+    assert program.outputs["ssh"] == "ssh root@198.51.100.7"
+    assert len(program.outputs["release"]) == 12
+
+
+def test_a_domain_is_the_url(run_program: Run) -> None:
+    assert (
+        run_program({**CLOUD, "site": {"server_name": "www.example.com"}}).outputs["url"] == "http://www.example.com/"
+    )
+
+
+def test_the_same_settings_give_the_same_inputs(run_program: Run) -> None:
+    first, second = run_program(), run_program()
+    for request in first.requests.values():
+        if request.type != "pulumi:pulumi:Stack":
+            assert request.object == second.request(request.type, request.name).object, request.name
+
+
+def test_the_stack_local_is_refused_in_the_cloud(run_program: Run) -> None:
+    with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.local\.yaml: stack local is for \./rehearse up alone"):
+        run_program(CLOUD, stack="local")
+    assert run_program(CLOUD, stack="local", rehearsed=True).outputs["release"]
+
+
+@pytest.mark.parametrize(
+    ("access", "line"),
+    [
+        ({"public_key": PUBLIC_KEY}, "access.ssh: required"),
+        ({"ssh": [OFFICE]}, "access.public_key: required"),
+    ],
+)
+def test_what_the_cloud_needs_and_a_rehearsal_does_not(run_program: Run, access: Any, line: str) -> None:
+    with pytest.raises(pulumi.RunError, match=rf"^stacks/Pulumi\.dev\.yaml: {line}"):
+        run_program({"access": access})
+
+
+def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.conftest.Cloud.call", lambda self, args: ({"ids": []}, []))
+    with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.instance_type: no zone"):
+        run_program()
+    with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.os: no system image of centos7"):
+        run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
+
+
+def test_a_wrong_value_registers_nothing(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "tests.conftest.Cloud.new_resource", lambda self, args: (seen.append(args.typ), ("id", args.inputs))[1]
+    )
+    with pytest.raises(pulumi.RunError, match=r"server\.os: allowed: centos7 or debian12$"):
+        run_program({**CLOUD, "server": {"os": "centos8"}})
+    assert seen == []
