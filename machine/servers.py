@@ -99,6 +99,15 @@ class Nginx:
                     continue
         return found
 
+    def accepts(self, worker):
+        """Whether a worker still takes new requests: one that is told to stop says so in its title."""
+        try:
+            with open("/proc/{}/cmdline".format(worker), "rb") as file:
+                title = file.read()
+        except OSError:
+            return False
+        return bool(title) and b"shutting down" not in title
+
     def reload(self, seconds=15.0):
         """Take up the configuration now in place. Returns the old workers, which finish their requests.
 
@@ -111,7 +120,8 @@ class Nginx:
         offset = os.path.getsize(self.error_log) if os.path.exists(self.error_log) else 0
         run("nginx", "-s", "reload")
         deadline = time.monotonic() + seconds
-        while not self.workers() - old:
+        # A request may reach an old worker until each of them has heard that it is to stop.
+        while not self.workers() - old or any(map(self.accepts, old)):
             if time.monotonic() > deadline:
                 raise ReleaseError("nginx did not take up the configuration", tail(self.error_log, offset))
             time.sleep(0.05)
