@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 test: lint
 	./rehearse setup
-	$(PY) -m pytest tests/unit tests/rendered tests/rehearsal
+	$(PY) -m pytest tests/unit tests/rehearsal
 
 unit: venv
 	$(PY) -m pytest

@@ -15,8 +15,9 @@ wanted = settings.load()
 plan = make_plan(wanted)
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
-if plan.system.warning:
-    pulumi.warn(plan.system.warning)
+packed = archive.build(Path(wanted.app.source), wanted.app.exclude, release_files(plan), Path(".build"))
+for warning in plan.system.warnings:
+    pulumi.warn(warning)
 
 network = Network(
     name,
@@ -43,7 +44,7 @@ server = Server(
 release = Release(
     name,
     ReleaseArgs(
-        archive=archive.build(Path(wanted.app.source), wanted.app.exclude, release_files(plan), Path(".build")),
+        archive=packed,
         address=server.address,
         instance_id=server.instance_id,
         env=wanted.app.env,
@@ -52,9 +53,7 @@ release = Release(
     ),
 )
 
-host = wanted.site.server_name or server.address
-port = "" if wanted.nginx.listen == 80 else f":{wanted.nginx.listen}"
-pulumi.export("url", pulumi.Output.concat("http://", host, port, "/"))
+pulumi.export("url", pulumi.Output.from_input(server.address).apply(plan.url))
 pulumi.export("address", server.address)
 pulumi.export("ssh", pulumi.Output.concat("ssh root@", server.address))
 pulumi.export("release", release.id)

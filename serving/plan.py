@@ -45,7 +45,8 @@ class ServingPlan:
     system: facts of its operating system. groups, users, directories: made once, by cloud-init.
     pins: what its virtual environments hold beside the application's requirements.
     configs: file name → text with @@fact@@ placeholders, part of every release.
-    ports: the TCP ports that the world may reach. release: what the release tool needs to know.
+    ports: the TCP ports that the world may reach. server_name: the site's domain, None for any.
+    release: what the release tool needs to know.
     """
 
     system: System
@@ -55,7 +56,13 @@ class ServingPlan:
     pins: tuple[str, ...]
     configs: dict[str, str]
     ports: tuple[int, ...]
+    server_name: str | None
     release: dict[str, Any]
+
+    def url(self, address: str) -> str:
+        """URL of the site: its domain, or the server's address when it has none."""
+        port = "" if self.ports[0] == 80 else f":{self.ports[0]}"
+        return f"http://{self.server_name or address}{port}/"
 
     @property
     def bootstrap_version(self) -> str:
@@ -101,6 +108,7 @@ def make_plan(settings: Settings) -> ServingPlan:
         pins=pins,
         configs=configs,
         ports=(settings.nginx.listen,),
+        server_name=settings.site.server_name,
         release={
             "site": layout.SITE,
             "system": system.name,

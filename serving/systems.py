@@ -17,7 +17,7 @@ class System:
     supervisor_service: str
     # Installed into every virtual environment before anything else, exactly these versions.
     build_pins: tuple[str, ...]
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 # What reads a source distribution on the server. 3.6 is the last Python that CentOS 7 packages,
@@ -35,9 +35,9 @@ CENTOS7 = System(
     supervisor_suffix=".ini",
     supervisor_service="supervisord",
     build_pins=_PYTHON_36_BUILD,
-    warning=(
+    warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
-        "server.os: debian12 is one setting away"
+        "server.os: debian12 is one setting away",
     ),
 )
 

@@ -4,6 +4,7 @@ A key that maps to a directive has the directive's name in snake_case, so each
 server's own manual explains it.
 """
 
+from ipaddress import IPv4Network
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -80,12 +81,17 @@ class Server(Model):
     mirrors: Mirrors = Field(Mirrors(), description="Package sources of the server.")
 
 
+# What a VPC takes: https://www.alibabacloud.com/help/en/vpc/user-guide/create-and-manage-a-vpc
+_PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
+
+
 class Network(Model):
     cidr: text.Cidr = Field("10.76.0.0/20", description="Addresses of the private network, a /16 to a /24.")
 
     @model_validator(mode="after")
     def _prefix(self) -> Self:
-        if not 16 <= int(self.cidr.rsplit("/", 1)[1]) <= 24:
+        network = IPv4Network(self.cidr)
+        if not any(map(network.subnet_of, _PRIVATE)) or not 16 <= network.prefixlen <= 24:
             raise ValueError("cidr: allowed: a private IPv4 network from /16 to /24")
         return self
 

@@ -101,7 +101,7 @@ UrlPath = Annotated[
 ]
 Location = Annotated[
     str,
-    AfterValidator(_matching(r"/([A-Za-z0-9._~-]+/)+", "a URL path that ends in /, such as /static/")),
+    AfterValidator(_matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", "a URL path that ends in /, such as /static/")),
 ]
 ServerName = Annotated[
     str,

@@ -45,12 +45,12 @@ class Recorder(mocks.MockMonitor):
 
     def RegisterResource(self, request: Any) -> Any:
         self.requests[f"{request.type}::{request.name}"] = request
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         if "pulumi:pulumi:Stack" in request.urn:
             self.outputs = rpc.deserialize_properties(request.outputs)
-        return super().RegisterResourceOutputs(request)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
     def inputs(self, type_: str, name: str = "") -> dict[str, Any]:
         """Inputs of the one resource of a type (its end is enough) whose name ends in `name`."""
@@ -82,7 +82,7 @@ def run_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
             mocks.set_mocks(recorder.mocks, project="wsgi-ecs", stack=stack, preview=False, monitor=recorder)
             pulumi.runtime.set_all_config(values)
             # set_mocks finishes its stack at once; the program's exports need one that is open.
-            set_root_resource(None)
+            set_root_resource(None)  # type: ignore[arg-type]
             await run_in_stack(main)
 
         def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Recorder
+from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Cloud, Recorder
 
 Run = Callable[..., Recorder]
 TAGS = {"project": "wsgi-ecs", "stack": "dev", "managed-by": "pulumi"}
@@ -280,7 +280,7 @@ def test_what_the_cloud_needs_and_a_rehearsal_does_not(run_program: Run, access:
 
 
 def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.conftest.Cloud.call", lambda self, args: ({"ids": []}, []))
+    monkeypatch.setattr(Cloud, "call", lambda self, args: ({"ids": []}, []))
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.instance_type: no zone"):
         run_program()
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.os: no system image of centos7"):
@@ -289,9 +289,15 @@ def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pyt
 
 def test_a_wrong_value_registers_nothing(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(
-        "tests.conftest.Cloud.new_resource", lambda self, args: (seen.append(args.typ), ("id", args.inputs))[1]
-    )
+    known = Cloud.new_resource
+
+    def record(cloud: Cloud, args: Any) -> Any:
+        seen.append(args.typ)
+        return known(cloud, args)
+
+    monkeypatch.setattr(Cloud, "new_resource", record)
     with pytest.raises(pulumi.RunError, match=r"server\.os: allowed: centos7 or debian12$"):
         run_program({**CLOUD, "server": {"os": "centos8"}})
     assert seen == []
+    run_program()
+    assert "alicloud:ecs/instance:Instance" in seen

@@ -1,0 +1,118 @@
+"""A release archive: the same content gives the same bytes, and nothing else gets in."""
+
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pulumi
+import pytest
+
+from components.archive import Archive, build
+
+TEXTS = {"config/nginx.conf": "user nginx;\n", "release.json": "{}\n"}
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    folder = tmp_path / "app"
+    (folder / "static").mkdir(parents=True)
+    (folder / "app.py").write_text("app = None\n")
+    (folder / "static" / "style.css").write_text("body {}\n")
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    return folder
+
+
+def pack(app: Path, *exclude: str, texts: dict[str, str] = TEXTS, out: str = "out") -> Archive:
+    return build(app, exclude, texts, app.parent / out)
+
+
+def names(archive: Archive) -> list[str]:
+    with tarfile.open(archive.path) as tar:
+        return tar.getnames()
+
+
+def test_it_holds_the_application_the_texts_and_a_manifest(app: Path) -> None:
+    archive = pack(app)
+    assert names(archive) == [
+        "app/app.py",
+        "app/run.sh",
+        "app/static/style.css",
+        "config/nginx.conf",
+        "manifest.json",
+        "release.json",
+    ]
+    with tarfile.open(archive.path) as tar:
+        modes = {entry.name: entry.mode for entry in tar}
+        manifest = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
+    assert modes["app/run.sh"] == 0o755
+    assert modes["app/app.py"] == 0o644
+    assert manifest["id"] == archive.id
+    assert manifest["files"]["app/app.py"][0] == "644"
+
+
+def test_the_same_content_gives_the_same_bytes_whatever_the_times_and_owners(app: Path) -> None:
+    first = pack(app, out="first")
+    for path in app.rglob("*"):
+        os.utime(path, (1, 1))
+    second = pack(app, out="second")
+    assert first.id == second.id
+    assert Path(first.path).read_bytes() == Path(second.path).read_bytes()
+    with tarfile.open(first.path) as tar:
+        assert {(entry.uid, entry.gid, entry.mtime, entry.uname) for entry in tar} == {(0, 0, 0, "")}
+
+
+def test_the_id_follows_content_modes_names_and_texts(app: Path) -> None:
+    ids = [pack(app).id]
+    (app / "app.py").write_text("app = 1\n")
+    ids.append(pack(app).id)
+    (app / "app.py").chmod(0o755)
+    ids.append(pack(app).id)
+    (app / "app.py").rename(app / "other.py")
+    ids.append(pack(app).id)
+    ids.append(pack(app, texts={**TEXTS, "release.json": '{"generation": 1}\n'}).id)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git/config",
+        ".env",
+        ".env.production",
+        "venv/x",
+        ".venv/x",
+        "__pycache__/a.pyc",
+        "a.pyc",
+        "stacks/Pulumi.dev.yaml",
+    ],
+)
+def test_secrets_histories_and_environments_stay_at_home(app: Path, name: str) -> None:
+    (app / name).parent.mkdir(exist_ok=True)
+    (app / name).write_text("x")
+    assert f"app/{name}" not in names(pack(app))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "gone"),
+    [("*.css", "app/static/style.css"), ("static/*", "app/static/style.css"), ("run.sh", "app/run.sh")],
+)
+def test_a_user_leaves_files_out(app: Path, pattern: str, gone: str) -> None:
+    assert gone in names(pack(app))
+    assert gone not in names(pack(app, pattern))
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "app.py", "../outside", "static"])
+def test_a_link_is_refused_by_name(app: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (app / "link").symlink_to(target)
+    with pytest.raises(pulumi.RunError, match=r"app\.source: .*app/link is a link or no plain file; allowed: plain"):
+        pack(app)
+    assert "app/link" not in names(pack(app, "link"))
+
+
+def test_an_archive_that_is_there_is_not_written_again(app: Path) -> None:
+    archive = pack(app)
+    before = Path(archive.path).stat().st_mtime_ns
+    assert pack(app) == archive
+    assert Path(archive.path).stat().st_mtime_ns == before

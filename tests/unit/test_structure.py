@@ -1,0 +1,83 @@
+"""Promises of the code's structure, read from its syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+COMPONENTS = sorted((PROJECT / "components").glob("*.py"))
+
+
+def component_classes(path: Path) -> list[ast.ClassDef]:
+    tree = ast.parse(path.read_text())
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any("ComponentResource" in ast.unparse(base) for base in node.bases)
+    ]
+
+
+CLASSES = [(path.name, node) for path in COMPONENTS for node in component_classes(path)]
+
+
+def test_there_are_components() -> None:
+    assert {node.name for _, node in CLASSES} == {"Network", "Server", "Release"}
+
+
+@pytest.mark.parametrize(("file", "node"), CLASSES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_component_registers_its_outputs_exactly_once_and_last(file: str, node: ast.ClassDef) -> None:
+    init = next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
+    calls = [c for c in ast.walk(init) if isinstance(c, ast.Call) and ast.unparse(c.func) == "self.register_outputs"]
+    assert len(calls) == 1
+    assert ast.unparse(init.body[-1]).startswith("self.register_outputs(")
+
+
+@pytest.mark.parametrize(("file", "node"), CLASSES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_component_is_named_wsgi_module_class_and_is_the_parent_of_its_children(
+    file: str, node: ast.ClassDef
+) -> None:
+    text = ast.unparse(node)
+    assert f"super().__init__('wsgi:{file.removesuffix('.py')}:{node.name}', name, None, opts)" in text
+    created = [
+        c
+        for c in ast.walk(node)
+        if isinstance(c, ast.Call) and ast.unparse(c.func).startswith(("alicloud.", "command.remote.C"))
+        and not ast.unparse(c.func).endswith("Args")
+    ]  # fmt: skip
+    assert created
+    for call in created:
+        opts = next(ast.unparse(k.value) for k in call.keywords if k.arg == "opts")
+        assert opts == "child" or "parent=self" in opts
+
+
+@pytest.mark.parametrize("path", COMPONENTS, ids=lambda path: path.name)
+def test_no_resource_is_made_in_an_apply(path: Path) -> None:
+    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+        if ast.unparse(call.func).endswith(".apply"):
+            assert "alicloud." not in ast.unparse(call)
+            assert "command." not in ast.unparse(call)
+
+
+def imports(folder: str) -> set[str]:
+    found: set[str] = set()
+    for path in (PROJECT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def test_rooms_touch_only_what_they_may() -> None:
+    assert not imports("serving") & {"pulumi", "pulumi_alicloud", "pulumi_command", "components", "rehearsal"}
+    assert "rehearsal" not in imports("components") | imports("settings")
+    assert not imports("settings") & {"serving", "components", "pulumi_alicloud", "pulumi_command"}
+    assert not imports("rehearsal") & {"serving", "components"}
+
+
+def test_the_program_is_short() -> None:
+    lines = (PROJECT / "__main__.py").read_text().splitlines()
+    assert len(lines) < 60
