@@ -1,0 +1,5 @@
+"""`python -m rehearsal`, which `./rehearse` runs."""
+
+from rehearsal.cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""Which addresses a rehearsal takes: free parts of a switch's CIDR, and public addresses. Pure, but for `taken`."""
+
+import json
+import subprocess
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from rehearsal.lxd import Lxd
+
+# Benchmarking addresses: routed nowhere. RFC 2544.
+PUBLIC = IPv4Network("198.18.0.0/24")
+_PART = 27
+
+
+def free_part(cidr: str, taken: Iterable[IPv4Network]) -> IPv4Network | None:
+    """First /27 of `cidr` (all of it when it is smaller) that overlaps with nothing taken; None when full."""
+    whole = IPv4Network(cidr)
+    used = list(taken)
+    parts = whole.subnets(new_prefix=_PART) if whole.prefixlen < _PART else iter([whole])
+    return next((part for part in parts if not any(part.overlaps(other) for other in used)), None)
+
+
+def free_address(used: Iterable[str]) -> str | None:
+    """First public address that is not used; None when all are."""
+    gone = set(used)
+    return next((str(address) for address in PUBLIC.hosts() if str(address) not in gone), None)
+
+
+def gateway(part: IPv4Network) -> IPv4Interface:
+    """The first address of a part, which its bridge has."""
+    return IPv4Interface((IPv4Address(int(part.network_address) + 1), part.prefixlen))
+
+
+def taken() -> list[IPv4Network]:
+    """What LXD's networks, and this host's addresses and routes, already cover (the default route aside)."""
+    found = [network["config"].get("ipv4.address") for network in Lxd().get("/1.0/networks", recursion="1")]
+    networks = [IPv4Interface(address).network for address in found if address and "/" in address]
+    done = subprocess.run(["ip", "-j", "-4", "route", "show"], capture_output=True, text=True)
+    destinations = [route["dst"] for route in json.loads(done.stdout or "[]")]
+    networks += [IPv4Network(dst) for dst in destinations if dst[0].isdigit()]
+    return networks

@@ -1,0 +1,110 @@
+"""The commands of `./rehearse`. Everything heavy is imported by the command that needs it."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rehearsal.errors import RehearsalError, UserError
+
+ROOT = Path.cwd()
+_stack = click.option("--stack", "-s", default="local", show_default=True, help="A stack of stacks/.")
+
+
+class _Group(click.Group):
+    """Errors that a user can cause, and those of a run, end in their text and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UserError, RehearsalError) as error:
+            click.echo(f"rehearse: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Deploy a stack to machines on this host, with the very program that deploys it to Alibaba Cloud."""
+
+
+@main.command()
+@_stack
+@click.option("--yes", "-y", is_flag=True, help="Taken for habit's sake: a rehearsal costs nothing and never asks.")
+def up(stack: str, yes: bool) -> None:
+    """Create or update the stack's machines, and prove that the site answers."""
+    from rehearsal.run import up as run
+
+    _on_interrupt(
+        f"interrupted; go on with: ./rehearse up --stack {stack}, or remove: ./rehearse destroy --stack {stack}"
+    )
+    sys.exit(run(ROOT, stack))
+
+
+@main.command()
+@_stack
+@click.option("--yes", "-y", is_flag=True, help="Taken for habit's sake: a rehearsal costs nothing and never asks.")
+@click.option("--force", is_flag=True, help="Delete protected resources, too.")
+def destroy(stack: str, yes: bool, force: bool) -> None:
+    """Remove the stack's machines and all that belongs to them."""
+    from rehearsal.run import destroy as run
+
+    _on_interrupt(f"interrupted; go on with: ./rehearse destroy --stack {stack}")
+    sys.exit(run(ROOT, stack, force))
+
+
+@main.command()
+@_stack
+def status(stack: str) -> None:
+    """Show the stack's resources and machines, and whether the site answers."""
+    from rehearsal.inspect import status as run
+
+    sys.exit(run(ROOT, stack))
+
+
+@main.command()
+@_stack
+def logs(stack: str) -> None:
+    """Show the last lines of the machines' logs."""
+    from rehearsal.inspect import logs as run
+
+    sys.exit(run(ROOT, stack))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@_stack
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(stack: str, command: tuple[str, ...]) -> None:
+    """Log in to the stack's machine, or run a command there: ./rehearse ssh -- uptime"""
+    from rehearsal.inspect import ssh as run
+
+    sys.exit(run(ROOT, stack, command))
+
+
+@main.command()
+def setup() -> None:
+    """Install what is missing on this host, start LXD, build the base image."""
+    from rehearsal import host, image
+
+    say: Callable[[str], None] = click.echo
+    host.prepare(say)
+    image.ensure(say)
+
+
+def _on_interrupt(text: str) -> None:
+    """End at once on Ctrl-C or TERM: the state is written so that any moment will do."""
+
+    def stop(number: int, frame: object) -> None:
+        from rehearsal.processes import stop_all
+
+        stop_all()
+        # A terminal whose last lines were being redrawn gets its cursor back.
+        ending = "\r\x1b[J\x1b[?25h" if sys.stdout.isatty() else ""
+        os.write(sys.stderr.fileno(), f"{ending}rehearse: {text}\n".encode())
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,122 @@
+"""What has to be done to a resource. Pure: recorded + registered → Step, so that a preview needs no more.
+
+The rules are those of Pulumi's engine: https://www.pulumi.com/docs/iac/concepts/options/
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Op(StrEnum):
+    """The sign that Pulumi shows, too."""
+
+    CREATE = "+"
+    UPDATE = "~"
+    REPLACE = "+-"
+    SAME = " "
+    DELETE = "-"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How a resource type takes a change of its inputs. Names as the provider has them, in camelCase.
+
+    replaces: a change makes a new object. updates: applied in place, with what that interrupts
+    ("" = nothing). recorded: accepted and kept, without an effect in a rehearsal.
+    """
+
+    replaces: frozenset[str] = frozenset()
+    updates: Mapping[str, str] = field(default_factory=dict)
+    recorded: frozenset[str] = frozenset()
+    delete_before_replace: bool = False
+
+    @property
+    def known(self) -> frozenset[str]:
+        return self.replaces | frozenset(self.updates) | self.recorded
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the state holds of a resource: comparable inputs and the value of its replacement trigger."""
+
+    inputs: Mapping[str, Any]
+    trigger: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Resource options that decide about a change. trigger: JSON text of replacement_trigger."""
+
+    ignore_changes: tuple[str, ...] = ()
+    replace_on_changes: tuple[str, ...] = ()
+    trigger: str | None = None
+    delete_before_replace: bool | None = None
+    protect: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """keys: the inputs that differ, ignored ones left out. inputs: what to record, ignored ones as they were.
+
+    reason: why it is replaced, or what an update interrupts. refused: the step may not be taken, and why.
+    """
+
+    op: Op
+    keys: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    delete_first: bool = False
+    refused: str | None = None
+
+
+def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Options, schema: Schema) -> Step:
+    """Recorded state, comparable inputs and options of one resource → Step. No I/O."""
+    if recorded is None:
+        return Step(Op.CREATE, inputs=dict(inputs))
+    effective = with_ignored(recorded.inputs, inputs, options.ignore_changes)
+    keys = tuple(
+        key for key in sorted({*recorded.inputs, *effective}) if recorded.inputs.get(key) != effective.get(key)
+    )
+    triggered = None not in (recorded.trigger, options.trigger) and recorded.trigger != options.trigger
+    forced = {path.split("[")[0].split(".")[0] for path in options.replace_on_changes}
+    replacing = [key for key in keys if key in schema.replaces or key in forced or "*" in forced]
+    if triggered or replacing:
+        reason = ", ".join((["replacement_trigger"] if triggered else []) + replacing)
+        first = options.delete_before_replace
+        return Step(
+            Op.REPLACE,
+            keys,
+            # A new object is made from what the program says now: ignoring concerns changes in place.
+            dict(inputs),
+            f"replaced for {reason}",
+            delete_first=schema.delete_before_replace if first is None else first,
+            refused="it is protected, and this change replaces it" if options.protect else None,
+        )
+    if not keys:
+        return Step(Op.SAME, inputs=effective)
+    interrupts = dict.fromkeys(schema.updates[key] for key in keys if schema.updates.get(key))
+    return Step(Op.UPDATE, keys, effective, ", ".join(interrupts))
+
+
+def with_ignored(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> dict[str, Any]:
+    """New inputs, those of `ignore` (names of whole inputs) as they were recorded."""
+    merged = {key: value for key, value in new.items() if key not in ignore}
+    return merged | {key: old[key] for key in ignore if key in old}
+
+
+def delete_order(records: Mapping[str, tuple[str, frozenset[str]]]) -> list[list[str]]:
+    """Key → (urn, urns it depends on), to waves of keys: dependents first, each wave at once.
+
+    A cycle, which no program can register, ends as one last wave.
+    """
+    left = dict(records)
+    waves: list[list[str]] = []
+    while left:
+        needed = {urn for _, depends in left.values() for urn in depends}
+        wave = [key for key, (urn, _) in left.items() if urn not in needed] or list(left)
+        waves.append(wave)
+        for key in wave:
+            del left[key]
+    return waves

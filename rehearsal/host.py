@@ -1,0 +1,112 @@
+"""The host's side: packages, the daemon, the storage pool. Installed and started where missing."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rehearsal import lxd
+from rehearsal.errors import RehearsalError, UserError
+from rehearsal.resources.machine import POOL
+
+# Package → a program of it.
+_PACKAGES = {
+    "lxd": "lxd",
+    "lxd-client": "lxc",
+    "lxcfs": "lxcfs",
+    "mmdebstrap": "mmdebstrap",
+    "squashfs-tools": "mksquashfs",
+    "nftables": "nft",
+    "dnsmasq-base": "dnsmasq",
+    "openssh-client": "ssh",
+    "iproute2": "ip",
+}
+_LOG = Path("/var/log/lxd-rehearsal.log")
+_PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Make this host ready: packages, daemon, pool. Raises UserError or RehearsalError."""
+    if os.geteuid() != 0:
+        raise UserError("LXD's socket is root's; run this with sudo")
+    if not lxd.reachable():
+        _install(say)
+        _start(say)
+    elif missing():
+        _install(say)
+    host = lxd.Lxd()
+    if host.find(f"/1.0/storage-pools/{POOL}") is None:
+        say(f"making the storage pool {POOL}")
+        host.post("/1.0/storage-pools", {"name": POOL, "driver": "dir", "description": "Machines of rehearsals"})
+
+
+def missing() -> list[str]:
+    """Packages whose program is not on this host."""
+    return [package for package, program in _PACKAGES.items() if not shutil.which(program, path=_PATH)]
+
+
+def _install(say: Callable[[str], None]) -> None:
+    packages = missing()
+    if not packages:
+        return
+    if not shutil.which("apt-get"):
+        raise UserError(f"not Debian or Ubuntu; install these and run again: {' '.join(packages)}")
+    say(f"installing {' '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
+    for command in (["apt-get", "update", "-q"], install):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            last = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
+            raise RehearsalError(f"{' '.join(command[:2])} exited {done.returncode}:\n{last}")
+
+
+def _start(say: Callable[[str], None]) -> None:
+    if lxd.reachable():
+        return
+    say("starting LXD")
+    if Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "start", "lxd"], capture_output=True)
+        log = subprocess.run(
+            ["journalctl", "-u", "lxd", "-n", "12", "--no-pager"], capture_output=True, text=True
+        ).stdout
+    else:
+        _start_alone()
+        log = "\n".join(_LOG.read_text(errors="replace").splitlines()[-12:]) if _LOG.is_file() else ""
+    deadline = time.monotonic() + 60
+    while not lxd.reachable():
+        if time.monotonic() > deadline:
+            raise RehearsalError(
+                f"LXD does not answer 60 s after its start; its log's last lines:\n{log}\n"
+                "put right what it says there, then run the same again"
+            )
+        time.sleep(0.2)
+
+
+def _start_alone() -> None:
+    """Without systemd: lxcfs first, or machines see the host's CPUs and memory."""
+    fuse = Path("/var/lib/lxcfs")
+    fuse.mkdir(parents=True, exist_ok=True)
+    if not (fuse / "proc").exists():
+        _detach(["lxcfs", str(fuse)])
+        deadline = time.monotonic() + 5
+        while not (fuse / "proc").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    groups = {line.split(":")[0] for line in Path("/etc/group").read_text().splitlines()}
+    _detach(["lxd", "--group", "lxd" if "lxd" in groups else "root"])
+
+
+def _detach(command: list[str]) -> None:
+    """Start a daemon that outlives this process, its output in the log."""
+    with _LOG.open("a") as log:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "PATH": _PATH},
+        )

@@ -1,0 +1,123 @@
+"""The base image: a Debian 12 that a program finds like Alibaba Cloud's, root login by key included.
+
+    mmdebstrap ─▶ rootfs (packages, trust and clients of the host) ─▶ squashfs ┐
+    metadata.yaml with templates that hand over user data and keys ───────────┴▶ image in LXD
+
+Built once per recipe and host configuration: both are hashed into the image's properties.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rehearsal import trust
+from rehearsal.errors import RehearsalError
+from rehearsal.image_files import INCLUDE, METADATA, ROOT_FILES, SETUP, TEMPLATES
+from rehearsal.lxd import CLI, Lxd
+
+ALIAS = "wsgi-ecs-rehearsal-debian12"
+CACHE = Path("/var/cache/wsgi-ecs-rehearsal")
+SUITE = "bookworm"
+
+
+def recipe_hash(host: Mapping[str, str], packages: trust.Packages) -> str:
+    """What the image is made from → 16 hex digits. A changed recipe or host trust makes a new image."""
+    parts = [SUITE, INCLUDE, ROOT_FILES, SETUP, METADATA, TEMPLATES, dict(host), packages.sources, packages.options]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cache_folder(recipe: str) -> Path:
+    """The host's folder that machines see read-only as /var/cache/rehearsal."""
+    folder = CACHE / recipe
+    for part in ("apt", "wheels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    # Machines are unprivileged: their root is nobody on the host.
+    CACHE.chmod(0o755)
+    return folder
+
+
+def ensure(say: Callable[[str], None]) -> str:
+    """Make the image unless LXD has it. Returns the recipe's hash. Raises RehearsalError."""
+    packages = trust.packages(SUITE)
+    host = trust.host_files(packages)
+    recipe = recipe_hash(host, packages)
+    lxd = Lxd()
+    alias = lxd.find(f"/1.0/images/aliases/{ALIAS}")
+    if alias is not None:
+        image = lxd.find(f"/1.0/images/{alias['target']}")
+        if image is not None and image["properties"].get("user.recipe") == recipe:
+            return recipe
+    say("building the base image debian12 (once, about a minute)")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="wsgi-ecs-image-", dir="/var/tmp") as scratch:
+        _build(Path(scratch), host, packages)
+        if alias is not None:
+            lxd.delete(f"/1.0/images/{alias['target']}")
+        _import(Path(scratch), recipe)
+    for old in CACHE.glob("*"):
+        if old.name != recipe:
+            shutil.rmtree(old, ignore_errors=True)
+    say(f"base image debian12 is ready ({time.monotonic() - started:.0f} s)")
+    return recipe
+
+
+def _build(scratch: Path, host: Mapping[str, str], packages: trust.Packages) -> None:
+    overlay = scratch / "overlay"
+    for path, text in {**ROOT_FILES, **host}.items():
+        target = overlay / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    for folder in (overlay, *(path for path in overlay.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    rootfs = scratch / "rootfs"
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(INCLUDE)}", "--quiet"]
+    command += [f"--aptopt={option}" for option in packages.options]
+    command += [f"--customize-hook=copy-in {overlay}/{name.name} /" for name in sorted(overlay.iterdir())]
+    command += [f"--customize-hook=chroot \"$1\" sh -euc '{SETUP}'"]
+    command += [SUITE, str(rootfs)]
+    if packages.sources:
+        sources = scratch / "host.list"
+        sources.write_text(packages.sources)
+        command.append(str(sources))
+    _run(command, "mmdebstrap")
+    pack = ["mksquashfs", str(rootfs), str(scratch / "rootfs.squashfs"), "-noappend", "-quiet", "-no-progress"]
+    _run([*pack, "-comp", "zstd", "-Xcompression-level", "3"], "mksquashfs")
+
+
+def _import(scratch: Path, recipe: str) -> None:
+    content = scratch / "metadata"
+    (content / "templates").mkdir(parents=True)
+    (content / "metadata.yaml").write_text(_metadata())
+    for name, text in TEMPLATES.items():
+        (content / "templates" / name).write_text(text)
+    archive = scratch / "metadata.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for path in sorted(content.iterdir()):
+            tar.add(path, path.name)
+    command = [CLI, "image", "import", str(archive), str(scratch / "rootfs.squashfs"), "--alias", ALIAS]
+    _run([*command, f"user.recipe={recipe}"], f"{CLI} image import")
+
+
+def _metadata() -> str:
+    values = {"@created@": str(int(time.time())), "@architecture@": platform.machine()}
+    text = METADATA
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
+
+
+def _run(command: list[str], what: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        raise RehearsalError(f"{what} took more than 15 minutes") from None
+    if done.returncode:
+        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
+        raise RehearsalError(f"{what} exited {done.returncode} while building the base image:\n{last}")

@@ -1,0 +1,85 @@
+"""`status`, `ssh` and `logs`: looking at a stack that is up. Nothing here changes it."""
+
+import os
+import sys
+from pathlib import Path
+
+from rehearsal.errors import RehearsalError, UserError
+from rehearsal.keys import Keys
+from rehearsal.lxd import Lxd, LxdError, reachable
+from rehearsal.state import Record, State
+
+_INSTANCE = "alicloud:ecs/instance:Instance"
+_LOGS = (
+    "/var/log/cloud-init-output.log /var/log/nginx/*error* /var/log/supervisor/supervisord.log"
+    " $(find /var/log/wsgi-ecs -name '*.log' 2>/dev/null)"
+)
+
+
+def _load(name: str) -> State:
+    if not reachable():
+        raise UserError("LXD is not running, so no rehearsal is; ./rehearse up starts it")
+    state = State.load(name)
+    if not state.exists:
+        raise UserError(f"stack {name} is not up; ./rehearse up --stack {name}")
+    return state
+
+
+def status(root: Path, name: str) -> int:
+    """Print resources, machines and whether the site answers. Exit code 0 when it does."""
+    from rehearsal.proof import request
+    from rehearsal.show import Show, short
+
+    state = _load(name)
+    show = Show()
+    show.line(f"stack {name}", "bold")
+    for record in state.records():
+        what = {"done": "", "pending": "  unfinished", "doomed": "  replaced, still to delete"}[record.status]
+        show.line(f"  {short(record.type):<27} {record.name}{what}", "yellow" if what else "")
+    lxd = Lxd(state.project)
+    for record in state.records(_INSTANCE):
+        machine = lxd.find(f"/1.0/instances/{record.id}/state")
+        shown = machine["status"] if machine else "gone"
+        show.line(f"  machine {record.id}: {shown}, {record.outputs.get('primaryIpAddress', 'no address')}")
+    show.outputs({**state.outputs, **({"ssh": f"./rehearse ssh --stack {name}"} if "ssh" in state.outputs else {})})
+    if not state.outputs.get("url") or not state.outputs.get("address"):
+        show.line(f"not complete; ./rehearse up --stack {name} goes on")
+        return 1
+    answer = request(state.outputs["url"], state.outputs["address"])
+    show.line(answer.line, "green" if answer.good else "red")
+    return 0 if answer.good else 1
+
+
+def _machines(state: State) -> list[Record]:
+    found = [record for record in state.records(_INSTANCE) if record.status == "done"]
+    if not found:
+        raise UserError(f"stack {state.stack} has no machine; ./rehearse up --stack {state.stack}")
+    return found
+
+
+def ssh(root: Path, name: str, command: tuple[str, ...]) -> int:
+    """Become ssh to the stack's machine."""
+    machine = _machines(_load(name))[0]
+    keys = Keys(root / ".rehearsal" / name)
+    if not keys.private.is_file():
+        raise UserError(f"{keys.private.relative_to(root)}: no such file; ./rehearse up --stack {name} makes it")
+    line = keys.ssh(machine.id, str(machine.outputs["primaryIpAddress"]))
+    if command:
+        line += ["--", *command]
+    sys.stdout.flush()
+    os.execvp(line[0], line)  # noqa: S606
+
+
+def logs(root: Path, name: str) -> int:
+    """Print the last lines of each log of each machine."""
+    state = _load(name)
+    script = (
+        f'for file in {_LOGS}; do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; true'
+    )
+    for machine in _machines(state):
+        print(f"machine {machine.id}")
+        try:
+            print(Lxd(state.project).exec(machine.id, ["sh", "-c", script]))
+        except LxdError as error:
+            raise RehearsalError(str(error)) from None
+    return 0

@@ -1,0 +1,160 @@
+"""A thin adapter to LXD: its REST API on the local socket, and `lxc exec` for commands.
+
+The socket costs about 2 ms a request, where a process of `lxc query` costs about 50 ms.
+https://documentation.ubuntu.com/lxd/en/latest/rest-api/
+"""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from rehearsal.errors import RehearsalError
+
+CLI = "lxc"
+_SOCKETS = ("/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket")
+
+
+class LxdError(RehearsalError):
+    """LXD refused or failed; the text is LXD's own. `code` is the HTTP status."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("lxd", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def socket_path() -> str | None:
+    """Where LXD listens on this machine, None when it does not."""
+    candidates = [f"{os.environ['LXD_DIR']}/unix.socket"] if os.environ.get("LXD_DIR") else list(_SOCKETS)
+    return next((path for path in candidates if Path(path).exists()), None)
+
+
+def reachable() -> bool:
+    """Whether a daemon answers."""
+    try:
+        Lxd().get("/1.0")
+    except (LxdError, OSError):
+        return False
+    return True
+
+
+class Lxd:
+    """LXD seen from one project. Safe to use from several threads."""
+
+    def __init__(self, project: str = "default") -> None:
+        self.project = project
+
+    def get(self, path: str, **query: str) -> Any:
+        return self.request("GET", path, None, query)
+
+    def find(self, path: str, **query: str) -> Any | None:
+        """Like get; None when there is no such object."""
+        try:
+            return self.get(path, **query)
+        except LxdError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def post(self, path: str, body: Any, **query: str) -> Any:
+        return self.request("POST", path, body, query)
+
+    def put(self, path: str, body: Any, **query: str) -> Any:
+        return self.request("PUT", path, body, query)
+
+    def patch(self, path: str, body: Any, **query: str) -> Any:
+        return self.request("PATCH", path, body, query)
+
+    def delete(self, path: str, **query: str) -> bool:
+        """True when it was there. What is already gone is no error."""
+        try:
+            self.request("DELETE", path, None, query)
+        except LxdError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    def request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
+        """One request, an operation awaited to its end. Returns its metadata. Raises LxdError."""
+        answer = self._send(method, path, body, {"project": self.project, **query})
+        if answer.get("type") == "async":
+            answer = self._send("GET", answer["operation"].split("?")[0] + "/wait", None, {"project": self.project})
+            operation = answer.get("metadata") or {}
+            if operation.get("status_code", 200) >= 400:
+                # A missing object can show only when the operation runs.
+                message = operation.get("err") or "the operation failed"
+                raise LxdError(message, 404 if "not found" in message.lower() else 0)
+            return operation
+        return answer.get("metadata")
+
+    def _send(self, method: str, path: str, body: Any, query: dict[str, str]) -> dict[str, Any]:
+        where = socket_path()
+        if where is None:
+            raise LxdError("LXD is not running here; ./rehearse setup installs and starts it")
+        connection = _Connection(where, timeout=None)
+        try:
+            text = None if body is None else json.dumps(body)
+            connection.request(method, f"{path}?{urlencode(query)}", text, {"Content-Type": "application/json"})
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        except OSError as error:
+            raise LxdError(f"LXD does not answer on {where}: {error.strerror or error}") from None
+        finally:
+            connection.close()
+        if answer.get("type") == "error":
+            raise LxdError(str(answer.get("error")), int(answer.get("error_code", 0)))
+        return answer
+
+    def exec(self, instance: str, command: Sequence[str], timeout: float = 30) -> str:
+        """Run a command in a machine, return its stdout. `timeout` in seconds. Raises LxdError."""
+        done = self._exec(instance, command, timeout)
+        if done.returncode:
+            text = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise LxdError(f"{instance}: {' '.join(command)} exited {done.returncode}: {text}")
+        return done.stdout.decode(errors="replace")
+
+    def exec_bytes(self, instance: str, command: Sequence[str], timeout: float = 120) -> bytes | None:
+        """Like exec, for binary output; None when the command failed."""
+        done = self._exec(instance, command, timeout)
+        return None if done.returncode else done.stdout
+
+    def _exec(self, instance: str, command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[bytes]:
+        line = [CLI, "exec", "--project", self.project, "-T", instance, "--", *command]
+        try:
+            return subprocess.run(
+                line, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, start_new_session=True
+            )
+        except subprocess.TimeoutExpired:
+            raise LxdError(f"{instance}: {' '.join(command)} took more than {timeout:.0f} s") from None
+
+    def write(self, instance: str, path: str, text: str, mode: str = "0600") -> None:
+        """Put a text file, owned by root, into a machine."""
+        where = socket_path()
+        if where is None:
+            raise LxdError("LXD is not running here; ./rehearse setup installs and starts it")
+        connection = _Connection(where, timeout=30)
+        try:
+            target = f"/1.0/instances/{quote(instance)}/files?{urlencode({'project': self.project, 'path': path})}"
+            headers = {"X-LXD-uid": "0", "X-LXD-gid": "0", "X-LXD-mode": mode, "X-LXD-type": "file"}
+            connection.request("POST", target, text.encode(), headers)
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        if answer.get("type") == "error":
+            raise LxdError(str(answer.get("error")), int(answer.get("error_code", 0)))

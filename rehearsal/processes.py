@@ -1,0 +1,82 @@
+"""Commands that a rehearsal runs for a while: their output is streamed, and an interrupt ends them."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_running: set[int] = set()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Done:
+    """tail: the last lines of stdout and stderr, in the order in which they came."""
+
+    code: int
+    stdout: str
+    stderr: str
+    tail: tuple[str, ...]
+
+
+def run(
+    command: Sequence[str],
+    stdin: str,
+    say: Callable[[str, str], None],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Done:
+    """Run to the end. say(stream, line): called for each line as it comes, stream is stdout or stderr."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        cwd=cwd,
+        env=dict(env) if env is not None else None,
+    )
+    with _lock:
+        _running.add(process.pid)
+    tail: deque[str] = deque(maxlen=30)
+    texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
+
+    def read(name: str, stream: IO[bytes]) -> None:
+        for raw in stream:
+            line = raw.decode(errors="replace")
+            texts[name].append(line)
+            tail.append(line.rstrip())
+            say(name, line.rstrip())
+
+    readers = [
+        threading.Thread(target=read, args=(name, stream), daemon=True)
+        for name, stream in (("stdout", process.stdout), ("stderr", process.stderr))
+        if stream is not None
+    ]
+    for reader in readers:
+        reader.start()
+    with suppress(BrokenPipeError):
+        if process.stdin is not None:
+            process.stdin.write(stdin.encode())
+            process.stdin.close()
+    code = process.wait()
+    for reader in readers:
+        # What the command left running in the background may hold its output open.
+        reader.join(timeout=2)
+    with _lock:
+        _running.discard(process.pid)
+    return Done(code, "".join(texts["stdout"]), "".join(texts["stderr"]), tuple(tail))
+
+
+def stop_all() -> None:
+    """End what is still running, with all that it started."""
+    with _lock:
+        for pid in _running:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)

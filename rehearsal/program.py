@@ -1,0 +1,54 @@
+"""Runs the Pulumi program of a folder, without Pulumi's CLI, against a monitor."""
+
+import asyncio
+import logging
+import runpy
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pulumi
+from pulumi.runtime import mocks, set_all_config
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
+
+from rehearsal.stack import Stack
+
+# As many resources as may be under way at once; the SDK's default would be the number of CPUs + 4.
+_WORKERS = 32
+
+
+def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Logger) -> None:
+    """Run `__main__.py` of `root` to the end of all that it registers.
+
+    Raises what the program raises: pulumi.RunError is a user's error, others are the program's.
+    The monitor's calls come from worker threads, some of which may still run after a failure.
+    """
+    set_all_config(dict(stack.config))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.set_default_executor(ThreadPoolExecutor(max_workers=_WORKERS))
+    # A failure leaves futures behind that nobody asks for their exception; the monitor has told it.
+    loop.set_exception_handler(lambda loop, context: None)
+    sys.path.insert(0, str(root))
+
+    async def main() -> None:
+        mocks.set_mocks(monitor.mocks, stack.project, stack.name, preview=False, logger=logger, monitor=monitor)
+        # set_mocks made a root stack whose outputs are already registered; run_in_stack makes its own.
+        set_root_resource(None)  # type: ignore[arg-type]
+        await run_in_stack(_program)
+
+    def _program() -> None:
+        runpy.run_path(str(root / "__main__.py"), run_name="__main__")
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        sys.path.remove(str(root))
+
+
+def user_error(error: BaseException) -> str | None:
+    """The text of an error that the program raised for its user, None for any other."""
+    return str(error) if isinstance(error, pulumi.RunError) else None

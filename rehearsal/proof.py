@@ -1,0 +1,37 @@
+"""The proof that a rehearsed site serves: one request to its address, under its own name."""
+
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+
+@dataclass(frozen=True)
+class Answer:
+    """line: one line for the user. body: the first lines of what came. good: a status of 2xx."""
+
+    line: str
+    body: str
+    good: bool
+
+
+def request(url: str, address: str, timeout: float = 10) -> Answer:
+    """GET `url` from `address` (IPv4), with the Host header of the URL. `timeout` in seconds."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    target = f"{parts.scheme}://{address}:{port}{parts.path or '/'}"
+    started = time.monotonic()
+    try:
+        # trust_env: a proxy of the host knows nothing of addresses on this machine.
+        with httpx.Client(trust_env=False, timeout=timeout) as client:
+            answer = client.get(target, headers={"Host": parts.netloc})
+    except httpx.HTTPError as error:
+        return Answer(f"GET {url} → no answer from {address}:{port}: {error or type(error).__name__}", "", False)
+    phrase = answer.reason_phrase
+    took = (time.monotonic() - started) * 1000
+    line = f"GET {url} → {answer.status_code} {phrase}, {len(answer.content)} bytes, {took:.0f} ms"
+    if "server" in answer.headers:
+        line += f", Server: {answer.headers['server']}"
+    body = "\n".join(answer.text.splitlines()[:10])
+    return Answer(line, body, answer.is_success)

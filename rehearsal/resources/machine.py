@@ -1,0 +1,230 @@
+"""Key pairs and instances: system containers with the type's CPU and memory, user data and sshd."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rehearsal.compare import Schema
+from rehearsal.errors import RehearsalError
+from rehearsal.image import ALIAS
+from rehearsal.instance_types import size
+from rehearsal.lxd import LxdError
+from rehearsal.resources import pairs
+from rehearsal.resources.base import Context, Resource, only
+from rehearsal.state import Record
+
+POOL = "wsgi-ecs"
+T = TypeVar("T")
+_KEY_PAIR = "alicloud:ecs/ecsKeyPair:EcsKeyPair"
+# Seconds from start to an address, and from there to a listening sshd.
+_BOOT = 60
+
+
+class EcsKeyPair(Resource):
+    schema = Schema(
+        replaces=frozenset({"keyPairName", "publicKey"}),
+        updates={"tags": "", "resourceGroupId": ""},
+    )
+
+    def id(self, name: str, inputs: Mapping[str, Any]) -> str:
+        return str(inputs["keyPairName"])
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        for key in ("keyPairName", "publicKey"):
+            if not inputs.get(key):
+                raise RehearsalError(f"a key pair without {key} is not rehearsed")
+
+
+class Instance(Resource):
+    """The machine's name in LXD is the instance's id, so an old and a new one stand side by side."""
+
+    prefix = "i-"
+    schema = Schema(
+        replaces=frozenset({"vswitchId", "availabilityZone", "privateIp"}),
+        updates={
+            "userData": "reboots, and cloud-init does not run again",
+            "imageId": "wipes the disk",
+            "instanceType": "restarts",
+            "keyName": "reboots",
+            "status": "",
+            **dict.fromkeys(("instanceName", "description", "tags", "volumeTags", "securityGroups"), ""),
+            **dict.fromkeys(("deletionProtection", "systemDiskCategory", "systemDiskSize", "spotStrategy"), ""),
+            **dict.fromkeys(("internetMaxBandwidthOut", "instanceChargeType", "forceDelete"), ""),
+        },
+        recorded=frozenset(
+            {
+                "systemDiskName", "systemDiskDescription", "systemDiskPerformanceLevel", "spotPriceLimit",
+                "spotDuration", "creditSpecification", "internetChargeType", "stoppedMode", "resourceGroupId",
+                "securityEnhancementStrategy", "httpTokens", "httpEndpoint", "hostName",
+            }
+        ),
+    )  # fmt: skip
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        only(inputs, "status", "Running")
+        only(inputs, "internetMaxBandwidthOut", 0)
+        groups = inputs.get("securityGroups") or []
+        if len(groups) != 1:
+            raise RehearsalError(f"an instance in {len(groups)} security groups is not rehearsed; allowed: one")
+        for key in ("vswitchId", "imageId", "instanceType"):
+            if not inputs.get(key):
+                raise RehearsalError(f"an instance without {key} is not rehearsed")
+        size(inputs["instanceType"])
+
+    def exists(self, context: Context, record: Record) -> bool:
+        return context.lxd.find(f"/1.0/instances/{record.id}") is not None
+
+    def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        pair = pairs.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])
+        self._make(context, record.id, pair.name, inputs, None)
+        return self._started(context, record.id, pair.name, inputs)
+
+    def _make(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any], address: str | None) -> None:
+        nic = {"type": "nic", "network": bridge, "name": "eth0"}
+        devices = {
+            "root": {"type": "disk", "path": "/", "pool": POOL},
+            "eth0": nic | ({"ipv4.address": address} if address else {}),
+            "cache": {"type": "disk", "source": str(context.cache), "path": "/var/cache/rehearsal", "readonly": "true"},
+        }
+        body = {
+            "name": name,
+            "type": "container",
+            "profiles": [],
+            "source": {"type": "image", "alias": ALIAS},
+            "config": {
+                **_limits(inputs),
+                f"{pairs.TAG}stack": context.stack,
+                "user.user-data": inputs.get("userData") or "#cloud-config",
+                "user.public-keys": json.dumps(self._keys(context, inputs)),
+            },
+            "devices": devices,
+        }
+        context.lxd.post("/1.0/instances", body)
+
+    def _started(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self._power(context, name, "start")
+        return self._outputs(context, name, bridge, inputs)
+
+    def _outputs(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        address = _wait(lambda: _address(context, name), f"{name} has got no address from the bridge {bridge}")
+        _wait(lambda: _ssh_answers(address), f"{name}: sshd does not answer on {address}")
+        context.keys.know(name, _host_keys(context, name))
+        limits = size(inputs["instanceType"])
+        return {
+            "primaryIpAddress": address,
+            "privateIp": address,
+            "publicIp": "",
+            "cpu": limits.cpu,
+            "memory": limits.memory,
+            "osType": "linux",
+            "osName": "Debian 12 64bit",
+            "status": "Running",
+            "rehearsalBridge": bridge,
+        }
+
+    def update(
+        self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
+    ) -> dict[str, Any]:
+        if "securityGroups" in keys:
+            raise RehearsalError("moving an instance to another security group is not rehearsed; replace it")
+        bridge = record.outputs["rehearsalBridge"]
+        if "imageId" in keys:
+            self.delete(context, record)
+            self._make(context, record.id, bridge, inputs, record.outputs["primaryIpAddress"])
+            return self._started(context, record.id, bridge, inputs)
+        if not {"userData", "instanceType", "keyName"} & set(keys):
+            return record.outputs
+        public_keys = self._keys(context, inputs)
+        config = {
+            **_limits(inputs),
+            "user.user-data": inputs.get("userData") or "#cloud-config",
+            "user.public-keys": json.dumps(public_keys),
+        }
+        context.lxd.patch(f"/1.0/instances/{record.id}", {"config": config})
+        if "keyName" in keys:
+            self.authorize(context, record.id, public_keys)
+        self._power(context, record.id, "restart")
+        return self._outputs(context, record.id, bridge, inputs)
+
+    def authorize(self, context: Context, name: str, public_keys: list[str]) -> None:
+        """Make these, and no others, the keys that log in as root."""
+        text = "".join(f"{key}\n" for key in public_keys)
+        context.lxd.write(name, "/root/.ssh/authorized_keys", text)
+
+    def delete(self, context: Context, record: Record) -> None:
+        remove(context, record.id)
+
+    def _keys(self, context: Context, inputs: Mapping[str, Any]) -> list[str]:
+        """The key pair's public key and the rehearsal's own."""
+        keys = [context.keys.public]
+        if inputs.get("keyName"):
+            pair = context.state.by_id(_KEY_PAIR, inputs["keyName"])
+            if pair is None:
+                raise RehearsalError(f"key_name {inputs['keyName']} is no key pair of this stack")
+            keys.insert(0, pair.inputs["publicKey"].strip())
+        # The same key with another comment is the same key.
+        return list({" ".join(key.split()[:2]): key for key in reversed(keys)}.values())[::-1]
+
+    def _power(self, context: Context, name: str, action: str) -> None:
+        try:
+            context.lxd.put(
+                f"/1.0/instances/{name}/state", {"action": action, "timeout": 30, "force": action != "start"}
+            )
+        except LxdError as error:
+            log = context.lxd.find(f"/1.0/instances/{name}") and _start_log(context, name)
+            raise RehearsalError(f"{name} does not {action}: {error}\n{log or ''}".rstrip()) from None
+
+
+def remove(context: Context, name: str) -> None:
+    """Stop and delete a machine; none of that name is no error."""
+    path = f"/1.0/instances/{name}"
+    try:
+        context.lxd.put(f"{path}/state", {"action": "stop", "force": True, "timeout": 10})
+    except LxdError as error:
+        if error.code != 404 and "already stopped" not in str(error) and "not running" not in str(error):
+            raise
+    context.lxd.delete(path)
+    context.keys.forget(name)
+
+
+def _limits(inputs: Mapping[str, Any]) -> dict[str, str]:
+    limits = size(inputs["instanceType"])
+    return {"limits.cpu": str(limits.cpu), "limits.memory": f"{limits.memory}MiB"}
+
+
+def _address(context: Context, name: str) -> str | None:
+    network = context.lxd.get(f"/1.0/instances/{name}/state")["network"] or {}
+    addresses = (network.get("eth0") or {"addresses": []})["addresses"]
+    return next((item["address"] for item in addresses if item["family"] == "inet"), None)
+
+
+def _ssh_answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            connection.settimeout(2)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _host_keys(context: Context, name: str) -> list[str]:
+    text = context.lxd.exec(name, ["sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub"])
+    return [line for line in text.splitlines() if line]
+
+
+def _wait(probe: Callable[[], T | None], failure: str) -> T:
+    deadline = time.monotonic() + _BOOT
+    while not (value := probe()):
+        if time.monotonic() > deadline:
+            raise RehearsalError(f"{failure} after {_BOOT} s; look at ./rehearse logs, and run ./rehearse up again")
+        time.sleep(0.1)
+    return value
+
+
+def _start_log(context: Context, name: str) -> str:
+    path = Path(f"/var/log/lxd/{context.lxd.project}_{name}/lxc.log")
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return "\n".join(line for line in lines if " ERROR " in line or " WARN " in line)[-2000:]

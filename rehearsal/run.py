@@ -1,0 +1,156 @@
+"""`up` and `destroy`, from the first line to the last."""
+
+import logging
+import time
+from pathlib import Path
+
+from rehearsal import image, lock, packages_cache
+from rehearsal import stack as stacks
+from rehearsal.engine import Engine, Stopped
+from rehearsal.errors import RehearsalError, UserError
+from rehearsal.keys import Keys
+from rehearsal.lxd import Lxd, reachable
+from rehearsal.resources import Context, machine, pairs
+from rehearsal.show import Show
+from rehearsal.state import State
+
+_INSTANCE = "alicloud:ecs/instance:Instance"
+
+
+def keys_of(root: Path, stack: str) -> Keys:
+    return Keys(root / ".rehearsal" / stack)
+
+
+def up(root: Path, name: str) -> int:
+    """Bring a stack up. Returns the exit code. Raises UserError or RehearsalError."""
+    from rehearsal import host
+
+    started = time.monotonic()
+    config = stacks.load(root, name)
+    show = Show()
+    with lock.held(name):
+        host.prepare(show.note)
+        recipe = image.ensure(show.note)
+        keys = keys_of(root, name)
+        keys.ensure()
+        config, notes = stacks.overlay(config, keys.public)
+        for text in notes:
+            show.note(text)
+        state = State.load(name)
+        if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
+            raise UserError(f"stack {name} is rehearsed from {state.folder}; destroy it there first")
+        context = Context(root, state, keys, image.cache_folder(recipe), show.say)
+        engine = Engine(context, show)
+        with show:
+            code, outputs = _run(root, config, engine, show)
+        if code == 0:
+            code = _prove(outputs, show, name, started)
+            _collect(context, engine)
+    return code
+
+
+def _run(root: Path, config: stacks.Stack, engine: Engine, show: Show) -> tuple[int, dict[str, object]]:
+    from rehearsal import program
+    from rehearsal.monitor import RehearsalMonitor
+
+    refused: list[str] = []
+    monitor = RehearsalMonitor(engine, refused.append)
+    try:
+        program.run(root, config, monitor, _logger(show))
+    except BaseException as error:
+        engine.failed = True
+        engine.wait()
+        text = program.user_error(error)
+        if refused or text is not None:
+            raise UserError(refused[0] if refused else str(text)) from None
+        if engine.broken is not None:
+            raise engine.broken from None
+        if isinstance(error, (RehearsalError, UserError, Stopped)):
+            show.close()
+            show.line(
+                f"failed: {show.summary()}; put it right and run ./rehearse up --stack {config.name} again", "red"
+            )
+            return 1, {}
+        raise
+    try:
+        engine.delete_rest()
+    except RehearsalError as error:
+        show.close()
+        show.line(f"failed: {error}", "red")
+        return 1, {}
+    shown = {key: value for key, value in monitor.outputs.items() if key not in monitor.secret_outputs}
+    engine.context.state.outputs = shown
+    return 0, {**shown, **dict.fromkeys(monitor.secret_outputs, "[secret]")}
+
+
+class _ToShow(logging.Handler):
+    def __init__(self, show: Show) -> None:
+        super().__init__(logging.INFO)
+        self.show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Errors come again, as the failure they are.
+        if record.levelno < logging.ERROR:
+            self.show.note(record.getMessage())
+
+
+def _logger(show: Show) -> logging.Logger:
+    logger = logging.Logger("rehearsal", logging.INFO)
+    logger.addHandler(_ToShow(show))
+    return logger
+
+
+def _prove(outputs: dict[str, object], show: Show, name: str, started: float) -> int:
+    from rehearsal.proof import request
+
+    if "ssh" in outputs:
+        outputs["ssh"] = f"./rehearse ssh --stack {name}"
+    show.line(show.summary())
+    show.outputs(outputs)
+    code = 0
+    if outputs.get("url") and outputs.get("address"):
+        answer = request(str(outputs["url"]), str(outputs["address"]))
+        show.line(answer.line, "bold green" if answer.good else "bold red")
+        if not answer.good:
+            show.line(answer.body)
+            code = 1
+    show.line(f"{time.monotonic() - started:.1f} s")
+    return code
+
+
+def _collect(context: Context, engine: Engine) -> None:
+    """Keep what new or changed machines have fetched."""
+    if engine.changes:
+        for record in context.state.records(_INSTANCE):
+            packages_cache.collect(context.lxd, record.id, context.cache)
+
+
+def destroy(root: Path, name: str, force: bool = False) -> int:
+    """Remove a stack, whatever is left of it. Returns the exit code."""
+    started = time.monotonic()
+    if not reachable():
+        raise UserError("LXD is not running, so no rehearsal is; ./rehearse setup starts it")
+    show = Show()
+    with lock.held(name):
+        state = State.load(name)
+        keys = keys_of(root, name)
+        context = Context(root, state, keys, image.CACHE, show.say)
+        engine = Engine(context, show)
+        with show:
+            engine.delete(state.records(), force)
+            # What no record knows of, such as the rest of a run that was killed.
+            for machine_name in _machines(context):
+                machine.remove(context, machine_name)
+            pairs.remove_all(Lxd(), name)
+            existed = state.exists
+            state.delete()
+        keys.known_hosts.unlink(missing_ok=True)
+        show.line(show.summary() if existed else f"stack {name}: nothing to destroy")
+        show.line(f"{time.monotonic() - started:.1f} s")
+    return 0
+
+
+def _machines(context: Context) -> list[str]:
+    if not context.state.exists:
+        return []
+    return [path.split("?")[0].rsplit("/", 1)[-1] for path in context.lxd.get("/1.0/instances")]

@@ -1,0 +1,130 @@
+"""What a run prints: a line for each resource as it is done, and what is under way.
+
+On a terminal the last lines show what is under way with its seconds; elsewhere a
+line does so every 15 seconds.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.text import Text
+
+from rehearsal.compare import Op
+
+_COLOURS = {Op.CREATE: "green", Op.UPDATE: "yellow", Op.REPLACE: "magenta", Op.DELETE: "red", Op.SAME: "dim"}
+_EVERY = 15.0
+
+
+def short(type_: str) -> str:
+    """`alicloud:ecs/instance:Instance` → `alicloud:Instance`; `command:remote:Command` stays."""
+    parts = type_.split(":")
+    return f"{parts[0]}:{parts[2]}" if "/" in parts[1] else type_
+
+
+class Show:
+    """A run's output. Safe to use from several threads."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.unchanged = 0
+        self.counts: dict[Op, int] = {}
+        self.failures = 0
+        self._lock = threading.RLock()
+        self._under_way: dict[str, tuple[str, float]] = {}
+        self._live: Live | None = None
+        self._stop = threading.Event()
+        self._spinner = Spinner("dots")
+
+    def __enter__(self) -> "Show":
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=8, transient=True)
+            self._live.start()
+        else:
+            threading.Thread(target=self._remind, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop showing what is under way; lines can still be printed."""
+        self._stop.set()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def line(self, text: str, style: str = "") -> None:
+        with self._lock:
+            self.console.print(Text(text, style=style))
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, once."""
+        self.line(f"  {text}", "cyan")
+
+    def say(self, text: str) -> None:
+        """Progress, such as what a command prints."""
+        self.line(f"    {text}", "dim")
+
+    def started(self, key: str, op: Op, type_: str, name: str) -> None:
+        with self._lock:
+            self._under_way[key] = (f"{short(type_)} {name}", time.monotonic())
+
+    def finished(self, key: str, op: Op, type_: str, name: str, seconds: float, note: str) -> None:
+        with self._lock:
+            self._under_way.pop(key, None)
+            self.counts[op] = self.counts.get(op, 0) + 1
+            if op is Op.SAME:
+                return
+            text = Text.from_markup(
+                f"[{_COLOURS[op]}]{op.value:>2}[/] {escape(short(type_)):<27} {escape(name)} [dim]{seconds:.1f} s[/]"
+            )
+            if note:
+                text.append(f"  {note}", style="dim")
+            self.console.print(text)
+
+    def failed(self, key: str, type_: str, name: str, message: str) -> None:
+        with self._lock:
+            self._under_way.pop(key, None)
+            self.failures += 1
+            text = Text.from_markup(f"[bold red] ✗[/] {escape(short(type_)):<27} {escape(name)}\n")
+            text.append("".join(f"    {line}\n" for line in message.splitlines()), style="red")
+            text.rstrip()
+            self.console.print(text)
+
+    def summary(self) -> str:
+        """One line of counts, such as `3 created, 9 unchanged`."""
+        words = {
+            Op.CREATE: "created", Op.UPDATE: "updated", Op.REPLACE: "replaced", Op.DELETE: "deleted",
+            Op.SAME: "unchanged",
+        }  # fmt: skip
+        return ", ".join(f"{self.counts[op]} {word}" for op, word in words.items() if self.counts.get(op)) or "nothing"
+
+    def outputs(self, values: Mapping[str, Any]) -> None:
+        if values:
+            self.line("Outputs", "bold")
+            width = max(map(len, values))
+            for name, value in values.items():
+                self.line(f"  {name:<{width}}  {value}")
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            now = time.monotonic()
+            lines = [f"{what} {now - since:.0f} s" for what, since in self._under_way.values()]
+        if not lines:
+            return Text("")
+        self._spinner.update(text=Text(lines[0]))
+        return Group(self._spinner, *(Text(f"  {line}") for line in lines[1:]))
+
+    def _remind(self) -> None:
+        while not self._stop.wait(_EVERY):
+            with self._lock:
+                now = time.monotonic()
+                lines = [f"{what} ({now - since:.0f} s)" for what, since in self._under_way.values()]
+                if lines:
+                    self.line(f"    still at it: {', '.join(lines)}", "dim")

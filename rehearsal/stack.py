@@ -1,0 +1,121 @@
+"""A stack's configuration, read the way Pulumi's engine reads it, and what a rehearsal changes in it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rehearsal.errors import UserError
+
+# The systems that have an image here; the program's own default is centos7.
+_IMAGES = ("debian12",)
+_DEFAULT_OS = "centos7"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """project, name: Pulumi's. config: `namespace:key` → text, structured values as JSON text."""
+
+    project: str
+    name: str
+    config: Mapping[str, str]
+
+
+def names(root: Path) -> list[str]:
+    """The stacks that the project has a file for."""
+    return sorted(
+        path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in _folder(root).glob("Pulumi.*.yaml")
+    )
+
+
+def _folder(root: Path) -> Path:
+    return root / (_yaml(root / "Pulumi.yaml", root).get("stackConfigDir") or ".")
+
+
+def load(root: Path, name: str) -> Stack:
+    """Read Pulumi.yaml and the stack's file. Raises UserError with one line."""
+    project = _yaml(root / "Pulumi.yaml", root)
+    file = _folder(root) / f"Pulumi.{name}.yaml"
+    if not file.is_file():
+        raise UserError(f"{file.relative_to(root)}: no such stack; allowed: {', '.join(names(root)) or 'none yet'}")
+    own = _yaml(file, root).get("config") or {}
+    shown = file.relative_to(root)
+    if not isinstance(own, dict):
+        raise UserError(f"{shown}: config: allowed: a map of keys")
+    values = {**_defaults(project), **{_qualified(project["name"], key): value for key, value in own.items()}}
+    for key, value in values.items():
+        if _secure(value):
+            raise UserError(
+                f"{shown}: {key}: encrypted values are not supported by a rehearsal yet; "
+                "allowed: plain text in a stack of your own for rehearsals"
+            )
+    return Stack(project["name"], name, {key: text(value) for key, value in values.items()})
+
+
+def _defaults(project: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, declared in (project.get("config") or {}).items():
+        value = declared.get("default", declared.get("value")) if isinstance(declared, dict) else declared
+        if value is not None:
+            found[_qualified(project["name"], key)] = value
+    return found
+
+
+def _qualified(project: str, key: Any) -> str:
+    return str(key) if ":" in str(key) else f"{project}:{key}"
+
+
+def _secure(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "secure" in value or any(_secure(item) for item in value.values())
+    return isinstance(value, list) and any(_secure(item) for item in value)
+
+
+def text(value: Any) -> str:
+    """A config value as the engine hands it to a program: text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _yaml(file: Path, root: Path) -> dict[str, Any]:
+    shown = file.relative_to(root)
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise UserError(f"{shown}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        raise UserError(f"{shown}:{where} not YAML: {getattr(error, 'problem', None) or error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{shown}: allowed: a map of keys")
+    return content
+
+
+def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
+    """What a rehearsal changes before the program reads its settings → (stack, one line for each change)."""
+    config = {**stack.config, "rehearsal:active": "true"}
+    notes = []
+    server = _section(stack, "server")
+    system = server.get("os", _DEFAULT_OS)
+    if isinstance(system, str) and system in ("centos7", "alinux3", "ubuntu2204"):
+        config[f"{stack.project}:server"] = json.dumps({**server, "os": _IMAGES[0]})
+        notes.append(f"rehearsed on {_IMAGES[0]}: no {system} image here; its own package steps do not run")
+    access = _section(stack, "access")
+    if not access.get("public_key"):
+        config[f"{stack.project}:access"] = json.dumps({**access, "public_key": public_key})
+        notes.append("access.public_key: none, so the rehearsal's own key is used")
+    return Stack(stack.project, stack.name, config), notes
+
+
+def _section(stack: Stack, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(stack.config.get(f"{stack.project}:{name}", "{}"))
+    except ValueError:
+        value = None
+    # What is not a map is the program's to refuse, with its own words.
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,181 @@
+"""What a rehearsal knows between runs. It lives in LXD: in the config of the stack's own LXD project.
+
+    project wsgi-ecs-<stack>:  user.key, user.folder, user.outputs, user.resource.<n> = one record each
+
+A record is written before its object is made and again after, so a killed run
+leaves nothing that the next one does not find.
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from rehearsal.lxd import Lxd
+
+PREFIX = "wsgi-ecs-"
+_RESOURCE = "user.resource."
+
+# Images and networks are the host's, shared; only machines live in the project.
+_FEATURES = {
+    "features.images": "false",
+    "features.networks": "false",
+    "features.profiles": "false",
+    "features.storage.volumes": "false",
+}
+
+Status = Literal["pending", "done", "doomed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One resource. inputs: comparable (see inputs.py). outputs: none of the secret ones.
+
+    facts: names of LXD objects and whatever deleting needs. dependencies: urns.
+    status: pending while it is made, doomed when a new one has taken its place.
+    """
+
+    serial: str
+    urn: str
+    type: str
+    name: str
+    id: str
+    inputs: dict[str, Any]
+    outputs: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    dependencies: tuple[str, ...] = ()
+    trigger: str | None = None
+    protect: bool = False
+    status: Status = "pending"
+
+
+def encode(record: Record) -> str:
+    return json.dumps(asdict(record), sort_keys=True)
+
+
+def decode(text: str) -> Record:
+    values = json.loads(text)
+    return Record(**{**values, "dependencies": tuple(values["dependencies"])})
+
+
+class State:
+    """The records of one stack. Safe to use from several threads of one process."""
+
+    def __init__(self, stack: str, config: Mapping[str, str] | None) -> None:
+        self.stack = stack
+        self.project = PREFIX + stack
+        self.exists = config is not None
+        self._config = dict(config or {})
+        self._records = {
+            key.removeprefix(_RESOURCE): decode(text) for key, text in self._config.items() if key.startswith(_RESOURCE)
+        }
+        self._lock = threading.RLock()
+        self._next = max((int(serial) for serial in self._records), default=0)
+
+    @classmethod
+    def load(cls, stack: str) -> "State":
+        """The stack's state; an empty one, not yet in LXD, when there is none."""
+        found = Lxd().find(f"/1.0/projects/{PREFIX}{stack}")
+        return cls(stack, found["config"] if found else None)
+
+    def ensure(self, folder: str) -> None:
+        """Make the LXD project unless it is there. folder: of the project's checkout."""
+        with self._lock:
+            if not self.exists:
+                self._config = {**_FEATURES, "user.key": secrets.token_hex(32), "user.folder": folder}
+                description = f"Rehearsal of stack {self.stack}"
+                Lxd().post("/1.0/projects", {"name": self.project, "description": description, "config": self._config})
+                self.exists = True
+            elif self.folder != folder:
+                self._config["user.folder"] = folder
+                self._write()
+
+    @property
+    def key(self) -> str:
+        """Hex key of the digests that stand for secrets."""
+        return self._config["user.key"]
+
+    @property
+    def folder(self) -> str:
+        return self._config.get("user.folder", "")
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs of its last complete run, without secret ones."""
+        values: dict[str, Any] = json.loads(self._config.get("user.outputs", "{}"))
+        return values
+
+    @outputs.setter
+    def outputs(self, values: dict[str, Any]) -> None:
+        with self._lock:
+            text = json.dumps(values, sort_keys=True)
+            if self._config.get("user.outputs") != text:
+                self._config["user.outputs"] = text
+                self._write()
+
+    def note(self, name: str, value: str) -> bool:
+        """Keep a value under user.<name>. True when it was another one before."""
+        with self._lock:
+            if self._config.get(f"user.{name}") == value:
+                return False
+            self._config[f"user.{name}"] = value
+            self._write()
+            return True
+
+    def records(self, *types: str) -> list[Record]:
+        """All records, or those of some types, oldest first."""
+        with self._lock:
+            found = [record for record in self._records.values() if not types or record.type in types]
+        return sorted(found, key=lambda record: int(record.serial))
+
+    def done(self, urn: str) -> Record | None:
+        """The resource that serves now under this urn."""
+        return next((record for record in self.records() if record.urn == urn and record.status == "done"), None)
+
+    def by_id(self, type_: str, id_: str) -> Record | None:
+        return next((record for record in self.records(type_) if record.id == id_), None)
+
+    def new_serial(self) -> str:
+        with self._lock:
+            self._next += 1
+            return str(self._next)
+
+    def put(self, *records: Record) -> None:
+        """Write records, all of them in one step."""
+        with self._lock:
+            for record in records:
+                self._records[record.serial] = record
+                self._config[_RESOURCE + record.serial] = encode(record)
+            self._write()
+
+    def remove(self, *records: Record) -> None:
+        with self._lock:
+            for record in records:
+                self._records.pop(record.serial, None)
+                self._config.pop(_RESOURCE + record.serial, None)
+            self._write()
+
+    def doom(self, record: Record) -> Record:
+        return replace(record, status="doomed")
+
+    def delete(self) -> None:
+        """Remove the LXD project, which must hold no machine any more."""
+        with self._lock:
+            Lxd().delete(f"/1.0/projects/{self.project}")
+            self.exists, self._config, self._records = False, {}, {}
+
+    def _write(self) -> None:
+        description = f"Rehearsal of stack {self.stack}"
+        Lxd().put(f"/1.0/projects/{self.project}", {"description": description, "config": self._config})
+
+
+def stacks() -> dict[str, dict[str, str]]:
+    """Every rehearsed stack of this machine → its LXD project's config."""
+    found = Lxd().get("/1.0/projects", recursion="1")
+    return {item["name"].removeprefix(PREFIX): item["config"] for item in found if item["name"].startswith(PREFIX)}
+
+
+def all_records(configs: Iterable[Mapping[str, str]]) -> list[Record]:
+    return [decode(text) for config in configs for key, text in config.items() if key.startswith(_RESOURCE)]
