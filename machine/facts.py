@@ -3,6 +3,9 @@
 import os
 import socket
 
+CGROUP = "/sys/fs/cgroup"
+SOMAXCONN = "/proc/sys/net/core/somaxconn"
+
 
 def _number(path):
     try:
@@ -17,20 +20,20 @@ def cpus():
     count = len(os.sched_getaffinity(0))
     quota = None
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
+        with open(CGROUP + "/cpu.max") as file:
             limit, period = file.read().split()
             quota = None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        limit = _number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    except (OSError, ValueError, ZeroDivisionError):
+        limit = _number(CGROUP + "/cpu/cpu.cfs_quota_us")
+        period = _number(CGROUP + "/cpu/cpu.cfs_period_us")
         if limit and period and limit > 0:
             quota = limit / period
-    return max(1, min(count, int(quota) if quota and quota >= 1 else count))
+    return count if quota is None else max(1, min(count, int(quota)))
 
 
 def somaxconn():
     """Longest listen queue that the kernel allows; uWSGI refuses to start above it."""
-    return _number("/proc/sys/net/core/somaxconn") or 128
+    return _number(SOMAXCONN) or 128
 
 
 def free_port(candidates):

@@ -3,9 +3,9 @@
 Python 3.6, standard library only.
 """
 
-import http.client
 import socket
 import struct
+import time
 
 
 class Answer:
@@ -48,30 +48,34 @@ def through_uwsgi(path, host, url, timeout=10.0):
         struct.pack("<H", len(part)) + part for item in variables.items() for part in (text.encode() for text in item)
     )
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(timeout)
-        client.connect(path)
-        client.sendall(struct.pack("<BHB", 0, len(packet), 0) + packet)
-        data = b""
-        while len(data) < 65536:
-            part = client.recv(65536)
-            if not part:
-                break
-            data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    words = head.split(None, 2)
-    if len(words) < 2 or not words[1].isdigit():
-        raise OSError("uWSGI closed the connection without an answer")
-    return Answer(int(words[1]), body)
+        return _ask(client, path, struct.pack("<BHB", 0, len(packet), 0) + packet, timeout)
 
 
 def through_entrance(port, host, url, timeout=10.0):
-    """Ask the site on this machine, as the world does. Raises OSError when nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    try:
-        connection.request("GET", url, headers={"Host": host, "User-Agent": "wsgi-ecs-probe"})
-        response = connection.getresponse()
-        return Answer(response.status, response.read(65536))
-    except http.client.HTTPException as error:
-        raise OSError(str(error) or type(error).__name__) from error
-    finally:
-        connection.close()
+    """Ask the site on this machine, as the world does. Raises OSError when nothing answers within `timeout` seconds."""
+    request = "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: wsgi-ecs-probe\r\n\r\n".format(url, host)
+    with socket.socket(socket.AF_INET) as client:
+        return _ask(client, ("127.0.0.1", port), request.encode(), timeout)
+
+
+def _ask(client, address, request, timeout):
+    deadline = time.monotonic() + timeout
+    client.settimeout(timeout)
+    client.connect(address)
+    client.sendall(request)
+    data = b""
+    while len(data) < 65536:
+        # For the whole answer: one that comes drop by drop must not hold the release for ever.
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise OSError("no whole answer within {:.0f} seconds".format(timeout))
+        client.settimeout(left)
+        part = client.recv(65536)
+        if not part:
+            break
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if len(words) < 2 or not words[1].isdigit():
+        raise OSError("the connection was closed without an answer")
+    return Answer(int(words[1]), body)

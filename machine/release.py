@@ -6,376 +6,198 @@ FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, to
 new release starts beside the old one in the other slot, is asked for its health, and only
 then gets the traffic by one switch. Whatever fails before or after that ends with the old
 release serving. Applying the release that serves changes nothing, unless the environment
-on standard input changed. Run as root. Python 3.6, standard library only.
+on standard input changed; with nothing on standard input the environment stays as it is.
+Run as root. Python 3.6, standard library only.
 """
 
+import errno
 import fcntl
-import grp
-import hashlib
-import hmac
 import json
 import os
-import pwd
-import re
-import shutil
+import signal
 import sys
 import time
+import traceback
 
-import facts
-import probe
-from servers import Nginx, ReleaseError, Supervisor, run, tail
+import files
+import venvs
+from servers import Nginx, ReleaseError, Supervisor
+from slots import Site, other_slot
+from unpacked import Unpacked
 
-ROOT = "/srv/wsgi-ecs"
-ETC = "/etc/wsgi-ecs"
-LOCK = "/run/lock/wsgi-ecs-release.lock"
-PYTHON = "/usr/bin/python3"
-START_SECONDS = 60.0
-# An application may answer 503 for a moment while it warms up.
-SETTLE_SECONDS = 3.0
-
-
-def say(text):
-    print("wsgi-ecs: " + text, flush=True)
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+# Another archive may lie there for a run that waits for this one.
+_INCOMING_SECONDS = 3600
 
 
-def read_json(path):
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
-
-
-def write(path, text, mode, group="root"):
-    """Replace a file at once: a reader sees the old or the new one, whole and with its final mode."""
-    new = path + ".new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    own(new, group, mode)
-    os.rename(new, path)
-
-
-def own(path, group, mode):
-    if os.geteuid() == 0:
-        os.chown(path, 0, grp.getgrnam(group).gr_gid)
-    os.chmod(path, mode)
-
-
-def link(target, path):
-    """Point a symbolic link elsewhere at once."""
-    new = path + ".new"
-    if os.path.lexists(new):
-        os.unlink(new)
-    os.symlink(target, new)
-    os.rename(new, path)
-
-
-def verify(folder):
-    """Hold every file against the manifest. Returns the release's id; raises ReleaseError."""
-    manifest = read_json(os.path.join(folder, "manifest.json"))
-    for name, (_, digest) in manifest["files"].items():
-        try:
-            with open(os.path.join(folder, name), "rb") as file:
-                found = hashlib.sha256(file.read()).hexdigest()
-        except OSError as error:
-            raise ReleaseError("the release is incomplete: {}".format(error)) from error
-        if found != digest:
-            raise ReleaseError("the release is damaged: {} is not what was sent".format(name))
-    return manifest["id"]
-
-
-class Site:
-    """One site's releases and slots on this machine."""
-
-    def __init__(self, name, supervisor, nginx):
-        self.folder = os.path.join(ROOT, name)
-        self.releases = os.path.join(self.folder, "releases")
-        self.env_file = os.path.join(ETC, name + ".env.json")
-        self.supervisor = supervisor
-        self.nginx = nginx
-
-    def slot_dir(self, slot):
-        return os.path.join(self.folder, "slots", slot)
-
-    def current(self):
-        """State of the slot that serves: release, slot, program, supervisor_file, env; {} when none does."""
-        try:
-            return read_json(os.path.join(self.folder, "current", "state.json"))
-        except (OSError, ValueError):
-            return {}
-
-    def install(self, incoming, identifier):
-        """Copy a release to its place, readable by the shared group and writable by nobody but root."""
-        target = os.path.join(self.releases, identifier)
-        if os.path.exists(target):
-            return target
-        draft = target + ".new"
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(incoming, draft)
-        for folder, _, files in os.walk(draft):
-            own(folder, "wsgi", 0o750)
-            for name in files:
-                path = os.path.join(folder, name)
-                own(path, "wsgi", 0o750 if os.stat(path).st_mode & 0o100 else 0o640)
-        os.rename(draft, target)
-        return target
-
-    def write_env(self, env):
-        """Write the environment's file. Returns its keyed digest: the key never leaves this machine."""
-        key_file = os.path.join(ETC, "digest.key")
-        if not os.path.exists(key_file):
-            write(key_file, os.urandom(32).hex(), 0o600)
-        with open(key_file) as file:
-            key = bytes.fromhex(file.read())
-        text = json.dumps(env, sort_keys=True)
-        write(self.env_file, text, 0o640, "wsgi-app")
-        return hmac.new(key, text.encode(), "sha256").hexdigest()
-
-    def fill(self, target, release, identifier, slot, venv):
-        """Write a slot: the release's configs with this machine's facts. Returns the slot's state."""
-        known = {
-            "slot": slot,
-            "release": identifier,
-            "release_dir": target,
-            "slot_dir": self.slot_dir(slot),
-            "venv": venv,
-            "cpus": str(facts.cpus()),
-            "somaxconn": str(facts.somaxconn()),
-        }
-        for name, ports in release["ports"].items():
-            known[name] = str(facts.free_port(ports))
-
-        def filled(text):
-            text = re.sub("@@([a-z_]+)@@", lambda match: known.get(match.group(1), match.group(0)), text)
-            if "@@" in text:
-                raise ReleaseError("the release names a fact that this machine does not have", text)
-            return text
-
-        folder = self.slot_dir(slot)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        own(folder, "wsgi", 0o750)
-        configs = os.path.join(target, "config")
-        for name in sorted(os.listdir(configs)):
-            with open(os.path.join(configs, name), encoding="utf-8") as file:
-                write(os.path.join(folder, name), filled(file.read()), 0o640, "wsgi")
-        state = {"release": identifier, "slot": slot, "facts": known}
-        for name in ("program", "supervisor_file", "socket", "log"):
-            state[name] = filled(release[name])
-        return state
-
-    def save(self, state):
-        write(os.path.join(self.slot_dir(state["slot"]), "state.json"), json.dumps(state, indent=1), 0o640, "wsgi")
-
-    def start(self, state, request):
-        """Start the slot's program beside the old one and wait until it is healthy. Raises ReleaseError."""
-        offset = os.path.getsize(state["log"]) if os.path.exists(state["log"]) else 0
-        link(os.path.join(self.slot_dir(state["slot"]), "supervisor.conf"), state["supervisor_file"])
-        self.supervisor.add(state["program"])
-        deadline = time.monotonic() + START_SECONDS
-        settled = None
-        while True:
-            problem = None
-            try:
-                answer = probe.through_uwsgi(state["socket"], request["host"], request["path"])
-                if answer.good:
-                    return
-                problem = "the application answers {} with {}".format(request["path"], answer)
-                settled = settled or time.monotonic() + SETTLE_SECONDS
-            except OSError as error:
-                problem = "the application does not answer: {}".format(error)
-            condition = self.supervisor.state(state["program"])
-            if condition in ("BACKOFF", "FATAL", "EXITED", None):
-                problem = "the application does not start (supervisor: {})".format(condition)
-            elif time.monotonic() < (settled or deadline):
-                time.sleep(0.1)
-                continue
-            raise ReleaseError(problem, tail(state["log"], offset))
-
-    def switch(self, state, request):
-        """Give the traffic to the slot and ask through the entrance. Returns nginx's old workers."""
-        offset = os.path.getsize(state["log"]) if os.path.exists(state["log"]) else 0
-        link("slots/" + state["slot"], os.path.join(self.folder, "current"))
-        link(os.path.join(self.folder, "current", "nginx.conf"), "/etc/nginx/nginx.conf")
-        old = self.nginx.reload()
-        try:
-            answer = probe.through_entrance(request["port"], request["host"], request["path"])
-        except OSError as error:
-            raise ReleaseError("nginx does not answer: {}".format(error), tail(self.nginx.error_log)) from error
-        if not answer.good:
-            raise ReleaseError(
-                "{} through nginx gives {}".format(request["path"], answer),
-                tail(state["log"], offset) + "\n" + tail(self.nginx.error_log, lines=5),
-            )
-        return old
-
-    def serves(self, state, request):
-        """Whether the slot's program runs and the site answers with health."""
-        try:
-            return (
-                self.supervisor.state(state["program"]) == "RUNNING"
-                and probe.through_entrance(request["port"], request["host"], request["path"]).good
-            )
-        except OSError:
-            return False
-
-    def prune(self, keep, identifier):
-        """Remove releases beyond the newest `keep`, and the virtual environments none of them uses."""
-        names = [name for name in os.listdir(self.releases) if not name.endswith(".new")]
-        names.sort(key=lambda name: os.stat(os.path.join(self.releases, name)).st_mtime, reverse=True)
-        names.remove(identifier)
-        for name in names[keep - 1 :]:
-            shutil.rmtree(os.path.join(self.releases, name), ignore_errors=True)
-        used = {
-            os.path.basename(os.path.realpath(os.path.join(self.releases, n, "venv")))
-            for n in os.listdir(self.releases)
-        }
-        venvs = os.path.join(ROOT, "venvs")
-        for name in os.listdir(venvs):
-            # The bootstrap's own is kept: a server without a release needs it.
-            if name.split(".")[0] not in used | {"bootstrap"}:
-                path = os.path.join(venvs, name)
-                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
-        incoming = os.path.join(ROOT, "incoming")
-        for name in os.listdir(incoming):
-            if not name.startswith(identifier):
-                path = os.path.join(incoming, name)
-                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
-
-
-def make_venv(release, target):
-    """The virtual environment of (pins, requirements, Python, OS), built once. Returns its path.
-
-    pip runs as the build user; the list of what it installed stands beside the environment.
-    """
-    requirements = os.path.join(target, "app", release["requirements"])
-    inputs = [
-        release["system"],
-        sys.version,
-        release["build_pins"],
-        release["server_pin"],
-        requirement_texts(requirements),
-    ]
-    name = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
-    path = os.path.join(ROOT, "venvs", name)
-    frozen = path + ".freeze.txt"
-    venv_link = os.path.join(target, "venv")
-    if not os.path.lexists(venv_link):
-        os.symlink(path, venv_link)
-    if os.path.exists(frozen):
-        return path
-    say("making a virtual environment with {} and {}".format(release["server_pin"], release["requirements"]))
-    shutil.rmtree(path, ignore_errors=True)
-    os.mkdir(path, 0o755)
-    builder = Builder()
-    builder.own(path)
-    builder.run(PYTHON, "-m", "venv", path)
-    pip = [path + "/bin/pip", "install", "-q", "--disable-pip-version-check", "--no-warn-script-location"]
-    builder.run(*(pip + release["build_pins"]))
-    builder.run(*(pip + ["--no-build-isolation", release["server_pin"]]))
-    builder.run(*(pip + ["-r", requirements]), cwd=os.path.dirname(requirements))
-    write(frozen, builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check"), 0o644)
-    return path
-
-
-def requirement_texts(path):
-    """Text of a requirements file and of those it names with -r or -c, as they decide what is installed."""
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    texts = [text]
-    for name in re.findall(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]\s*(\S+)", text, re.MULTILINE):
-        named = os.path.join(os.path.dirname(path), name)
-        if os.path.isfile(named):
-            texts += requirement_texts(named)
-    return texts
-
-
-class Builder:
-    """Runs programs as the build user: code from a package index never runs as root."""
-
-    NAME = "wsgi-build"
-
-    def __init__(self):
-        self.user = pwd.getpwnam(self.NAME)
-
-    def own(self, path):
-        os.chown(path, self.user.pw_uid, self.user.pw_gid)
-
-    def run(self, *command, **options):
-        def become():
-            os.setsid()
-            os.initgroups(self.NAME, self.user.pw_gid)
-            os.setgid(self.user.pw_gid)
-            os.setuid(self.user.pw_uid)
-
-        environment = {"HOME": self.user.pw_dir, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-        for name, value in os.environ.items():
-            if name.lower().endswith("_proxy") or name.startswith("PIP_"):
-                environment[name] = value
-        options.setdefault("cwd", "/")
-        return run(*command, preexec_fn=become, env=environment, **options)
-
-
-def apply(folder, secrets):
-    """Put the release in `folder` live. Raises ReleaseError with the old release serving."""
-    identifier = verify(folder)
-    release = read_json(os.path.join(folder, "release.json"))
-    site = Site(release["site"], Supervisor(), Nginx())
-    request = release["probe"]
-    old = site.current()
-    environment = site.write_env(secrets.get("env", {}))
-    if (old.get("release"), old.get("env")) == (identifier, environment):
-        if site.serves(old, request):
-            say("release {} serves already: nothing to do".format(identifier))
-            return
-    target = site.install(folder, identifier)
-    venv = make_venv(release, target)
-    slot = "b" if old.get("slot") == "a" else "a"
-    state = site.fill(target, release, identifier, slot, venv)
-    state["env"] = environment
-    site.save(state)
-    # What a run that was killed left behind.
-    site.supervisor.remove(state["program"], state["supervisor_file"])
-    site.nginx.check(os.path.join(site.slot_dir(slot), "nginx.conf"))
-    say("starting release {} beside {}".format(identifier, old.get("release", "nothing")))
+def say(text, to=None):
+    """Print a line as UTF-8, whatever the locale is; that nobody listens any more stops no release."""
+    stream = to or sys.stdout
     try:
-        site.start(state, request)
+        stream.buffer.write(("wsgi-ecs: " + text + "\n").encode("utf-8", "backslashreplace"))
+        stream.buffer.flush()
+    except OSError:
+        pass
+
+
+def apply(folder, env):
+    """Put the release in `folder` live with `env`, None for the one in place.
+
+    Raises ReleaseError, OSError or ValueError with the old release serving.
+    """
+    unpacked = Unpacked(folder)
+    release = json.loads(unpacked.read("release.json").decode())
+    site = Site(release, Supervisor(), Nginx())
+    old = site.settle(say)
+    before = site.env()
+    env = (before or {}) if env is None else env
+    digest = site.digest(env)
+    if old and (old["release"], old.get("env")) == (unpacked.id, digest) and site.serves(old):
+        if before != env:
+            # A run that was killed had put its own in place.
+            site.write_env(env)
+        say("release {} serves already: nothing to do".format(unpacked.id))
+        return
+    target = unpacked.install(site.releases)
+    venv = venvs.make(release, target, say)
+    slot = other_slot(old)
+    site.clear(site.state(slot))
+    state = site.fill(target, unpacked.id, slot, venv)
+    state.update(env=digest, trial=True)
+    site.save(state)
+    site.nginx.check(os.path.join(site.slot_dir(slot), "nginx.conf"))
+    say("starting release {} beside {}".format(unpacked.id, old["release"] if old else "nothing"))
+    try:
+        site.write_env(env)
+        site.start(state)
         say("it is healthy; giving it the traffic")
-        workers = site.switch(state, request)
-    except BaseException:
-        if old:
-            link("slots/" + old["slot"], os.path.join(site.folder, "current"))
-            site.nginx.reload()
-        site.supervisor.remove(state["program"], state["supervisor_file"])
+        workers = site.switch(state)
+        del state["trial"]
+        site.save(state)
+    except BaseException as error:
+        go_back(site, old, state, before, error)
         raise
-    if old:
-        site.nginx.drain(workers, release["stop_seconds"])
-        site.supervisor.remove(old["program"], old["supervisor_file"])
-    os.utime(target, None)
-    site.prune(release["keep"], identifier)
-    say("release {} serves".format(identifier))
+    try:
+        say("release {} serves".format(unpacked.id))
+        if old:
+            site.nginx.drain(workers, release["stop_seconds"])
+            site.clear(old)
+        files.write(os.path.join(target, "served"), "", 0o640, "wsgi")
+        prune(site.releases, unpacked.id, release["keep"])
+    except (ReleaseError, OSError) as error:
+        say("tidying up failed, the next release tries again: {}".format(describe(error)))
+
+
+def go_back(site, old, state, env, error):
+    """Leave the old slot and its environment as they were. Raises ReleaseError when that fails too."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        site.undo(old, state)
+        if env is not None:
+            site.write_env(env)
+    except (ReleaseError, OSError) as second:
+        worse = ReleaseError(
+            "{}; and going back to the one before failed: {}".format(describe(error), describe(second)),
+            "\n".join(filter(None, (getattr(error, "lines", ""), getattr(second, "lines", "")))),
+            "see on the server that nginx and supervisor run (systemctl status), then run up again: it ends this",
+        )
+        worse.went_back = False
+        raise worse from error
+
+
+def prune(releases, identifier, keep):
+    """Remove what is not needed: releases beyond the `keep` that served last, environments, archives."""
+
+    def served(name):
+        try:
+            return os.stat(os.path.join(releases, name, "served")).st_mtime
+        except OSError:
+            return 0
+
+    names = sorted((name for name in os.listdir(releases) if name != identifier), key=served, reverse=True)
+    # What a killed run left has a dot in its name; no other run makes such now, as this one holds the lock.
+    kept = [name for name in names if "." not in name][: keep - 1] + [identifier]
+    for name in names:
+        if name not in kept:
+            path = os.path.join(releases, name)
+            if "." not in name:
+                # A release that is half removed must not be found under its name.
+                os.rename(path, path + ".old")
+                path += ".old"
+            files.remove(path)
+    venvs.prune({os.path.basename(os.path.realpath(os.path.join(releases, name, "venv"))) for name in kept})
+    incoming = os.path.join(files.ROOT, "incoming")
+    for name in os.listdir(incoming):
+        path = os.path.join(incoming, name)
+        if not name.startswith(identifier) and os.lstat(path).st_mtime < time.time() - _INCOMING_SECONDS:
+            files.remove(path)
+
+
+def describe(error):
+    """An exception as one line; one that nobody expected names its place in this tool."""
+    if isinstance(error, (ReleaseError, OSError)):
+        return " ".join(str(error).split())
+    here = os.path.dirname(__file__)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = [frame for frame in frames if os.path.dirname(frame.filename) == here][-1]
+    name = os.path.basename(place.filename)
+    return "{}: {} ({}:{})".format(type(error).__name__, " ".join(str(error).split()), name, place.lineno)
+
+
+def refuse(error):
+    """Tell the user what happened, the lines that explain it, and what to do then."""
+    went_back = getattr(error, "went_back", True)
+    outcome = "release refused, the one before it still serves" if went_back else "release failed"
+    lines = getattr(error, "lines", "").strip("\n")
+    then = getattr(error, "then", "")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        then = "free space on the server's disk, or raise server.disk_gib, and run up again"
+    say("{}: {}{}".format(outcome, describe(error), "\n" + lines if lines.strip() else ""), sys.stderr)
+    if then:
+        say("next: " + then, sys.stderr)
+
+
+def read_env(stream):
+    """The environment from standard input, None when nothing is there. Raises ReleaseError."""
+    text = stream.read().decode("utf-8", "surrogateescape")
+    if not text.strip():
+        return None
+    try:
+        env = json.loads(text)["env"]
+        if all(isinstance(value, str) for value in env.values()):
+            return env
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    # Nothing of the text: it holds secrets.
+    raise ReleaseError('standard input is not JSON as {"env": {NAME: TEXT}}')
+
+
+def interrupted(number, _):
+    raise ReleaseError("ended by signal {}".format(number), then="run up again")
 
 
 def main(arguments):
-    """Returns the exit status: 0 the release serves, 1 it was refused."""
+    """Returns the exit status: 0 the release serves, 1 it was refused, 2 wrong use."""
     if len(arguments) != 2 or arguments[0] != "apply":
         print(__doc__, file=sys.stderr)
         return 2
-    secrets = json.loads(sys.stdin.read() or "{}")
-    with open(LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(
-                "wsgi-ecs: another release is being applied on this machine; try again when it has ended",
-                file=sys.stderr,
-            )
-            return 1
-        try:
-            apply(arguments[1], secrets)
-        except ReleaseError as error:
-            print("wsgi-ecs: release refused, the one before it still serves: {}".format(error), file=sys.stderr)
-            if error.lines.strip():
-                print(error.lines.strip(), file=sys.stderr)
-            return 1
+    os.umask(0o022)
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, interrupted)
+        env = read_env(sys.stdin.buffer)
+        with open(files.LOCK, "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ReleaseError(
+                    "another release is being applied on this machine", then="run up again when it has ended"
+                ) from None
+            apply(arguments[1], env)
+    except Exception as error:
+        refuse(error)
+        return 1
     return 0
 
 

@@ -4,13 +4,18 @@ import os
 import subprocess
 import time
 
+NGINX_CONF = "/etc/nginx/nginx.conf"
+NGINX_PID = "/run/nginx.pid"
+NGINX_LOG = "/var/log/nginx/error.log"
+
 
 class ReleaseError(Exception):
-    """A release that is refused: what happened, and the lines that explain it."""
+    """A release that is refused: what happened, the lines that explain it, and what the user does then."""
 
-    def __init__(self, what, lines=""):
+    def __init__(self, what, lines="", then=""):
         super().__init__(what)
         self.lines = lines
+        self.then = then
 
 
 def run(*command, **options):
@@ -21,21 +26,29 @@ def run(*command, **options):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
         **options,
     )
+    # SSH may bring no locale, and then Python 3.6 takes everything for ASCII.
+    output = done.stdout.decode("utf-8", "replace")
     if check and done.returncode != 0:
-        raise ReleaseError("{} ended with {}".format(" ".join(command), done.returncode), done.stdout)
-    return done.stdout
+        what = "{} ended with {}".format(" ".join(command), done.returncode)
+        raise ReleaseError(what, "\n".join(output.splitlines()[-40:]))
+    return output
 
 
-def tail(path, offset=0, lines=30):
+def size(path):
+    """Bytes of a file, 0 when there is none."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def tail(path, offset=0, lines=40):
     """The last lines of a file from a byte offset on; an empty text when there is none."""
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < offset:
                 offset = 0
-            file.seek(offset)
+            # A log may be large, and nobody reads more of it here.
+            file.seek(max(offset, size(path) - 65536))
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
     except OSError:
         return ""
@@ -44,17 +57,28 @@ def tail(path, offset=0, lines=30):
 class Supervisor:
     """Programs of supervisor, one at a time: no other program is touched."""
 
+    def status(self, program):
+        """What supervisor says of a program after its name, such as RUNNING pid 12, uptime 0:00:02; or None."""
+        words = run("supervisorctl", "status", program, check=False).split()
+        return " ".join(words[1:]) if len(words) > 1 and words[0] == program and words[1].isupper() else None
+
     def state(self, program):
         """RUNNING, STARTING, BACKOFF, FATAL, EXITED, STOPPED …, or None when there is no such program."""
-        words = run("supervisorctl", "status", program, check=False).split()
-        return words[1] if len(words) > 1 and words[0] == program and words[1].isupper() else None
+        return (self.status(program) or "").partition(" ")[0] or None
 
     def add(self, program):
         """Start a program whose configuration file is new."""
         answer = run("supervisorctl", "reread", check=False)
-        if "ERROR" in answer:
-            raise ReleaseError("supervisor refuses the configuration", answer)
-        run("supervisorctl", "add", program)
+        if "ERROR" not in answer:
+            # CentOS 7's supervisorctl ends with 0 whatever happens: only its words tell.
+            answer = run("supervisorctl", "add", program, check=False)
+            if "added process group" in answer:
+                return
+        raise ReleaseError(
+            "supervisor does not take the program {}".format(program),
+            answer,
+            then="see that supervisor runs and takes its other files (supervisorctl reread), and run up again",
+        )
 
     def remove(self, program, file):
         """Stop a program, finishing its requests, and forget it."""
@@ -67,23 +91,20 @@ class Supervisor:
 
 
 class Nginx:
-    """nginx's master and workers. `pid_file` and `error_log` are paths."""
-
-    def __init__(self, pid_file="/run/nginx.pid", error_log="/var/log/nginx/error.log"):
-        self.pid_file = pid_file
-        self.error_log = error_log
+    """nginx's master and workers."""
 
     def check(self, file):
         """nginx's own check of a configuration, without touching the one that serves."""
         try:
             run("nginx", "-t", "-q", "-c", file)
         except ReleaseError as error:
-            raise ReleaseError("nginx refuses the configuration", error.lines) from error
+            then = "mend the setting behind the line that nginx names, and run up again"
+            raise ReleaseError("nginx refuses the configuration", error.lines, then) from error
 
     def workers(self):
         """Process ids of the workers."""
         try:
-            with open(self.pid_file) as file:
+            with open(NGINX_PID) as file:
                 master = file.read().strip()
         except OSError:
             return set()
@@ -115,15 +136,19 @@ class Nginx:
         """
         old = self.workers()
         if not old:
-            run("systemctl", "restart", "nginx")
+            offset = size(NGINX_LOG)
+            try:
+                run("systemctl", "restart", "nginx")
+            except ReleaseError as error:
+                raise ReleaseError("nginx does not start", error.lines + tail(NGINX_LOG, offset)) from error
             return set()
-        offset = os.path.getsize(self.error_log) if os.path.exists(self.error_log) else 0
+        offset = size(NGINX_LOG)
         run("nginx", "-s", "reload")
         deadline = time.monotonic() + seconds
         # A request may reach an old worker until each of them has heard that it is to stop.
         while not self.workers() - old or any(map(self.accepts, old)):
             if time.monotonic() > deadline:
-                raise ReleaseError("nginx did not take up the configuration", tail(self.error_log, offset))
+                raise ReleaseError("nginx did not take up the configuration", tail(NGINX_LOG, offset))
             time.sleep(0.05)
         return old
 

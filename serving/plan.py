@@ -77,7 +77,7 @@ class ServingPlan:
         return f"{self.system.name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 
 
-_TOOL = ("release", "servers", "probe", "facts", "with_env")
+_TOOL = ("release", "unpacked", "slots", "venvs", "servers", "files", "probe", "facts", "with_env")
 
 _DIRECTORIES = (
     Directory(layout.ROOT, "root:root", "0755"),

@@ -1,0 +1,53 @@
+"""Where the release tool's files are, and how one is replaced: at once, with its group and mode.
+
+Python 3.6, standard library only.
+"""
+
+import grp
+import json
+import os
+import shutil
+
+ROOT = "/srv/wsgi-ecs"
+ETC = "/etc/wsgi-ecs"
+# Not in /run/lock, where any user of the machine could take the lock and keep it.
+LOCK = "/run/wsgi-ecs-release.lock"
+
+
+def read_json(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write(path, text, mode, group="root"):
+    """Replace a file: a reader sees the old or the new one, whole and with its final mode."""
+    new = path + ".new"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    own(new, group, mode)
+    os.rename(new, path)
+
+
+def own(path, group, mode):
+    """Give a file to root and `group`. An unprivileged run, a test's, sets the mode alone."""
+    if os.geteuid() == 0:
+        os.chown(path, 0, grp.getgrnam(group).gr_gid)
+    os.chmod(path, mode)
+
+
+def link(target, path):
+    """Point a symbolic link elsewhere at once."""
+    new = path + ".new"
+    if os.path.lexists(new):
+        os.unlink(new)
+    os.symlink(target, new)
+    os.rename(new, path)
+
+
+def remove(path):
+    """Remove a file, a link or a folder with all that it holds, or nothing when there is none."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        os.unlink(path)

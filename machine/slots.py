@@ -1,0 +1,214 @@
+"""A site's two slots: one serves, the other starts the next release; one link says which.
+
+slots/a, slots/b  configs of a release with this machine's facts, and state.json
+current           link to the slot that serves, the one switch
+
+A slot's state says "trial" until the site's entrance has proved it, so that a run which
+was killed in between is undone by the next. Python 3.6, standard library only.
+"""
+
+import hmac
+import json
+import os
+import re
+import time
+
+import facts
+import files
+import probe
+from servers import NGINX_CONF, NGINX_LOG, ReleaseError, size, tail
+
+START_SECONDS = 60.0
+# An application may answer 503 for a moment while it warms up.
+SETTLE_SECONDS = 3.0
+
+_NAMES = ("program", "supervisor_file", "socket", "log")
+
+
+class Site:
+    """The site of a release (its release.json) on this machine, with its process manager and nginx."""
+
+    def __init__(self, release, supervisor, nginx):
+        self.release = release
+        self.request = release["probe"]
+        self.folder = os.path.join(files.ROOT, release["site"])
+        self.releases = os.path.join(self.folder, "releases")
+        self.link = os.path.join(self.folder, "current")
+        self.env_file = os.path.join(files.ETC, release["site"] + ".env.json")
+        self.supervisor = supervisor
+        self.nginx = nginx
+
+    def slot_dir(self, slot):
+        return os.path.join(self.folder, "slots", slot)
+
+    def state(self, slot):
+        """What a slot holds: release (None for nothing known), env, trial, program, supervisor_file, socket, log."""
+        state = {"slot": slot, "release": None}
+        for name in _NAMES:
+            state[name] = self.release[name].replace("@@slot@@", slot)
+        try:
+            state.update(files.read_json(os.path.join(self.slot_dir(slot), "state.json")))
+        except (OSError, ValueError, TypeError):
+            pass
+        return state
+
+    def save(self, state):
+        path = os.path.join(self.slot_dir(state["slot"]), "state.json")
+        files.write(path, json.dumps(state, indent=1), 0o640, "wsgi")
+
+    def current(self):
+        """State of the slot that has the traffic, None before there is one."""
+        try:
+            return self.state(os.path.basename(os.readlink(self.link)))
+        except OSError:
+            return None
+
+    def settle(self, say):
+        """Undo what a killed run left, or end it. Returns the state of the slot that serves, or None."""
+        old = self.current()
+        if old is None:
+            return None
+        other = self.state(other_slot(old))
+        running = self.supervisor.state(other["program"])
+        if old.get("trial") and not other.get("trial") and running == "RUNNING":
+            say("the run that brought release {} was ended before its proof: going back".format(old["release"]))
+            old, other = other, old
+        elif running is None and not os.path.lexists(other["supervisor_file"]):
+            return old
+        # Which of the two nginx has loaded is not known: neither may stop before it has loaded this one.
+        self.nginx.drain(self.give_traffic(old), self.release["stop_seconds"])
+        self.clear(other)
+        return old
+
+    def clear(self, state):
+        """Stop a slot's program and forget it; its socket must not answer for the next one."""
+        self.supervisor.remove(state["program"], state["supervisor_file"])
+        files.remove(state["socket"])
+
+    def digest(self, env):
+        """Keyed digest of an environment: the key never leaves this machine."""
+        key_file = os.path.join(files.ETC, "digest.key")
+        if not os.path.exists(key_file):
+            files.write(key_file, os.urandom(32).hex(), 0o600)
+        with open(key_file) as file:
+            key = bytes.fromhex(file.read())
+        return hmac.new(key, json.dumps(env, sort_keys=True).encode(), "sha256").hexdigest()
+
+    def env(self):
+        """The environment in place, None when there is none that can be read."""
+        try:
+            return files.read_json(self.env_file)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_env(self, env):
+        files.write(self.env_file, json.dumps(env, sort_keys=True), 0o640, "wsgi-app")
+
+    def fill(self, target, identifier, slot, venv):
+        """Write a slot: the release's configs with this machine's facts. Returns the slot's state."""
+        folder = self.slot_dir(slot)
+        known = {
+            "slot": slot,
+            "release": identifier,
+            "release_dir": target,
+            "slot_dir": folder,
+            "venv": venv,
+            "cpus": str(facts.cpus()),
+            "somaxconn": str(facts.somaxconn()),
+        }
+        for name, ports in self.release["ports"].items():
+            known[name] = str(facts.free_port(ports))
+
+        def filled(text):
+            text = re.sub("@@([a-z_]+)@@", lambda match: known.get(match.group(1), match.group(0)), text)
+            if "@@" in text:
+                left = [line for line in text.splitlines() if "@@" in line]
+                raise ReleaseError("the release names a fact that this machine does not have", "\n".join(left))
+            return text
+
+        files.remove(folder)
+        os.makedirs(folder)
+        files.own(folder, "wsgi", 0o750)
+        configs = os.path.join(target, "config")
+        for name in sorted(os.listdir(configs)):
+            with open(os.path.join(configs, name), encoding="utf-8") as file:
+                files.write(os.path.join(folder, name), filled(file.read()), 0o640, "wsgi")
+        state = {"release": identifier, "slot": slot, "facts": known}
+        for name in _NAMES:
+            state[name] = filled(self.release[name])
+        return state
+
+    def start(self, state):
+        """Start the slot's program beside the old one and wait until it is healthy. Raises ReleaseError."""
+        offset = size(state["log"])
+        files.link(os.path.join(self.slot_dir(state["slot"]), "supervisor.conf"), state["supervisor_file"])
+        self.supervisor.add(state["program"])
+        deadline = time.monotonic() + START_SECONDS
+        settled = None
+        ran = False
+        while True:
+            try:
+                answer = probe.through_uwsgi(state["socket"], self.request["host"], self.request["path"])
+                if answer.good:
+                    return
+                problem = "the application answers {} with {}".format(self.request["path"], answer)
+                settled = settled or time.monotonic() + SETTLE_SECONDS
+            except OSError as error:
+                problem = "the application does not answer: {}".format(error)
+            status = self.supervisor.status(state["program"]) or "does not know it"
+            condition = status.split()[0]
+            if condition not in ("STARTING", "RUNNING", "STOPPED") or (ran and condition != "RUNNING"):
+                problem = "the application does not start (supervisor: {})".format(status)
+            elif time.monotonic() < (settled or deadline):
+                ran = ran or condition == "RUNNING"
+                time.sleep(0.1)
+                continue
+            raise ReleaseError(problem, tail(state["log"], offset), self.mend(state))
+
+    def give_traffic(self, state):
+        """The one switch. Returns nginx's old workers, which finish their requests."""
+        files.link("slots/" + state["slot"], self.link)
+        files.link(os.path.join(self.link, "nginx.conf"), NGINX_CONF)
+        return self.nginx.reload()
+
+    def switch(self, state):
+        """Give the traffic to the slot and ask through the entrance. Returns nginx's old workers."""
+        offset, nginx_offset = size(state["log"]), size(NGINX_LOG)
+        old = self.give_traffic(state)
+        lines = ""
+        try:
+            answer = probe.through_entrance(self.request["port"], self.request["host"], self.request["path"])
+            if answer.good:
+                return old
+            problem = "{} through nginx gives {}".format(self.request["path"], answer)
+            # supervisor writes what the application prints a moment later.
+            time.sleep(0.3)
+            lines = tail(state["log"], offset)
+        except OSError as error:
+            problem = "nginx does not answer: {}".format(error)
+        raise ReleaseError(problem, lines + "\n" + tail(NGINX_LOG, nginx_offset, lines=10), self.mend(state))
+
+    def mend(self, state):
+        return "mend the application or app.health ({}) and run up again; all it printed is in {}".format(
+            self.request["path"], state["log"]
+        )
+
+    def serves(self, state):
+        """Whether the slot's program runs and the site answers with health."""
+        try:
+            return (
+                self.supervisor.state(state["program"]) == "RUNNING"
+                and probe.through_entrance(self.request["port"], self.request["host"], self.request["path"]).good
+            )
+        except OSError:
+            return False
+
+    def undo(self, old, state):
+        """Back to the old slot, when there is one, and stop the new. Raises what fails on the way."""
+        if old and os.readlink(self.link) != "slots/" + old["slot"]:
+            self.give_traffic(old)
+        self.clear(state)
+
+
+def other_slot(state):
+    return "b" if state and state["slot"] == "a" else "a"
