@@ -92,7 +92,9 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
             dict(inputs),
             f"replaced for {reason}",
             delete_first=schema.delete_before_replace if first is None else first,
-            refused="it is protected, and this change replaces it" if options.protect else None,
+            refused=f"it is protected, and this replaces it ({reason}); take protect off in an up of its own first"
+            if options.protect
+            else None,
         )
     if not keys:
         return Step(Op.SAME, inputs=effective)

@@ -203,7 +203,9 @@ class Engine:
         """
         kept = [record.name for record in records if record.protect and record.status == "done" and not force]
         if kept:
-            raise RehearsalError(f"protected, so not deleted: {', '.join(sorted(kept))}")
+            raise RehearsalError(
+                f"protected, so nothing is deleted: {', '.join(sorted(kept))}; take protect off in an up of its own first"
+            )
         by_serial = {record.serial: record for record in records}
         graph = {serial: (record.urn, frozenset(record.dependencies)) for serial, record in by_serial.items()}
         with ThreadPoolExecutor(max_workers=8) as pool:

@@ -3,69 +3,97 @@
     mmdebstrap ─▶ rootfs (packages, trust and clients of the host) ─▶ squashfs ┐
     metadata.yaml with templates that hand over user data and keys ───────────┴▶ image in LXD
 
-Built once per recipe and host configuration: both are hashed into the image's properties.
+Built once per recipe and host configuration: a hash of both is in its alias, so checkouts
+of different versions live side by side. What machines download is kept beside it.
 """
 
 import hashlib
 import json
 import platform
-import shutil
 import subprocess
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from rehearsal import trust
 from rehearsal.errors import RehearsalError
-from rehearsal.image_files import INCLUDE, METADATA, ROOT_FILES, SETUP, TEMPLATES
+from rehearsal.image_files import EXCLUDE, INCLUDE, METADATA, ROOT_FILES, SETUP, TEMPLATES
+from rehearsal.lock import exclusive
 from rehearsal.lxd import CLI, Lxd
 
-ALIAS = "wsgi-ecs-rehearsal-debian12"
-CACHE = Path("/var/cache/wsgi-ecs-rehearsal")
+CACHE = Path("/var/cache/wsgi-ecs-rehearsal/debian12")
+_ALIAS = "wsgi-ecs-rehearsal-debian12-"
+# Days after which an image of another recipe, or a downloaded package, that nothing uses is deleted.
+_KEEP = 14
 SUITE = "bookworm"
 
 
 def recipe_hash(host: Mapping[str, str], packages: trust.Packages) -> str:
     """What the image is made from → 16 hex digits. A changed recipe or host trust makes a new image."""
-    parts = [SUITE, INCLUDE, ROOT_FILES, SETUP, METADATA, TEMPLATES, dict(host), packages.sources, packages.options]
+    parts = [
+        SUITE,
+        INCLUDE,
+        EXCLUDE,
+        ROOT_FILES,
+        SETUP,
+        METADATA,
+        TEMPLATES,
+        dict(host),
+        packages.sources,
+        packages.options,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cache_folder(recipe: str) -> Path:
+def cache_folder() -> Path:
     """The host's folder that machines see read-only as /var/cache/rehearsal."""
-    folder = CACHE / recipe
     for part in ("apt", "wheels"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    # Machines are unprivileged: their root is nobody on the host.
-    CACHE.chmod(0o755)
-    return folder
+        (CACHE / part).mkdir(parents=True, exist_ok=True)
+    for folder in (CACHE.parent, CACHE, *CACHE.iterdir()):
+        # Machines are unprivileged: their root is nobody on the host.
+        folder.chmod(0o755)
+    return CACHE
 
 
 def ensure(say: Callable[[str], None]) -> str:
-    """Make the image unless LXD has it. Returns the recipe's hash. Raises RehearsalError."""
+    """Make the image unless LXD has it. Returns its alias. Raises RehearsalError."""
     packages = trust.packages(SUITE)
     host = trust.host_files(packages)
-    recipe = recipe_hash(host, packages)
+    alias = _ALIAS + recipe_hash(host, packages)
     lxd = Lxd()
-    alias = lxd.find(f"/1.0/images/aliases/{ALIAS}")
-    if alias is not None:
-        image = lxd.find(f"/1.0/images/{alias['target']}")
-        if image is not None and image["properties"].get("user.recipe") == recipe:
-            return recipe
+    if lxd.find(f"/1.0/images/aliases/{alias}"):
+        return alias
+    with exclusive("image"):
+        if not lxd.find(f"/1.0/images/aliases/{alias}"):
+            _make(alias, host, packages, say)
+    return alias
+
+
+def _make(alias: str, host: Mapping[str, str], packages: trust.Packages, say: Callable[[str], None]) -> None:
     say("building the base image debian12 (once, about a minute)")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="wsgi-ecs-image-", dir="/var/tmp") as scratch:
         _build(Path(scratch), host, packages)
-        if alias is not None:
-            lxd.delete(f"/1.0/images/{alias['target']}")
-        _import(Path(scratch), recipe)
-    for old in CACHE.glob("*"):
-        if old.name != recipe:
-            shutil.rmtree(old, ignore_errors=True)
+        _import(Path(scratch), alias)
+    _forget_old(alias)
     say(f"base image debian12 is ready ({time.monotonic() - started:.0f} s)")
-    return recipe
+
+
+def _forget_old(alias: str) -> None:
+    oldest = time.time() - _KEEP * 86400
+    lxd = Lxd()
+    for image in lxd.get("/1.0/images", recursion="1"):
+        names = [item["name"] for item in image["aliases"]]
+        used = max(image["last_used_at"], image["uploaded_at"])
+        stale = datetime.fromisoformat(used.split(".")[0].rstrip("Z") + "+00:00").timestamp() < oldest
+        if stale and any(name.startswith(_ALIAS) and name != alias for name in names):
+            lxd.delete(f"/1.0/images/{image['fingerprint']}")
+    for file in cache_folder().glob("*/*"):
+        if file.stat().st_mtime < oldest:
+            file.unlink()
 
 
 def _build(scratch: Path, host: Mapping[str, str], packages: trust.Packages) -> None:
@@ -79,6 +107,7 @@ def _build(scratch: Path, host: Mapping[str, str], packages: trust.Packages) -> 
     rootfs = scratch / "rootfs"
     command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(INCLUDE)}", "--quiet"]
     command += [f"--aptopt={option}" for option in packages.options]
+    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDE]
     command += [f"--customize-hook=copy-in {overlay}/{name.name} /" for name in sorted(overlay.iterdir())]
     command += [f"--customize-hook=chroot \"$1\" sh -euc '{SETUP}'"]
     command += [SUITE, str(rootfs)]
@@ -91,7 +120,7 @@ def _build(scratch: Path, host: Mapping[str, str], packages: trust.Packages) -> 
     _run([*pack, "-comp", "zstd", "-Xcompression-level", "3"], "mksquashfs")
 
 
-def _import(scratch: Path, recipe: str) -> None:
+def _import(scratch: Path, alias: str) -> None:
     content = scratch / "metadata"
     (content / "templates").mkdir(parents=True)
     (content / "metadata.yaml").write_text(_metadata())
@@ -101,8 +130,8 @@ def _import(scratch: Path, recipe: str) -> None:
     with tarfile.open(archive, "w:gz") as tar:
         for path in sorted(content.iterdir()):
             tar.add(path, path.name)
-    command = [CLI, "image", "import", str(archive), str(scratch / "rootfs.squashfs"), "--alias", ALIAS]
-    _run([*command, f"user.recipe={recipe}"], f"{CLI} image import")
+    command = [CLI, "image", "import", str(archive), str(scratch / "rootfs.squashfs"), "--alias", alias]
+    _run(command, f"{CLI} image import")
 
 
 def _metadata() -> str:

@@ -6,6 +6,9 @@ INCLUDE = [
     "netbase", "ifupdown", "isc-dhcp-client", "gpgv", "apt-utils", "procps", "python3", "less",
 ]  # fmt: skip
 
+# Nobody reads them on a machine of a rehearsal, and each start of one unpacks them.
+EXCLUDE = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"]
+
 _CLOUD = """\
 # An ECS Debian image has root as its default user and logs it in by key.
 users: [default]
@@ -24,6 +27,7 @@ manage_etc_hosts: false
 _APT = """\
 # Downloads come from what earlier machines have fetched; every step still runs.
 Binary::apt-get::APT::Keep-Downloaded-Packages "true";
+Acquire::Languages "none";
 APT::Update::Pre-Invoke { "/usr/local/lib/rehearsal/offer-packages || true"; };
 """
 

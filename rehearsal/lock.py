@@ -1,4 +1,4 @@
-"""One run at a time for each stack."""
+"""One run at a time for each stack, one process at a time for what the stacks share."""
 
 import fcntl
 import os
@@ -11,6 +11,14 @@ from pathlib import Path
 from rehearsal.errors import UserError
 
 _FOLDER = Path("/run/lock")
+
+
+@contextmanager
+def exclusive(what: str) -> Iterator[None]:
+    """Held while something that all stacks share is looked at and changed; others wait."""
+    with (_FOLDER / f"wsgi-ecs-rehearsal.{what}").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def up(root: Path, name: str) -> int:
     show = Show()
     with lock.held(name):
         host.prepare(show.note)
-        recipe = image.ensure(show.note)
+        alias = image.ensure(show.note)
         keys = keys_of(root, name)
         keys.ensure()
         config, notes = stacks.overlay(config, keys.public)
@@ -39,7 +39,7 @@ def up(root: Path, name: str) -> int:
         state = State.load(name)
         if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
             raise UserError(f"stack {name} is rehearsed from {state.folder}; destroy it there first")
-        context = Context(root, state, keys, image.cache_folder(recipe), show.say)
+        context = Context(root, state, keys, alias, image.cache_folder(), show.say)
         engine = Engine(context, show)
         with show:
             code, outputs = _run(root, config, engine, show)
@@ -106,7 +106,7 @@ def _prove(outputs: dict[str, object], show: Show, name: str, started: float) ->
     if "ssh" in outputs:
         outputs["ssh"] = f"./rehearse ssh --stack {name}"
     show.line(show.summary())
-    show.outputs(outputs)
+    show.outputs(_ordered(outputs))
     code = 0
     if outputs.get("url") and outputs.get("address"):
         answer = request(str(outputs["url"]), str(outputs["address"]))
@@ -116,6 +116,12 @@ def _prove(outputs: dict[str, object], show: Show, name: str, started: float) ->
             code = 1
     show.line(f"{time.monotonic() - started:.1f} s")
     return code
+
+
+def _ordered(outputs: dict[str, object]) -> dict[str, object]:
+    """What one looks for first, then the others by name."""
+    first = ("url", "address", "ssh", "release")
+    return {key: outputs[key] for key in (*first, *sorted(set(outputs) - set(first))) if key in outputs}
 
 
 def _collect(context: Context, engine: Engine) -> None:
@@ -134,7 +140,7 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
     with lock.held(name):
         state = State.load(name)
         keys = keys_of(root, name)
-        context = Context(root, state, keys, image.CACHE, show.say)
+        context = Context(root, state, keys, "", image.CACHE, show.say)
         engine = Engine(context, show)
         with show:
             engine.delete(state.records(), force)

@@ -7,6 +7,7 @@ from typing import Any
 from rehearsal import addressing
 from rehearsal.compare import Schema
 from rehearsal.errors import RehearsalError
+from rehearsal.lock import exclusive
 from rehearsal.resources import pairs
 from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record, all_records, stacks
@@ -26,7 +27,7 @@ class EipAddress(Resource):
     )
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        with pairs.choosing_addresses():
+        with exclusive("addresses"):
             used = [other.facts["address"] for other in all_records(stacks().values()) if "address" in other.facts]
             used += [
                 forward.split("/")[-1]

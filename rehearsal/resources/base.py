@@ -16,11 +16,15 @@ from rehearsal.state import Record, State
 
 @dataclass(frozen=True)
 class Context:
-    """One run's surroundings. say(text): a line of progress. cache: the host's folder of packages."""
+    """One run's surroundings. say(text): a line of progress. image: alias of the base image.
+
+    cache: the host's folder of packages.
+    """
 
     root: Path
     state: State
     keys: Keys
+    image: str
     cache: Path
     say: Callable[[str], None]
     host: Lxd = field(default_factory=Lxd)
@@ -55,7 +59,7 @@ class Resource:
         """Refuse values that are not rehearsed. Raises RehearsalError."""
 
     def exists(self, context: Context, record: Record) -> bool:
-        """Whether what was recorded is still there."""
+        """Whether what was recorded is still there. A stopped machine is started, as drift is repaired."""
         return True
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from rehearsal.compare import Schema
 from rehearsal.errors import RehearsalError
-from rehearsal.image import ALIAS
 from rehearsal.instance_types import size
 from rehearsal.lxd import LxdError
 from rehearsal.resources import pairs
@@ -75,7 +74,13 @@ class Instance(Resource):
         size(inputs["instanceType"])
 
     def exists(self, context: Context, record: Record) -> bool:
-        return context.lxd.find(f"/1.0/instances/{record.id}") is not None
+        found = context.lxd.find(f"/1.0/instances/{record.id}")
+        if found is not None and found["status"] != "Running":
+            context.say(f"{record.id} was {found['status'].lower()}; starting it")
+            self._power(context, record.id, "start")
+            address = record.outputs["primaryIpAddress"]
+            _wait(lambda: _ssh_answers(address), f"{record.id}: sshd does not answer on {address}")
+        return found is not None
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         pair = pairs.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])
@@ -93,7 +98,7 @@ class Instance(Resource):
             "name": name,
             "type": "container",
             "profiles": [],
-            "source": {"type": "image", "alias": ALIAS},
+            "source": {"type": "image", "alias": context.image},
             "config": {
                 **_limits(inputs),
                 f"{pairs.TAG}stack": context.stack,

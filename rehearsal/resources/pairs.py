@@ -4,17 +4,15 @@ They cannot live in the stack's LXD project, so they are in the default one: nam
 hash of the stack, tagged with user.wsgi-ecs.* keys, and found by those tags.
 """
 
-import fcntl
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
-from pathlib import Path
 from typing import Any
 
 from rehearsal import addressing
 from rehearsal.errors import RehearsalError
+from rehearsal.lock import exclusive
 from rehearsal.lxd import Lxd
 from rehearsal.resources.base import Context
 
@@ -22,7 +20,6 @@ TAG = "user.wsgi-ecs."
 RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
 ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
 SWITCH = "alicloud:vpc/switch:Switch"
-_LOCK = Path("/run/lock/wsgi-ecs-rehearsal.addresses")
 
 
 @dataclass(frozen=True)
@@ -39,14 +36,6 @@ class Pair:
     def routes(self) -> list[str]:
         """Public addresses that the host finds behind this bridge, as CIDRs."""
         return [route.strip() for route in self.config.get("ipv4.routes", "").split(",") if route]
-
-
-@contextmanager
-def choosing_addresses() -> Iterator[None]:
-    """Held while a free address is looked for and taken: stacks may come up side by side."""
-    with _LOCK.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def of_stack(host: Lxd, stack: str) -> list[Pair]:
@@ -78,7 +67,7 @@ def _make(context: Context, switch: str, group: str, pairs: list[Pair]) -> Pair:
     record = context.state.by_id(SWITCH, switch)
     if record is None:
         raise RehearsalError(f"vswitch_id {switch} is no switch of this stack")
-    with choosing_addresses():
+    with exclusive("addresses"):
         cidr = record.inputs["cidrBlock"]
         part = addressing.free_part(cidr, addressing.taken())
         if part is None:
