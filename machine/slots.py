@@ -74,6 +74,7 @@ class Site:
             say("the run that brought release {} was ended before its proof: going back".format(old["release"]))
             old, other = other, old
         elif running is None and not os.path.lexists(other["supervisor_file"]):
+            files.remove(other["socket"])
             return old
         # Which of the two nginx has loaded is not known: neither may stop before it has loaded this one.
         self.nginx.drain(self.give_traffic(old), self.release["stop_seconds"])

@@ -1,0 +1,79 @@
+"""Runs the release tool against fake roots, in a process of its own each time. For Python 3.6 and later.
+
+In: lines of JSON [root, folder]. Out: a line with the process id, and one with its wait status.
+Standard input of the tool is ROOT/stdin, its output goes to ROOT/output. ROOT/faults.json may
+name what goes wrong: disk (full) or pip (killed there).
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
+modules: Any = [importlib.import_module(name) for name in ("files", "release", "servers", "slots", "venvs")]
+files, release, servers, slots, venvs = modules
+
+
+def apply(root: str, folder: str) -> int:
+    faults = json.loads(Path(root, "faults.json").read_text())
+
+    def own(path: str, group: str, mode: int) -> None:
+        Path(path).chmod(mode)
+        with Path(root, "owned").open("a", encoding="utf-8", errors="surrogateescape") as log:
+            log.write(f"{group} {mode:o} {path}\n")
+
+    def full() -> None:
+        raise OSError(28, "No space left on device", folder)
+
+    class Builder:
+        """What the build user would run."""
+
+        def own(self, path: str) -> None:
+            pass
+
+        def end_leftovers(self) -> None:
+            pass
+
+        def run(self, *command: str, **options: object) -> str:
+            if command[1:3] == ("-m", "venv"):
+                Path(command[3], "bin").mkdir()
+            if command[-2] == "-r":
+                if "pip" in faults:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if "no-such-package" in Path(command[-1]).read_text():
+                    lines = "ERROR: No matching distribution found for no-such-package"
+                    raise servers.ReleaseError("pip ended with 1", lines)
+            return "flask==3.0.0\n" if command[1] == "freeze" else ""
+
+    files.ROOT, files.ETC, files.LOCK = root + "/srv", root + "/etc", root + "/lock"
+    servers.NGINX_PID, servers.NGINX_LOG = root + "/nginx.pid", root + "/log/nginx.log"
+    slots.NGINX_LOG, slots.NGINX_CONF = servers.NGINX_LOG, root + "/etc/nginx.conf"
+    slots.START_SECONDS, slots.SETTLE_SECONDS = 0.4, 0.2
+    files.own, venvs.Builder = own, Builder
+    os.sync = full if "disk" in faults else lambda: None
+    os.environ["PATH"] = root + "/bin:/usr/bin:/bin"
+    return int(release.main(["apply", folder]))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        root, folder = json.loads(line)
+        child = os.fork()
+        if not child:
+            output = os.open(root + "/output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for source, target in ((os.open(root + "/stdin", os.O_RDONLY), 0), (output, 1), (output, 2)):
+                os.dup2(source, target)
+            status = apply(root, folder)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        print(child, flush=True)
+        print(os.waitpid(child, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

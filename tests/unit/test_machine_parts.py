@@ -1,0 +1,173 @@
+"""The release tool's parts: facts of the machine, the probe, the environment, requirements."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from serving import make_plan, release_files
+from settings.loader import parse
+from tests.unit.machine import PROJECT, module
+from tests.unit.machine.server import Application
+
+facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "venvs", "servers"))
+
+
+def test_a_release_carries_the_whole_tool() -> None:
+    carried = {name[5:] for name in release_files(make_plan(parse({}, "test"))) if name.startswith("tool/")}
+    assert carried == {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py"}
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "350000 100000\n"}, 3),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu.max": "rubbish\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "20000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+    ],
+)
+def test_the_cpus_are_the_affinity_capped_by_the_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cpus: int
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(facts, "CGROUP", str(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert facts.cpus() == cpus
+
+
+def test_the_listen_queue_is_the_kernels_or_what_every_kernel_allows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(facts, "SOMAXCONN", str(tmp_path / "somaxconn"))
+    assert facts.somaxconn() == 128
+    (tmp_path / "somaxconn").write_text("4096\n")
+    assert facts.somaxconn() == 4096
+
+
+def test_a_release_takes_the_port_that_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"all of the ports {port} are in use"):
+            facts.free_port([port])
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            free = other.getsockname()[1]
+        assert facts.free_port([port, free]) == free
+
+
+def test_the_probe_asks_as_nginx_does(tmp_path: Path) -> None:
+    application = Application("id", "ok", str(tmp_path / "s"), "")
+    answer = probe.through_uwsgi(str(tmp_path / "s"), "www.example.com", "/healthz?full=1")
+    application.stop()
+    assert (answer.good, answer.status, answer.body) == (True, 200, "the answer")
+    asked = application.asked[0]
+    assert asked["PATH_INFO"] == "/healthz"
+    assert asked["QUERY_STRING"] == "full=1"
+    assert asked["REQUEST_URI"] == "/healthz?full=1"
+    assert asked["HTTP_HOST"] == "www.example.com"
+    assert asked["REQUEST_METHOD"] == "GET"
+
+
+def listener(answer: bytes, *, hold: bool = False) -> tuple[socket.socket, int]:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client, _ = server.accept()
+        with client:
+            client.recv(65536)
+            while hold:
+                try:
+                    client.sendall(answer)
+                except OSError:
+                    return
+                threading.Event().wait(0.02)
+            client.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server, server.getsockname()[1]
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1", b"no protocol at all\r\n\r\n"])
+def test_what_is_no_answer_is_told_as_such(answer: bytes) -> None:
+    server, port = listener(answer)
+    with server, pytest.raises(OSError, match="closed without an answer"):
+        probe.through_entrance(port, "localhost", "/")
+
+
+def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
+    server, port = listener(b".", hold=True)
+    with server, pytest.raises(OSError, match=r"no whole answer|timed out"):
+        probe.through_entrance(port, "localhost", "/", timeout=0.2)
+
+
+def with_env(tmp_path: Path, env: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    (tmp_path / "env.json").write_text(env)
+    return subprocess.run(
+        [sys.executable, "-S", "-E", str(PROJECT / "machine/with_env.py"), str(tmp_path / "env.json"), *command],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "KEY": "old"},
+    )
+
+
+def test_with_env_gives_the_program_its_environment_and_becomes_it(tmp_path: Path) -> None:
+    done = with_env(tmp_path, json.dumps({"KEY": "密码 = 'x'\ny"}), "/bin/sh", "-c", 'printf "%s" "$KEY$1"', "sh", "!")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "密码 = 'x'\ny!", "")
+
+
+@pytest.mark.parametrize("env", ["{}", '{"KEY": "secret'])
+def test_with_env_tells_in_one_line_why_the_program_cannot_start(tmp_path: Path, env: str) -> None:
+    done = with_env(tmp_path, env, "/no/such/uwsgi")
+    assert done.returncode == 1
+    assert done.stderr.startswith("wsgi-ecs: cannot start /no/such/uwsgi with ")
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "requirements.txt").write_text("-r sub/base.txt\n-cpins.txt\n--requirement=missing.txt\nflask\n")
+    (tmp_path / "sub/base.txt").write_text("--constraint ../pins.txt\n-r ../requirements.txt\n")
+    (tmp_path / "pins.txt").write_bytes(b"flask==3.0.0 # \xff\n")
+    texts = venvs.requirement_texts(str(tmp_path / "requirements.txt"))
+    assert [text.splitlines()[0] for text in texts] == [
+        "-r sub/base.txt",
+        "--constraint ../pins.txt",
+        r"flask==3.0.0 # \xff",
+        r"flask==3.0.0 # \xff",
+    ]
+    with pytest.raises(servers.ReleaseError, match="no requirements file"):
+        venvs.requirement_texts(str(tmp_path / "missing.txt"))
+
+
+@pytest.mark.parametrize(
+    ("line", "local"),
+    [
+        ("-e .", True),
+        ("./vendor/lib", True),
+        ("wheels/lib-1-py3-none-any.whl", True),
+        ("lib @ file:///srv/lib", True),
+        ("--find-links wheels", True),
+        ("--find-links https://example.com/wheels", False),
+        ("-r sub/base.txt", False),
+        ("lib @ https://example.com/lib.whl", False),
+        ("flask==3.0.0 --hash=sha256:ab  # see a/b", False),
+        ("# a/b", False),
+    ],
+)
+def test_what_pip_takes_from_the_release_itself_gets_an_environment_of_its_own(line: str, local: bool) -> None:
+    assert bool(venvs._LOCAL.search(f"flask\n{line}\n")) is local

@@ -1,0 +1,395 @@
+"""The release tool on a fake server: whatever goes wrong, what served before serves on."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.archive import Archive
+from tests.unit.machine import module
+from tests.unit.machine.server import Server
+
+SECRET = "pass-wörd-密码"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def good(server: Server) -> Archive:
+    """A release that serves."""
+    archive = server.archive()
+    server.apply(archive, {"KEY": "one"})
+    return archive
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[tuple[Server, Archive]]:
+    """A server and the release that serves on it, for the tests that leave both as they are."""
+    server = Server()
+    archive = server.archive()
+    server.apply(archive, {"KEY": "one"})
+    yield server, archive
+    server.close()
+
+
+def only_slot(server: Server, release: str) -> None:
+    """One release serves, and of any other no program, no file of supervisor and no socket is left."""
+    slot = server.loaded
+    assert server.serving == server.state()["release"] == release
+    assert "trial" not in server.state()
+    assert set(server.programs) == {f"app-{slot}"}
+    assert [path.name for path in (server.root / "etc/conf.d").iterdir()] == [f"app-{slot}.conf"]
+    assert [path.name for path in (server.root / "run").iterdir()] == ([f"app-{slot}.sock"])
+
+
+def test_a_first_release_takes_over_from_the_built_in_page(server: Server) -> None:
+    archive = server.archive()
+    output = server.apply(archive, {"KEY": "one"})
+    assert output.splitlines()[-1] == f"wsgi-ecs: release {archive.id} serves"
+    only_slot(server, archive.id)
+    assert server.loaded == "b"
+    assert None not in server.served
+    assert json.loads(server.programs["app-b"].env) == {"KEY": "one"}
+    assert server.programs["app-b"].asked[0]["PATH_INFO"] == "/healthz"
+    assert "@@" not in "".join(path.read_text() for path in (server.site / "slots/b").iterdir())
+
+
+def test_a_release_that_does_not_start_leaves_the_old_one_serving(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    output = server.apply(server.archive("crash"), wanted=1)
+    _, refusal, line, last = output.splitlines()
+    assert refusal == (
+        "wsgi-ecs: release refused, the one before it still serves: "
+        "the application does not start (supervisor: BACKOFF Exited too quickly)"
+    )
+    assert line == "ImportError: crash – 没有这个模块"
+    assert last.startswith("wsgi-ecs: next: mend the application")
+    assert last.endswith(f"{server.root}/log/app-a.log")
+    assert set(server.served) == {good.id}
+    assert not any("reload" in command for command in server.commands)
+    only_slot(server, good.id)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("500", "the application answers /healthz with status 500: the answer"),
+        ("silent", "the application does not answer"),
+        ("nginx", "/healthz through nginx gives status 500"),
+    ],
+)
+def test_a_release_that_is_not_healthy_leaves_the_old_one_serving(
+    steady: tuple[Server, Archive], behaviour: str, reason: str
+) -> None:
+    server, good = steady
+    output = server.apply(server.archive(behaviour), {"KEY": "two"}, wanted=1)
+    assert f"still serves: {reason}" in output
+    assert f"ImportError: {behaviour}" in output or behaviour == "nginx"
+    assert "wsgi-ecs: next: " in output.splitlines()[-1]
+    assert None not in server.served
+    only_slot(server, good.id)
+    assert json.loads(server.env_file.read_text()) == {"KEY": "one"}
+
+
+def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> None:
+    server.apply(server.archive("nginx"), wanted=1)
+    assert server.serving == server.state()["release"] == "bootstrap"
+    assert set(server.programs) == {"app-a"}
+    assert None not in server.served
+
+
+@pytest.mark.parametrize(
+    ("release", "refuses", "fault", "reason", "then"),
+    [
+        ({"requirements": "no-such-package\n"}, "", "", "No matching distribution", "mend requirements.txt"),
+        ({"requirements": "# 2\n"}, "", "disk", "No space left on device", "free space on the server's disk"),
+        ({"nginx": "no_such_directive on;\n"}, "", "", "nginx: [emerg] unknown directive", "mend the setting"),
+        ({"nginx": "# @@no_such_fact@@\n"}, "", "", "# @@no_such_fact@@", ""),
+        ({"keep": 7}, "reread", "", "ERROR: CANT_REREAD", "see that supervisor runs"),
+    ],
+)
+def test_what_cannot_be_put_in_place_is_refused_with_the_reason_and_what_to_do(
+    steady: tuple[Server, Archive], release: dict[str, str], refuses: str, fault: str, reason: str, then: str
+) -> None:
+    server, good = steady
+    before = {path.name for path in (server.root / "srv/venvs").iterdir()}
+    server.refuses = {refuses}
+    server.faults(fault)
+    output = server.apply(server.archive(**release), {"KEY": "two"}, wanted=1)
+    assert "release refused, the one before it still serves: " in output
+    assert reason in output
+    assert then in output.splitlines()[-1]
+    assert set(server.served) <= {good.id}
+    only_slot(server, good.id)
+    assert json.loads(server.env_file.read_text()) == {"KEY": "one"}
+    # Nothing half done is left that a later release could take for whole.
+    assert not list((server.site / "releases").glob("*.*"))
+    assert {path.name for path in (server.root / "srv/venvs").iterdir()} == before
+    server.refuses = set()
+    server.faults()
+
+
+def test_the_same_release_changes_nothing(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    kept = ("slots", "releases", "current")
+    before = {path: path.lstat().st_mtime_ns for name in kept for path in [server.site / name, *server.site.rglob("*")]}
+    output = server.apply(good, {"KEY": "one"})
+    assert output == f"wsgi-ecs: release {good.id} serves already: nothing to do\n"
+    assert {command.split()[1] for command in server.commands} == {"status"}
+    assert before == {path: path.lstat().st_mtime_ns for path in before}
+
+
+def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, good: Archive) -> None:
+    server.programs.pop("app-b").stop()
+    assert "serves" in server.apply(good, {"KEY": "one"})
+    only_slot(server, good.id)
+
+
+def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None:
+    output = server.apply(good, {"KEY": SECRET})
+    only_slot(server, good.id)
+    assert json.loads(server.programs["app-a"].env) == {"KEY": SECRET}
+    assert SECRET not in output
+    holders = [
+        path
+        for path in server.root.rglob("*")
+        if path.is_file() and {SECRET, json.dumps(SECRET)[1:-1]} & {*path.read_text(errors="replace").split('"')}
+    ]
+    assert holders == [server.env_file]
+
+
+def test_nothing_on_standard_input_keeps_the_environment(server: Server, good: Archive) -> None:
+    assert "nothing to do" in server.run(server.unpack(good), "")[1]
+    server.run(server.unpack(server.archive(requirements="# 2\n")), "")
+    assert json.loads(server.programs["app-a"].env) == {"KEY": "one"}
+
+
+def test_rubbish_on_standard_input_is_refused_and_not_repeated(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    for rubbish in (f'{{"env": {{"KEY": "{SECRET}"', f'{{"env": {{"KEY": ["{SECRET}"]}}}}', f'["{SECRET}"]'):
+        _, output = server.run(server.unpack(good), rubbish, wanted=1)
+        assert "standard input is not JSON" in output
+        assert SECRET not in output
+
+
+def damage(folder: Path, what: str) -> str:
+    """Damage an unpacked release; returns what the refusal names."""
+    path = folder / "app/behaviour"
+    if what == "changed":
+        path.write_text("OK")
+    elif what == "missing":
+        path.unlink()
+    elif what == "link":
+        shutil.move(path, folder / "elsewhere")
+        path.symlink_to("../elsewhere")
+    elif what == "cut manifest":
+        (folder / "manifest.json").write_text((folder / "manifest.json").read_text()[:100])
+        return "manifest.json"
+    else:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"]["../../../../escaped"] = manifest["files"].pop("app/behaviour")
+        if what == "escape":
+            shutil.move(path, folder / "../../../../escaped")
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return "manifest.json"
+    return "app/behaviour"
+
+
+@pytest.mark.parametrize("what", ["changed", "missing", "link", "cut manifest", "escape"])
+def test_a_damaged_archive_is_refused(steady: tuple[Server, Archive], what: str) -> None:
+    server, good = steady
+    before = set((server.site / "releases").iterdir())
+    folder = server.unpack(server.archive(requirements="# damaged\n"))
+    named = damage(folder, what)
+    _, output = server.run(folder, "", wanted=1)
+    assert f"still serves: the release is damaged: {named}" in output
+    assert "wsgi-ecs: next: raise release.generation" in output
+    only_slot(server, good.id)
+    assert set((server.site / "releases").iterdir()) == before
+
+
+def test_a_name_that_leads_out_of_the_release_is_refused(server: Server) -> None:
+    unpacked = module("unpacked")
+    folder = server.root / "srv/incoming/made-up"
+    folder.mkdir()
+    (server.root / "srv/secret").write_text("")
+    files = {"../../secret": ["644", unpacked.hashlib.sha256(b"").hexdigest()]}
+    identifier = unpacked.hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12]
+    (folder / "manifest.json").write_text(json.dumps({"id": identifier, "files": files}))
+    with pytest.raises(unpacked.ReleaseError, match="leads out of its place"):
+        unpacked.Unpacked(str(folder)).install(str(server.root / "srv"))
+    assert not list((server.root / "srv").glob(identifier + "*"))
+
+
+def test_a_killed_run_is_completed_by_the_next(server: Server, good: Archive) -> None:
+    new = server.archive(requirements="# 2\n")
+    server.apply(new, {"KEY": "two"})
+    commands = list(server.commands)
+    assert len(commands) > 8
+    turns = [(good, {"KEY": "one"}), (new, {"KEY": "two"})]
+    for at, command in enumerate(commands):
+        # What only asks leaves the machine as the command before it did.
+        if "status" in command or "-t" in command:
+            continue
+        for effect in (False, True) if "reload" in command or "add" in command else (False,):
+            (archive, env), (old, _) = turns
+            server.signal_at = (at, signal.SIGKILL, effect)
+            server.apply(archive, env, wanted=-signal.SIGKILL)
+            server.signal_at = None
+            assert server.serving in (archive.id, old.id), command
+            server.apply(archive, env)
+            assert None not in server.served, command
+            only_slot(server, archive.id)
+            turns.reverse()
+
+
+@pytest.mark.parametrize("effect", [False, True])
+def test_a_run_killed_before_its_proof_is_undone_by_the_next(server: Server, good: Archive, effect: bool) -> None:
+    bad = server.archive("nginx")
+    server.apply(bad, {"KEY": "two"}, wanted=1)
+    reload = next(at for at, command in enumerate(server.commands) if "reload" in command)
+    server.signal_at = (reload, signal.SIGKILL, effect)
+    server.apply(bad, {"KEY": "two"}, wanted=-signal.SIGKILL)
+    server.signal_at = None
+    assert server.state()["release"] == bad.id
+    output = server.apply(good, {"KEY": "one"})
+    assert f"the run that brought release {bad.id} was ended before its proof: going back" in output
+    assert "nothing to do" in output
+    assert None not in server.served
+    only_slot(server, good.id)
+    assert json.loads(server.env_file.read_text()) == {"KEY": "one"}
+
+
+def test_a_run_killed_in_pip_is_completed_by_the_next(server: Server, good: Archive) -> None:
+    new = server.archive(requirements="# 2\n")
+    server.faults("pip")
+    server.apply(new, wanted=-signal.SIGKILL)
+    assert len(list((server.root / "srv/venvs").glob("*.freeze.txt"))) == 1
+    server.faults()
+    assert "making a virtual environment" in server.apply(new)
+    only_slot(server, new.id)
+
+
+def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server, good: Archive) -> None:
+    new = server.archive(requirements="# 2\n")
+    server.apply(server.archive("nginx", "# 2\n"), wanted=1)
+    reload = next(at for at, command in enumerate(server.commands) if "reload" in command)
+    server.signal_at = (reload, signal.SIGTERM, True)
+    assert "still serves: ended by signal 15" in server.apply(new, wanted=1)
+    assert None not in server.served
+    only_slot(server, good.id)
+
+
+def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server, good: Archive) -> None:
+    server.refuses = {"reload"}
+    output = server.apply(server.archive("ok", "# 2\n"), {"KEY": "two"}, wanted=1)
+    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
+    assert "wsgi-ecs: next: see on the server that nginx and supervisor run" in output
+    server.refuses = set()
+    assert "nothing to do" in server.apply(good, {"KEY": "one"})
+    only_slot(server, good.id)
+
+
+def test_one_run_at_a_time(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    with (server.root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        output = server.apply(good, {"KEY": "two"}, wanted=1)
+    assert "another release is being applied on this machine" in output
+    assert "next: run up again when it has ended" in output
+    assert server.commands == []
+
+
+def test_old_releases_and_their_environments_are_pruned(server: Server) -> None:
+    releases, venvs, incoming = server.site / "releases", server.root / "srv/venvs", server.root / "srv/incoming"
+    first, second, third = (server.archive(requirements=f"# {number}\n", keep=2) for number in range(3))
+    server.apply(first)
+    old = (releases / first.id / "venv").readlink()
+    server.apply(second)
+    server.apply(server.archive("crash", "# bad\n", keep=2), wanted=1)
+    # What killed runs may have left, and archives: one of a run that waits, one that nobody wants any more.
+    (releases / "0123456789ab.new").mkdir()
+    (incoming / "waiting.tar.gz").write_text("")
+    (incoming / "forgotten.tar.gz").write_text("")
+    os.utime(incoming / "forgotten.tar.gz", (0, 0))
+    server.apply(third)
+    assert {path.name for path in releases.iterdir()} == {second.id, third.id}
+    used = {(releases / archive.id / "venv").readlink().name for archive in (second, third)}
+    assert {path.name for path in venvs.iterdir()} == {"bootstrap", *used, *(f"{name}.freeze.txt" for name in used)}
+    assert not old.exists()
+    assert {path.name for path in incoming.glob("*.gz")} >= {f"{third.id}.tar.gz", "waiting.tar.gz"}
+    assert not (incoming / "forgotten.tar.gz").exists()
+
+
+def test_a_release_that_served_before_serves_again_from_its_own_files(server: Server, good: Archive) -> None:
+    server.apply(server.archive(requirements="# 2\n"), {"KEY": "one"})
+    installed = (server.site / "releases" / good.id).stat().st_ino
+    # The Python of the machine was updated meanwhile: the environment of then is no longer the right one.
+    files, link = server.root / "srv/venvs/fedcba9876543210", server.site / "releases" / good.id / "venv"
+    files.mkdir()
+    link.unlink()
+    link.symlink_to(files)
+    server.apply(good, {"KEY": "one"})
+    only_slot(server, good.id)
+    assert (server.site / "releases" / good.id).stat().st_ino == installed
+    assert Path(server.state()["facts"]["venv"]).is_dir()
+    assert link.readlink() == Path(server.state()["facts"]["venv"])
+    assert not files.exists()
+
+
+def test_the_modes_and_groups_of_the_files(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    release = server.site / "releases" / good.id
+    modes = {
+        server.env_file: 0o640,
+        server.root / "etc/digest.key": 0o600,
+        release: 0o750,
+        release / "app": 0o750,
+        release / "app/behaviour": 0o640,
+        release / "app/静态.css": 0o640,
+        release / "app/run.sh": 0o750,
+        server.site / "slots/b": 0o750,
+        server.site / "slots/b/nginx.conf": 0o640,
+        server.site / "slots/b/state.json": 0o640,
+    }
+    assert {path: oct(path.stat().st_mode & 0o777) for path in modes} == {p: oct(mode) for p, mode in modes.items()}
+    owned = [line.split(" ", 2) for line in (server.root / "owned").read_text().splitlines()]
+    groups = {path.removesuffix(".new"): group for group, _, path in owned}
+    assert groups[str(server.env_file)] == "wsgi-app"
+    assert groups[str(server.root / "etc/digest.key")] == "root"
+    assert {group for path, group in groups.items() if path.startswith(str(server.site))} == {"wsgi"}
+    # Nothing was readable by others before it had its owner.
+    assert {mode for _, mode, path in owned if "srv/venvs" not in path} == {"600", "640", "750"}
+
+
+def python36() -> str | None:
+    """A python3.6 that runs: one of pyenv's names may only say that it is not chosen."""
+    found = [shutil.which("python3.6"), *map(str, Path.home().glob(".pyenv/versions/3.6*/bin/python"))]
+    for candidate in filter(None, found):
+        asked = subprocess.run([candidate, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True)
+        if asked.stdout.strip() == b"(3, 6)":
+            return candidate
+    return None
+
+
+def test_the_tool_runs_under_python_3_6_without_a_locale(server: Server) -> None:
+    python = python36()
+    if python is None:
+        pytest.skip("no python3.6 here: the release tool was not run under CentOS 7's Python")
+    good, crash = server.archive(), server.archive("crash")
+    server.apply(good, {"KEY": SECRET}, python=python)
+    assert "没有这个模块" in server.apply(crash, {"KEY": SECRET}, python=python, wanted=1)
+    assert "nothing to do" in server.apply(good, {"KEY": SECRET}, python=python)
+    only_slot(server, good.id)
+    assert (server.site / "releases" / good.id / "app/静态.css").exists()
