@@ -203,9 +203,8 @@ class Engine:
         """
         kept = [record.name for record in records if record.protect and record.status == "done" and not force]
         if kept:
-            raise RehearsalError(
-                f"protected, so nothing is deleted: {', '.join(sorted(kept))}; take protect off in an up of its own first"
-            )
+            names = ", ".join(sorted(kept))
+            raise RehearsalError(f"protected, nothing is deleted: {names}; take protect off in an up of its own first")
         by_serial = {record.serial: record for record in records}
         graph = {serial: (record.urn, frozenset(record.dependencies)) for serial, record in by_serial.items()}
         with ThreadPoolExecutor(max_workers=8) as pool:
@@ -225,6 +224,6 @@ class Engine:
             return True
         with self._lock:
             self.changes += 1
-        note = "replaced" if record.status == "doomed" else ""
+        note = "replaced" if self.context.state.done(record.urn) else ""
         self.watcher.finished(key, Op.DELETE, record.type, record.name, time.monotonic() - started, note)
         return False

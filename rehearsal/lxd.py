@@ -9,14 +9,16 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from rehearsal.errors import RehearsalError
 
 CLI = "lxc"
+T = TypeVar("T")
 _SOCKETS = ("/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket")
 
 
@@ -52,6 +54,21 @@ def reachable() -> bool:
     except (LxdError, OSError):
         return False
     return True
+
+
+def settled(action: Callable[[], T], seconds: float = 60) -> T:
+    """Do something that LXD may refuse for as long as it is busy with what a killed run began.
+
+    Tried again for `seconds`; then LXD's last LxdError is raised.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except LxdError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 class Lxd:

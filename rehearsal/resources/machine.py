@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from rehearsal.compare import Schema
 from rehearsal.errors import RehearsalError
 from rehearsal.instance_types import size
-from rehearsal.lxd import LxdError
+from rehearsal.lxd import LxdError, settled
 from rehearsal.resources import pairs
 from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record
@@ -186,12 +186,14 @@ class Instance(Resource):
 def remove(context: Context, name: str) -> None:
     """Stop and delete a machine; none of that name is no error."""
     path = f"/1.0/instances/{name}"
-    try:
-        context.lxd.put(f"{path}/state", {"action": "stop", "force": True, "timeout": 10})
-    except LxdError as error:
-        if error.code != 404 and "already stopped" not in str(error) and "not running" not in str(error):
-            raise
-    context.lxd.delete(path)
+
+    def stop_and_delete() -> None:
+        found = context.lxd.find(path)
+        if found is not None and found["status"] != "Stopped":
+            context.lxd.put(f"{path}/state", {"action": "stop", "force": True, "timeout": 10})
+        context.lxd.delete(path)
+
+    settled(stop_and_delete)
     context.keys.forget(name)
 
 

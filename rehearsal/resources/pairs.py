@@ -7,13 +7,14 @@ hash of the stack, tagged with user.wsgi-ecs.* keys, and found by those tags.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Interface
 from typing import Any
 
 from rehearsal import addressing
 from rehearsal.errors import RehearsalError
 from rehearsal.lock import exclusive
-from rehearsal.lxd import Lxd
+from rehearsal.lxd import Lxd, settled
 from rehearsal.resources.base import Context
 
 TAG = "user.wsgi-ecs."
@@ -115,7 +116,7 @@ def sync(context: Context) -> None:
             acl = context.host.get(path)
             if _comparable(acl["ingress"]) != _comparable(wanted):
                 body = {"description": acl["description"], "config": acl["config"], "egress": [], "ingress": wanted}
-                context.host.put(path, body)
+                settled(partial(context.host.put, path, body))
 
 
 def _comparable(rules: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -168,8 +169,8 @@ def remove(host: Lxd, pair: Pair) -> None:
     """Delete a pair with its forwards. No instance may be on it."""
     for forward in host.find(f"/1.0/networks/{pair.name}/forwards", recursion="1") or []:
         host.delete(f"/1.0/networks/{pair.name}/forwards/{forward['listen_address']}")
-    host.delete(f"/1.0/networks/{pair.name}")
-    host.delete(f"/1.0/network-acls/{pair.name}")
+    settled(lambda: host.delete(f"/1.0/networks/{pair.name}"))
+    settled(lambda: host.delete(f"/1.0/network-acls/{pair.name}"))
 
 
 def remove_all(host: Lxd, stack: str) -> None:

@@ -1,0 +1,125 @@
+"""What a machine takes over from the host, the keys of a stack, and the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rehearsal import lock, trust
+from rehearsal.cli import main
+from rehearsal.errors import UserError
+from rehearsal.keys import Keys
+from rehearsal.show import short
+
+DEB822 = """\
+# the distribution
+Types: deb
+URIs: http://mirror.example/debian
+Suites: trixie trixie-updates
+Components: main contrib
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://mirror.example/old
+Suites: trixie
+Components: main
+Enabled: no
+
+Types: deb-src
+URIs: http://mirror.example/source
+Suites: trixie
+Components: main
+"""
+
+
+def test_the_hosts_mirrors_serve_the_machines_suite() -> None:
+    texts = {
+        "debian.sources": DEB822,
+        "sources.list": "deb [signed-by=/k.gpg arch=amd64] http://sec.example/ trixie-security main # note\n",
+    }
+    assert trust.sources_of(texts, "trixie", "bookworm").splitlines() == [
+        "deb http://mirror.example/debian bookworm main",
+        "deb http://mirror.example/debian bookworm-updates main",
+        "deb http://sec.example/ bookworm-security main",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "deb https://other.example/apt stable main",
+        "deb https://other.example/docker trixie stable",
+        "# deb http://a trixie main",
+    ],
+)
+def test_other_distributors_are_left_out(line: str) -> None:
+    assert trust.sources_of({"sources.list": line}, "trixie", "bookworm") == ""
+
+
+def test_pips_index_is_passed_on_and_its_folder_of_wheels_is_not() -> None:
+    text = trust.pip_conf({"index-url": "https://index.example/simple", "find-links": "/opt/wheels"})
+    assert "index-url = https://index.example/simple" in text
+    assert "/opt/wheels" not in text
+    assert "find-links = /var/cache/rehearsal/wheels" in text
+
+
+def test_proxies_leave_the_machine_itself_out() -> None:
+    assert trust.proxy_settings({}) == {}
+    found = trust.proxy_settings({"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "intern.example"})
+    assert found["https_proxy"] == found["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert found["no_proxy"] == "localhost,127.0.0.1,intern.example"
+
+
+def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / ".rehearsal" / "dev")
+    keys.ensure()
+    first = keys.public
+    keys.ensure()
+    assert keys.public == first
+    assert keys.folder.stat().st_mode & 0o777 == 0o700
+    assert keys.private.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_machines_host_keys_take_the_place_of_those_it_had(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.know("i-1", ["ssh-ed25519 AAAA root@i-1", "ssh-rsa BBBB"])
+    keys.know("i-2", ["ssh-ed25519 CCCC"])
+    keys.know("i-1", ["ssh-ed25519 DDDD"])
+    assert keys.known_hosts.read_text().splitlines() == ["i-2 ssh-ed25519 CCCC", "i-1 ssh-ed25519 DDDD"]
+    keys.forget("i-2")
+    assert keys.known_hosts.read_text() == "i-1 ssh-ed25519 DDDD\n"
+
+
+def test_ssh_checks_the_host_key_and_uses_no_other_identity(tmp_path: Path) -> None:
+    line = Keys(tmp_path).ssh("i-1", "198.18.0.1")
+    assert {"StrictHostKeyChecking=yes", "HostKeyAlias=i-1", "IdentitiesOnly=yes", "BatchMode=yes"} < set(line)
+    assert line[-1] == "root@198.18.0.1"
+
+
+def test_a_second_run_of_a_stack_is_refused_with_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["rehearsal", "up", "--stack", "dev"])
+    holder = r"dev is in use by process \d+ \(rehearse up --stack dev\)"
+    with lock.held("dev"), lock.held("other"), pytest.raises(UserError, match=holder), lock.held("dev"):
+        pass
+    with lock.held("dev"):
+        pass
+
+
+def test_type_names_are_shown_short() -> None:
+    assert short("alicloud:ecs/eipAddress:EipAddress") == "alicloud:EipAddress"
+    assert short("command:remote:Command") == "command:remote:Command"
+
+
+def test_help_names_every_command_without_lxd_or_root() -> None:
+    text = CliRunner().invoke(main, ["--help"]).output
+    for command in ("up", "destroy", "status", "ssh", "logs", "setup"):
+        assert f"\n  {command} " in text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys, rehearsal.cli; print(sorted({'pulumi', 'rich', 'httpx'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,106 @@
+"""Free addresses, and security group rules as rules of a network ACL."""
+
+from ipaddress import IPv4Interface, IPv4Network
+from typing import Any
+
+import pytest
+
+from rehearsal.addressing import free_address, free_part, gateway
+from rehearsal.errors import RehearsalError
+from rehearsal.resources import TYPES
+from rehearsal.resources.pairs import Pair, acl_rules
+
+PAIR = Pair("we0", "vsw-1", "sg-1", IPv4Interface("10.76.0.1/27"), {})
+OTHER = Pair("we1", "vsw-1", "sg-2", IPv4Interface("10.76.0.33/27"), {})
+OWN = {
+    "action": "allow", "state": "enabled", "protocol": "tcp", "destination_port": "22", "source": "10.76.0.1/32",
+    "description": "SSH from the rehearsing host",
+}  # fmt: skip
+
+
+def networks(*cidrs: str) -> list[IPv4Network]:
+    return [IPv4Network(cidr) for cidr in cidrs]
+
+
+@pytest.mark.parametrize(
+    ("cidr", "taken", "part"),
+    [
+        ("10.76.0.0/20", [], "10.76.0.0/27"),
+        ("10.76.0.0/20", ["10.76.0.0/27", "10.76.0.32/27"], "10.76.0.64/27"),
+        ("10.76.0.0/20", ["10.76.0.9/32"], "10.76.0.32/27"),
+        ("10.76.0.0/20", ["10.76.0.0/24"], "10.76.1.0/27"),
+        ("10.76.0.0/28", [], "10.76.0.0/28"),
+        ("10.76.0.0/26", ["10.0.0.0/8"], None),
+    ],
+)
+def test_the_next_part_that_nothing_covers_is_taken(cidr: str, taken: list[str], part: str | None) -> None:
+    assert free_part(cidr, networks(*taken)) == (IPv4Network(part) if part else None)
+
+
+def test_a_bridge_has_the_first_address_of_its_part() -> None:
+    assert str(gateway(IPv4Network("10.76.0.32/27"))) == "10.76.0.33/27"
+
+
+def test_public_addresses_are_given_out_one_by_one_until_there_are_none() -> None:
+    assert free_address([]) == "198.18.0.1"
+    assert free_address(["198.18.0.1", "198.18.0.3"]) == "198.18.0.2"
+    assert free_address(f"198.18.0.{last}" for last in range(1, 255)) is None
+
+
+def rule(**inputs: Any) -> dict[str, Any]:
+    return {"ipProtocol": "tcp", "portRange": "80/80", "cidrIp": "0.0.0.0/0"} | inputs
+
+
+def rendered(*rules: dict[str, Any]) -> list[dict[str, str]]:
+    return acl_rules(rules, PAIR, [PAIR, OTHER])
+
+
+def test_without_rules_only_the_rehearsing_host_comes_in_by_ssh() -> None:
+    assert rendered() == [OWN]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({}, {"protocol": "tcp", "destination_port": "80"}),
+        ({"description": "The site"}, {"protocol": "tcp", "destination_port": "80", "description": "The site"}),
+        (
+            {"portRange": "8000/8010", "cidrIp": "203.0.113.0/24"},
+            {"protocol": "tcp", "destination_port": "8000-8010", "source": "203.0.113.0/24"},
+        ),
+        ({"cidrIp": "203.0.113.7"}, {"protocol": "tcp", "destination_port": "80", "source": "203.0.113.7/32"}),
+        ({"ipProtocol": "icmp", "portRange": "-1/-1"}, {"protocol": "icmp4"}),
+        ({"ipProtocol": "all", "portRange": "-1/-1", "cidrIp": "10.0.0.0/8"}, {"source": "10.0.0.0/8"}),
+    ],
+)
+def test_a_rule_says_the_same_in_lxd(inputs: dict[str, Any], expected: dict[str, str]) -> None:
+    assert rendered(rule(**inputs))[1:] == [{"action": "allow", "state": "enabled", **expected}]
+
+
+def test_a_source_group_becomes_the_addresses_of_its_bridges() -> None:
+    one = {"ipProtocol": "tcp", "portRange": "5432/5432", "sourceSecurityGroupId": "sg-2"}
+    assert [line.get("source") for line in rendered(one)[1:]] == ["10.76.0.32/27"]
+
+
+def test_a_source_group_without_a_machine_opens_nothing() -> None:
+    assert rendered({"ipProtocol": "tcp", "sourceSecurityGroupId": "sg-3"}) == [OWN]
+
+
+def test_two_rules_that_say_the_same_become_one() -> None:
+    assert len(rendered(rule(description="a"), rule(description="b"))) == 2
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [{"type": "egress"}, {"policy": "drop"}, {"nicType": "internet"}, {"priority": 2}, {"ipProtocol": "gre"}],
+)
+def test_what_an_acl_cannot_say_is_refused(inputs: dict[str, Any]) -> None:
+    with pytest.raises(RehearsalError, match=next(iter(inputs))):
+        TYPES["alicloud:ecs/securityGroupRule:SecurityGroupRule"].check(rule(**inputs))
+
+
+@pytest.mark.parametrize("groups", [[], ["sg-1", "sg-2"]])
+def test_an_instance_is_in_one_security_group(groups: list[str]) -> None:
+    inputs = {"vswitchId": "v", "imageId": "i", "instanceType": "ecs.c7.large", "securityGroups": groups}
+    with pytest.raises(RehearsalError, match="security groups"):
+        TYPES["alicloud:ecs/instance:Instance"].check(inputs)

@@ -1,0 +1,117 @@
+"""A stack's configuration, as Pulumi's engine would read it, and what a rehearsal changes in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rehearsal.errors import UserError
+from rehearsal.stack import Stack, load, overlay
+
+PROJECT = """\
+name: site
+stackConfigDir: stacks
+config:
+  app: {type: object, default: {}}
+  plain: {type: string, default: text}
+  none: {type: string}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "Pulumi.yaml").write_text(PROJECT)
+    (tmp_path / "stacks").mkdir()
+    return tmp_path
+
+
+def write(root: Path, text: str, name: str = "dev") -> Path:
+    (root / "stacks" / f"Pulumi.{name}.yaml").write_text(text)
+    return root
+
+
+def refusal(root: Path, name: str = "dev") -> str:
+    with pytest.raises(UserError) as caught:
+        load(root, name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_structured_values_arrive_as_json_and_text_as_it_is(root: Path) -> None:
+    write(root, "config:\n  alicloud:region: cn-hangzhou\n  site:app: {module: site, n: 2}\n")
+    config = load(root, "dev").config
+    assert json.loads(config["site:app"]) == {"module": "site", "n": 2}
+    assert config["alicloud:region"] == "cn-hangzhou"
+
+
+def test_the_projects_defaults_hold_where_the_stack_says_nothing(root: Path) -> None:
+    assert load(write(root, "config: {}\n"), "dev").config == {"site:app": "{}", "site:plain": "text"}
+
+
+def test_a_key_without_a_namespace_belongs_to_the_project(root: Path) -> None:
+    assert load(write(root, "config: {plain: own}\n"), "dev").config["site:plain"] == "own"
+
+
+def test_booleans_and_numbers_become_text(root: Path) -> None:
+    config = load(write(root, "config: {plain: true, n: 3}\n"), "dev").config
+    assert (config["site:plain"], config["site:n"]) == ("true", "3")
+
+
+def test_an_empty_stack_file_is_a_stack(root: Path) -> None:
+    assert load(write(root, ""), "dev").name == "dev"
+
+
+def test_an_unknown_stack_is_refused_with_those_that_exist(root: Path) -> None:
+    write(write(root, ""), "", "prod")
+    assert refusal(root, "nope") == "stacks/Pulumi.nope.yaml: no such stack; allowed: dev, prod"
+
+
+def test_what_is_not_yaml_is_refused_with_its_line(root: Path) -> None:
+    assert refusal(write(root, "config:\n  a: [1\n  b: 2\n")).startswith("stacks/Pulumi.dev.yaml: line 3: not YAML")
+
+
+@pytest.mark.parametrize("text", ["config: [1]\n", "- 1\n"])
+def test_a_config_that_is_no_map_is_refused(root: Path, text: str) -> None:
+    assert "allowed: a map of keys" in refusal(write(root, text))
+
+
+def test_an_encrypted_value_is_refused_wherever_it_is(root: Path) -> None:
+    message = refusal(write(root, "config:\n  site:app:\n    env:\n      KEY: {secure: v1:abc}\n"))
+    assert "site:app: encrypted values are not supported" in message
+    assert "abc" not in message
+
+
+def changed(**sections: object) -> tuple[dict[str, object], list[str]]:
+    stack = Stack("site", "dev", {f"site:{key}": json.dumps(value) for key, value in sections.items()})
+    done, notes = overlay(stack, "ssh-ed25519 AAAA own")
+    return {key: json.loads(value) for key, value in done.config.items()}, notes
+
+
+@pytest.mark.parametrize("server", [{"os": "centos7"}, {}, {"os": "alinux3"}, {"os": "ubuntu2204"}])
+def test_a_system_without_an_image_is_rehearsed_on_debian12_and_said_so(server: dict[str, str]) -> None:
+    config, notes = changed(server={**server, "disk_gib": 30}, access={"public_key": "k"})
+    assert config["site:server"] == {"os": "debian12", "disk_gib": 30}
+    assert len(notes) == 1
+    assert server.get("os", "centos7") in notes[0]
+
+
+def test_nothing_is_changed_or_said_where_nothing_is_missing() -> None:
+    config, notes = changed(server={"os": "debian12"}, access={"public_key": "k", "http": []})
+    assert notes == []
+    assert config == {
+        "site:server": {"os": "debian12"},
+        "site:access": {"public_key": "k", "http": []},
+        "rehearsal:active": True,
+    }
+
+
+def test_a_stack_without_a_key_gets_the_rehearsals_own() -> None:
+    config, notes = changed(server={"os": "debian12"}, access={"http": []})
+    assert config["site:access"] == {"public_key": "ssh-ed25519 AAAA own", "http": []}
+    assert "access.public_key" in notes[0]
+
+
+def test_an_unknown_system_is_left_for_the_program_to_refuse() -> None:
+    config, notes = changed(server={"os": "plan9"}, access={"public_key": "k"})
+    assert config["site:server"] == {"os": "plan9"}
+    assert notes == []
