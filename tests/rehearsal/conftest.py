@@ -1,0 +1,131 @@
+"""Stacks on real machines: a copy of the project, a stack of its own, the command as a user runs it."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+
+
+@dataclass
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    def output(self, name: str) -> str:
+        """One of the stack's outputs, as the command printed it."""
+        found = re.search(rf"^\s*{name}\s*:?\s+(\S.*?)\s*$", self.out, re.MULTILINE)
+        assert found, self.text
+        return found.group(1)
+
+
+@dataclass
+class Stack:
+    """A stack in a copy of the project. Its settings are written before each run."""
+
+    folder: Path
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "rehearsal", *arguments[:1], "--stack", self.name, *arguments[1:]]
+
+    def run(self, *arguments: str, seconds: float = 420) -> Done:
+        self.write()
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=seconds
+        )
+        print(f"$ ./rehearse {' '.join(arguments)}\n{done.stdout}{done.stderr}")
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def up(self) -> Done:
+        done = self.run("up")
+        assert done.code == 0, done.text
+        return done
+
+    def write(self) -> None:
+        config = {f"wsgi-ecs:{key}": value for key, value in {"server": {"os": "debian12"}, **self.settings}.items()}
+        path = self.folder / "stacks" / f"Pulumi.{self.name}.yaml"
+        path.write_text(yaml.safe_dump({"config": config}))
+
+    def shell(self, script: str) -> str:
+        """Run a script on the machine, as root, through ./rehearse ssh."""
+        done = self.run("ssh", "--", script)
+        assert done.code == 0, done.text
+        return done.out.strip()
+
+    def get(self, address: str, path: str = "/", port: int = 80) -> httpx.Response:
+        return httpx.get(f"http://{address}:{port}{path}", trust_env=False, timeout=10)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+
+def lxd(path: str) -> Any:
+    """What LXD answers to a GET of its API."""
+    done = subprocess.run(["lxc", "query", path], capture_output=True, text=True, check=True, env=_environment())
+    return json.loads(done.stdout)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "NO_PROXY": "*"}
+
+
+def traces() -> set[str]:
+    """Every object in LXD that a stack could leave behind."""
+    found = set()
+    for collection in ("projects", "networks", "network-acls"):
+        found |= set(lxd(f"/1.0/{collection}"))
+    for network in lxd("/1.0/networks?recursion=1"):
+        if network["managed"]:
+            found |= set(lxd(f"/1.0/networks/{network['name']}/forwards"))
+    for project in lxd("/1.0/projects"):
+        name = project.rsplit("/", 1)[1]
+        found |= set(lxd(f"/1.0/instances?project={name}"))
+    return {item for item in found if "/networks/eth" not in item}
+
+
+@pytest.fixture(scope="session")
+def project_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks, so that a test may edit it."""
+    folder = tmp_path_factory.mktemp("project")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True
+    )
+    for name in tracked.stdout.splitlines():
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stack(project_copy: Path, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """A stack of its own for each module, destroyed in the end whatever happened."""
+    folder = project_copy.parent / f"{request.module.__name__.rsplit('.', 1)[-1]}-project"
+    shutil.copytree(project_copy, folder, dirs_exist_ok=True)
+    made = Stack(folder, f"test-{secrets.token_hex(3)}")
+    yield made
+    made.run("destroy")

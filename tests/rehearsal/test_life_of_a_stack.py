@@ -1,0 +1,292 @@
+"""One stack from its first `up` to its last `destroy`. The tests run in this order, on one machine."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.rehearsal.conftest import Stack, lxd, traces
+
+SECRET = "correct-horse-battery-staple"
+BEFORE: set[str] = set()
+KNOWN: dict[str, str] = {}
+
+
+def listens(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def machines(stack: Stack) -> list[str]:
+    return [path.rsplit("/", 1)[1].split("?")[0] for path in lxd(f"/1.0/instances?project=wsgi-ecs-{stack.name}")]
+
+
+def boot_id(stack: Stack) -> str:
+    return stack.shell("cat /proc/sys/kernel/random/boot_id; stat -c %i /etc/machine-id")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"server": {"os": "centos8"}}, "server.os: allowed: centos7 or debian12"),
+        ({"sever": {}}, "sever: unknown key; allowed: app, "),
+        ({"app": {"source": "./nowhere"}}, "app.source: ./nowhere is no folder"),
+        ({"app": {"module": "nowhere"}}, "app.module: ./app has neither nowhere.py"),
+        ({"site": {"server_name": "a;b"}}, "site.server_name: allowed: a domain"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_creates_nothing(stack: Stack, settings: dict[str, object], line: str) -> None:
+    before = traces()
+    stack.settings = settings  # type: ignore[assignment]
+    done = stack.run("up")
+    stack.settings = {}
+    assert done.code == 2
+    assert done.err.startswith(f"rehearse: stacks/Pulumi.{stack.name}.yaml: {line}")
+    assert done.err.count("\n") == 1
+    assert traces() == before
+
+
+def test_an_unknown_stack_names_those_that_exist(stack: Stack) -> None:
+    done = subprocess.run(
+        [*stack.command("up")[:-1], "nowhere"], cwd=stack.folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert "local" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_killed_up_is_completed_by_the_next(stack: Stack) -> None:
+    BEFORE.update(traces())
+    # The first release is a broken one, so that the next test sees the server as cloud-init alone leaves it.
+    stack.edit("app/app.py", "def healthz():\n", "def healthz():\n    raise RuntimeError('not today')\n")
+    stack.settings = {"app": {"env": {"GREETING": SECRET}}}
+    stack.write()
+    with subprocess.Popen(
+        stack.command("up"), cwd=stack.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as run:
+        deadline = time.monotonic() + 240
+        while True:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(subprocess.CalledProcessError):
+                if machines(stack):
+                    break
+            time.sleep(0.2)
+        second = stack.run("up")
+        assert second.code == 2, "one run at a time"
+        assert str(run.pid) in second.err
+        os.kill(run.pid, signal.SIGKILL)
+    done = stack.run("up")
+    assert done.code == 1, done.text
+    assert len(machines(stack)) == 1
+
+
+def test_a_broken_first_release_shows_the_applications_own_last_lines(stack: Stack) -> None:
+    done = stack.run("up")
+    assert done.code == 1
+    assert "RuntimeError: not today" in done.text
+    assert SECRET not in done.text
+    KNOWN["address"] = lxd_address(stack)
+
+
+def lxd_address(stack: Stack) -> str:
+    """The public address: the listen address of the stack's forward."""
+    owned = [n["name"] for n in lxd("/1.0/networks?recursion=1") if n["config"].get("user.wsgi-ecs.stack") == stack.name]
+    forwards = [f for name in owned for f in lxd(f"/1.0/networks/{name}/forwards?recursion=1")]
+    assert len(forwards) == 1
+    return str(forwards[0]["listen_address"])
+
+
+def test_cloud_init_alone_serves_the_built_in_page(stack: Stack) -> None:
+    for path in ("/", "/healthz"):
+        answer = stack.get(KNOWN["address"], path)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "30"
+        assert answer.headers["server"] == "nginx"
+        assert "waiting for its first release" in answer.text
+    programs = stack.shell("supervisorctl status")
+    assert programs.split()[:2] == ["app-a", "RUNNING"]
+    assert len(programs.splitlines()) == 1
+
+
+def test_up_serves_the_sample_application_through_nginx_and_uwsgi(stack: Stack) -> None:
+    stack.edit("app/app.py", "    raise RuntimeError('not today')\n", "")
+    done = stack.up()
+    KNOWN["release"] = done.output("release")
+    assert done.output("address") == KNOWN["address"]
+    assert done.output("url") == f"http://{KNOWN['address']}/"
+    assert "200" in done.out, "the request it made as proof"
+    page = stack.get(KNOWN["address"])
+    assert page.status_code == 200
+    assert page.headers["server"] == "nginx"
+    assert "uWSGI" in page.text
+    assert "Debian GNU/Linux 12" in page.text
+    assert KNOWN["release"] in page.text
+    assert stack.get(KNOWN["address"], "/healthz").json() == {"status": "ok", "release": KNOWN["release"]}
+    assert "Ada" in stack.get(KNOWN["address"], "/Ada").text
+    KNOWN["boot"] = boot_id(stack)
+
+
+def test_a_static_file_is_served_by_nginx_itself(stack: Stack) -> None:
+    answer = stack.get(KNOWN["address"], "/static/style.css")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/css")
+    assert answer.text == (stack.folder / "app/static/style.css").read_text()
+    # nginx's tags of a file are <time>-<size> in hexadecimal; Flask's are another form.
+    assert answer.headers["etag"].strip('"').split("-")[1] == f"{len(answer.content):x}"
+
+
+def test_the_security_group_holds(stack: Stack) -> None:
+    inside = stack.shell("hostname -I").split()[0]
+    stack.shell(
+        "systemd-run -q --unit=other python3 -m http.server 8000 --bind 0.0.0.0; sleep 1; ss -Hltn | grep -q :8000"
+    )
+    for address in (KNOWN["address"], inside):
+        assert listens(address, 80)
+        assert listens(address, 22), "the rehearsal's own rule for SSH"
+        assert not listens(address, 9191)
+        assert not listens(address, 9192)
+        assert not listens(address, 8000)
+    listening = stack.shell("ss -Hltn | awk '{print $4}'").split()
+    assert {"127.0.0.1:9191", "127.0.0.1:9192"} & set(listening), "the statistics are there, on loopback"
+    assert sorted(one for one in listening if not one.startswith("127.")) == [
+        "0.0.0.0:22",
+        "0.0.0.0:80",
+        "0.0.0.0:8000",
+        "[::]:22",
+    ]
+    stack.shell("systemctl stop other")
+
+
+def test_nothing_that_handles_a_request_runs_as_root(stack: Stack) -> None:
+    processes = stack.shell("ps -eo user:20,args").splitlines()
+    uwsgi = [line.split()[0] for line in processes if "/bin/uwsgi" in line]
+    workers = [line.split()[0] for line in processes if "nginx: worker" in line]
+    assert set(uwsgi) == {"wsgi-app"}
+    assert set(workers) == {"www-data"}
+    stack.shell("! runuser -u wsgi-app -- touch /srv/wsgi-ecs/app/current/x /srv/wsgi-ecs/app/releases/x 2>/dev/null")
+    stack.shell("! runuser -u wsgi-app -- find /srv/wsgi-ecs -writable -not -type l | grep .")
+
+
+def test_a_secret_is_in_the_application_and_nowhere_else(stack: Stack) -> None:
+    pid = stack.shell("pgrep -o -f bin/uwsgi")
+    assert SECRET in stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ")
+    assert SECRET not in stack.shell("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert stack.shell("stat -c '%a %U:%G' /etc/wsgi-ecs/app.env.json") == "640 root:wsgi-app"
+    held = stack.shell("grep -rlsI -- " + SECRET + " /etc /srv /var/log /var/lib/cloud /run || true")
+    assert held.split() == ["/etc/wsgi-ecs/app.env.json"]
+    project = subprocess.run(
+        ["lxc", "query", f"/1.0/projects/wsgi-ecs-{stack.name}"], capture_output=True, text=True, check=True
+    )
+    assert SECRET not in project.stdout
+    for machine in machines(stack):
+        state = subprocess.run(
+            ["lxc", "config", "show", machine, "--expanded", "--project", f"wsgi-ecs-{stack.name}"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert SECRET not in state.stdout
+
+
+def test_a_second_up_with_nothing_changed_does_nothing(stack: Stack) -> None:
+    started = stack.shell("supervisorctl status | awk '{print $4}'")
+    done = stack.up()
+    assert done.output("release") == KNOWN["release"]
+    assert stack.shell("supervisorctl status | awk '{print $4}'") == started
+    assert boot_id(stack) == KNOWN["boot"]
+    assert len(done.out.splitlines()) < 20
+
+
+def test_changed_code_is_a_new_release_on_the_same_running_machine(stack: Stack) -> None:
+    stack.edit("app/app.py", 'response = flask.jsonify(status="ok"', 'response = flask.jsonify(status="fine"')
+    done = stack.up()
+    assert done.output("release") != KNOWN["release"]
+    KNOWN["release"] = done.output("release")
+    assert stack.get(KNOWN["address"], "/healthz").json()["status"] == "fine"
+    assert boot_id(stack) == KNOWN["boot"]
+
+
+def test_changed_settings_of_nginx_and_uwsgi_are_a_new_release_too(stack: Stack) -> None:
+    stack.settings = {**stack.settings, "nginx": {"client_max_body_size": "1k"}, "uwsgi": {"processes": 3}}
+    done = stack.up()
+    assert done.output("release") != KNOWN["release"]
+    KNOWN["release"] = done.output("release")
+    assert len(stack.shell("pgrep -f bin/uwsgi").split()) == 4
+    assert httpx.post(f"http://{KNOWN['address']}/", content=b"x" * 2048, trust_env=False).status_code == 413
+    assert boot_id(stack) == KNOWN["boot"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            "import flask\n",
+            "import flask\nimport no_such_module\n",
+            "ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        (
+            "def healthz():\n",
+            "def healthz():\n    raise ValueError('broken on purpose')\n",
+            "ValueError: broken on purpose",
+        ),
+        ("app = flask.Flask(__name__)\n", "app = None\n", "callable not found"),
+    ],
+    ids=["import", "probe", "callable"],
+)
+def test_a_broken_release_leaves_the_old_one_serving(stack: Stack, old: str, new: str, line: str) -> None:
+    kept = (stack.folder / "app/app.py").read_text()
+    stack.edit("app/app.py", old, new)
+    done = stack.run("up")
+    (stack.folder / "app/app.py").write_text(kept)
+    assert done.code == 1
+    assert line in done.text
+    assert stack.get(KNOWN["address"], "/healthz").json() == {"status": "fine", "release": KNOWN["release"]}
+
+
+def test_a_rotated_secret_goes_live_with_the_next_up(stack: Stack) -> None:
+    stack.settings = {**stack.settings, "app": {"env": {"GREETING": "tr0ub4dor"}}}
+    done = stack.up()
+    assert done.output("release") == KNOWN["release"]
+    pid = stack.shell("pgrep -o -f bin/uwsgi")
+    assert "tr0ub4dor" in stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ")
+
+
+def test_a_rebooted_machine_serves_again(stack: Stack) -> None:
+    stack.run("ssh", "--", "systemctl reboot")
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(Exception):
+            if stack.get(KNOWN["address"], "/healthz").status_code == 200 and boot_id(stack) != KNOWN["boot"]:
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_status_and_logs_tell(stack: Stack) -> None:
+    status = stack.run("status")
+    assert status.code == 0
+    assert KNOWN["address"] in status.out
+    logs = stack.run("logs")
+    assert logs.code == 0
+    assert "ready for its first release" in logs.out
+    assert "spawned uWSGI worker 1" in logs.out
+
+
+def test_destroy_leaves_no_trace_and_may_be_run_twice(stack: Stack) -> None:
+    assert stack.run("destroy").code == 0
+    assert traces() <= BEFORE
+    assert stack.run("destroy").code == 0
+    assert traces() <= BEFORE
+
+
+def test_the_rehearsal_keeps_its_key_to_itself(stack: Stack) -> None:
+    keys = list(Path(stack.folder / ".rehearsal").rglob("id_ed25519"))
+    assert [oct(key.stat().st_mode & 0o777) for key in keys] in ([], ["0o600"])
