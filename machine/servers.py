@@ -134,7 +134,8 @@ class Nginx:
 
         Raises ReleaseError when no new worker has come within `seconds`.
         """
-        old = self.workers()
+        # Workers that replace each other during the look at /proc may all be missed.
+        old = self.workers() or self.workers()
         if not old:
             offset = size(NGINX_LOG)
             try:

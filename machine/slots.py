@@ -21,6 +21,8 @@ from servers import NGINX_CONF, NGINX_LOG, ReleaseError, size, tail
 START_SECONDS = 60.0
 # An application may answer 503 for a moment while it warms up.
 SETTLE_SECONDS = 3.0
+# supervisor writes what the application prints a moment later.
+LOG_SECONDS = 0.3
 
 _NAMES = ("program", "supervisor_file", "socket", "log")
 
@@ -182,8 +184,7 @@ class Site:
             if answer.good:
                 return old
             problem = "{} through nginx gives {}".format(self.request["path"], answer)
-            # supervisor writes what the application prints a moment later.
-            time.sleep(0.3)
+            time.sleep(LOG_SECONDS)
             lines = tail(state["log"], offset)
         except OSError as error:
             problem = "nginx does not answer: {}".format(error)

@@ -12,7 +12,7 @@ import pytest
 
 from serving import make_plan, release_files
 from settings.loader import parse
-from tests.unit.machine import PROJECT, module
+from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.server import Application
 
 facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "venvs", "servers"))
@@ -82,6 +82,11 @@ def test_the_probe_asks_as_nginx_does(tmp_path: Path) -> None:
     assert asked["REQUEST_METHOD"] == "GET"
 
 
+def test_what_is_printed_is_utf_8_whatever_a_file_is_called(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    module("release").say("静态 \udcff.css")
+    assert capfdbinary.readouterr().out == "wsgi-ecs: 静态 \\udcff.css\n".encode()
+
+
 def listener(answer: bytes, *, hold: bool = False) -> tuple[socket.socket, int]:
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -117,7 +122,14 @@ def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
 def with_env(tmp_path: Path, env: str, *command: str) -> "subprocess.CompletedProcess[str]":
     (tmp_path / "env.json").write_text(env)
     return subprocess.run(
-        [sys.executable, "-S", "-E", str(PROJECT / "machine/with_env.py"), str(tmp_path / "env.json"), *command],
+        [
+            python36() or sys.executable,
+            "-S",
+            "-E",
+            str(PROJECT / "machine/with_env.py"),
+            str(tmp_path / "env.json"),
+            *command,
+        ],
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "KEY": "old"},

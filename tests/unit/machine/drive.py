@@ -52,7 +52,7 @@ def apply(root: str, folder: str) -> int:
     files.ROOT, files.ETC, files.LOCK = root + "/srv", root + "/etc", root + "/lock"
     servers.NGINX_PID, servers.NGINX_LOG = root + "/nginx.pid", root + "/log/nginx.log"
     slots.NGINX_LOG, slots.NGINX_CONF = servers.NGINX_LOG, root + "/etc/nginx.conf"
-    slots.START_SECONDS, slots.SETTLE_SECONDS = 0.4, 0.2
+    slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.2, 0.01
     files.own, venvs.Builder = own, Builder
     os.sync = full if "disk" in faults else lambda: None
     os.environ["PATH"] = root + "/bin:/usr/bin:/bin"

@@ -166,7 +166,11 @@ class Server:
         class Entrance(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 program = server.programs.get(f"app-{server.loaded}")
-                status = 502 if program is None else 500 if program.behaviour == "nginx" else program.status
+                status = 502 if program is None else program.status
+                if program and program.behaviour == "nginx":
+                    status = 500
+                    with (server.root / f"log/app-{server.loaded}.log").open("a") as log:
+                        log.write("KeyError: what it prints as nginx asks\n")
                 self.send_response(status)
                 self.end_headers()
 
@@ -238,7 +242,7 @@ class Server:
             except OSError:
                 time.sleep(0.0005)
                 continue
-            with os.fdopen(answer, "w") as stream:
+            with os.fdopen(answer, "w", errors="surrogateescape") as stream:
                 stream.write(f"{status}\n{text}\n")
             return
 
@@ -255,6 +259,8 @@ class Server:
             # As supervisor 3 does: an error in words, and the status of success.
             if program or not (self.root / f"etc/conf.d/{name}.conf").exists():
                 return 0, f"ERROR: no such process/group: {name}"
+            if "add" in self.refuses:
+                return 0, f"ERROR: process group already active: {name}"
             self.programs[name] = self._start(name)
             return 0, f"{name}: added process group"
         if what == "remove":
@@ -277,7 +283,8 @@ class Server:
     def _nginx_command(self, *arguments: str) -> tuple[int, str]:
         if arguments[0] == "-t":
             bad = "no_such_directive" in Path(arguments[-1]).read_text()
-            return (1, "nginx: [emerg] unknown directive no_such_directive") if bad else (0, "")
+            # A configuration may hold any byte, and nginx repeats it.
+            return (1, "nginx: [emerg] unknown directive \udcff") if bad else (0, "")
         if "reload" in self.refuses:
             return 1, "nginx: [emerg] cannot load"
         found = re.search("slots/([ab])/", (self.root / "etc/nginx.conf").read_text())
