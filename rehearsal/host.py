@@ -23,6 +23,8 @@ _PACKAGES = {
     "openssh-client": "ssh",
     "iproute2": "ip",
 }
+# Debian has it; Ubuntu needs it to build a Debian image.
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LOG = Path("/var/log/lxd-rehearsal.log")
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -31,11 +33,8 @@ def prepare(say: Callable[[str], None]) -> None:
     """Make this host ready: packages, daemon, pool. Raises UserError or RehearsalError."""
     if os.geteuid() != 0:
         raise UserError("LXD's socket is root's; run this with sudo")
-    if not lxd.reachable():
-        _install(say)
-        _start(say)
-    elif missing():
-        _install(say)
+    _install(say)
+    _start(say)
     host = lxd.Lxd()
     if host.find(f"/1.0/storage-pools/{POOL}") is None:
         say(f"making the storage pool {POOL}")
@@ -43,8 +42,10 @@ def prepare(say: Callable[[str], None]) -> None:
 
 
 def missing() -> list[str]:
-    """Packages whose program is not on this host."""
-    return [package for package, program in _PACKAGES.items() if not shutil.which(program, path=_PATH)]
+    """Packages that this host lacks. An LXD that answers, such as a snap's, brings its own."""
+    packages = _PACKAGES if not lxd.reachable() else {"mmdebstrap": "mmdebstrap", "squashfs-tools": "mksquashfs"}
+    found = [package for package, program in packages.items() if not shutil.which(program, path=_PATH)]
+    return found if _KEYRING.is_file() else [*found, "debian-archive-keyring"]
 
 
 def _install(say: Callable[[str], None]) -> None:
@@ -69,23 +70,27 @@ def _start(say: Callable[[str], None]) -> None:
     say("starting LXD")
     if Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "start", "lxd"], capture_output=True)
-        log = subprocess.run(
-            ["journalctl", "-u", "lxd", "-n", "12", "--no-pager"], capture_output=True, text=True
-        ).stdout
+        daemon = None
     else:
-        _start_alone()
-        log = "\n".join(_LOG.read_text(errors="replace").splitlines()[-12:]) if _LOG.is_file() else ""
+        daemon = _start_alone()
     deadline = time.monotonic() + 60
     while not lxd.reachable():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (daemon is not None and daemon.poll() is not None):
             raise RehearsalError(
-                f"LXD does not answer 60 s after its start; its log's last lines:\n{log}\n"
+                f"LXD does not start; its log's last lines:\n{_log(daemon is None)}\n"
                 "put right what it says there, then run the same again"
             )
         time.sleep(0.2)
 
 
-def _start_alone() -> None:
+def _log(systemd: bool) -> str:
+    if systemd:
+        command = ["journalctl", "-u", "lxd", "-n", "12", "--no-pager"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.rstrip()
+    return "\n".join(_LOG.read_text(errors="replace").splitlines()[-12:])
+
+
+def _start_alone() -> subprocess.Popen[bytes]:
     """Without systemd: lxcfs first, or machines see the host's CPUs and memory."""
     fuse = Path("/var/lib/lxcfs")
     fuse.mkdir(parents=True, exist_ok=True)
@@ -95,13 +100,13 @@ def _start_alone() -> None:
         while not (fuse / "proc").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
     groups = {line.split(":")[0] for line in Path("/etc/group").read_text().splitlines()}
-    _detach(["lxd", "--group", "lxd" if "lxd" in groups else "root"])
+    return _detach(["lxd", "--group", "lxd" if "lxd" in groups else "root"])
 
 
-def _detach(command: list[str]) -> None:
+def _detach(command: list[str]) -> subprocess.Popen[bytes]:
     """Start a daemon that outlives this process, its output in the log."""
     with _LOG.open("a") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,

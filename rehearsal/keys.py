@@ -34,17 +34,18 @@ class Keys:
         """Text of the public key."""
         return (self.folder / "id_ed25519.pub").read_text().strip()
 
-    def ensure(self) -> None:
-        """Make the pair unless it is there."""
+    def ensure(self) -> bool:
+        """Make the pair unless it is there. True when it was made."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(0o700)
         if self.private.is_file() and self.private.with_suffix(".pub").is_file():
-            return
+            return False
         self.private.unlink(missing_ok=True)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "wsgi-ecs-rehearsal", "-f", str(self.private)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise RehearsalError(f"ssh-keygen: {done.stderr.strip()}")
+        return True
 
     def know(self, machine: str, host_keys: list[str]) -> None:
         """Note a machine's public host keys (`type base64`), in place of those it had."""

@@ -9,11 +9,25 @@ import httpx
 
 @dataclass(frozen=True)
 class Answer:
-    """line: one line for the user. body: the first lines of what came. good: a status of 2xx."""
+    """line: one line for the user. body: the first lines of what came. status: None without an answer."""
 
     line: str
     body: str
-    good: bool
+    status: int | None
+
+    @property
+    def good(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+def prove(url: str, address: str, patience: float = 10) -> Answer:
+    """Like request, but `patience` seconds long for a machine that has just restarted: 502 to 504, or silence."""
+    deadline = time.monotonic() + patience
+    while True:
+        answer = request(url, address)
+        if answer.status not in (None, 502, 503, 504) or time.monotonic() > deadline:
+            return answer
+        time.sleep(0.5)
 
 
 def request(url: str, address: str, timeout: float = 10) -> Answer:
@@ -27,11 +41,11 @@ def request(url: str, address: str, timeout: float = 10) -> Answer:
         with httpx.Client(trust_env=False, timeout=timeout) as client:
             answer = client.get(target, headers={"Host": parts.netloc})
     except httpx.HTTPError as error:
-        return Answer(f"GET {url} → no answer from {address}:{port}: {error or type(error).__name__}", "", False)
+        return Answer(f"GET {url} → no answer from {address}:{port}: {error or type(error).__name__}", "", None)
     phrase = answer.reason_phrase
     took = (time.monotonic() - started) * 1000
     line = f"GET {url} → {answer.status_code} {phrase}, {len(answer.content)} bytes, {took:.0f} ms"
     if "server" in answer.headers:
         line += f", Server: {answer.headers['server']}"
     body = "\n".join(answer.text.splitlines()[:10])
-    return Answer(line, body, answer.is_success)
+    return Answer(line, body, answer.status_code)

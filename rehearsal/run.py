@@ -32,7 +32,7 @@ def up(root: Path, name: str) -> int:
         host.prepare(show.note)
         alias = image.ensure(show.note)
         keys = keys_of(root, name)
-        keys.ensure()
+        made = keys.ensure()
         config, notes = stacks.overlay(config, keys.public)
         for text in notes:
             show.note(text)
@@ -40,6 +40,8 @@ def up(root: Path, name: str) -> int:
         if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
             raise UserError(f"stack {name} is rehearsed from {state.folder}; destroy it there first")
         context = Context(root, state, keys, alias, image.cache_folder(), show.say)
+        if made:
+            machine.introduce(context)
         engine = Engine(context, show)
         with show:
             code, outputs = _run(root, config, engine, show)
@@ -101,7 +103,7 @@ def _logger(show: Show) -> logging.Logger:
 
 
 def _prove(outputs: dict[str, object], show: Show, name: str, started: float) -> int:
-    from rehearsal.proof import request
+    from rehearsal.proof import prove
 
     if "ssh" in outputs:
         outputs["ssh"] = f"./rehearse ssh --stack {name}"
@@ -109,7 +111,7 @@ def _prove(outputs: dict[str, object], show: Show, name: str, started: float) ->
     show.outputs(_ordered(outputs))
     code = 0
     if outputs.get("url") and outputs.get("address"):
-        answer = request(str(outputs["url"]), str(outputs["address"]))
+        answer = prove(str(outputs["url"]), str(outputs["address"]))
         show.line(answer.line, "bold green" if answer.good else "bold red")
         if not answer.good:
             show.line(answer.body)

@@ -125,6 +125,8 @@ class Show:
         while not self._stop.wait(_EVERY):
             with self._lock:
                 now = time.monotonic()
-                lines = [f"{what} ({now - since:.0f} s)" for what, since in self._under_way.values()]
+                lines = [
+                    f"{what} ({now - since:.0f} s)" for what, since in self._under_way.values() if now - since > 10
+                ]
                 if lines:
                     self.line(f"    still at it: {', '.join(lines)}", "dim")

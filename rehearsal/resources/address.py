@@ -74,12 +74,13 @@ class EipAssociation(Resource):
             if bound:
                 raise RehearsalError(f"IncorrectEipStatus: {public} is bound already; use delete_before_replace")
             context.state.put(replace(record, facts={"listen": public}))
+            # First: LXD refuses a forward on an address that is routed to another bridge.
+            pairs.route(context, pair, public)
             config = {"target_address": private, f"{pairs.TAG}stack": context.stack}
             context.host.post(
                 f"/1.0/networks/{pair.name}/forwards",
                 {"listen_address": public, "description": record.name, "config": config},
             )
-            pairs.route(context, pair, public)
         return {}
 
     def exists(self, context: Context, record: Record) -> bool:

@@ -40,6 +40,7 @@ class EcsKeyPair(Resource):
 class Instance(Resource):
     """The machine's name in LXD is the instance's id, so an old and a new one stand side by side."""
 
+    type = "alicloud:ecs/instance:Instance"
     prefix = "i-"
     schema = Schema(
         replaces=frozenset({"vswitchId", "availabilityZone", "privateIp"}),
@@ -103,7 +104,7 @@ class Instance(Resource):
                 **_limits(inputs),
                 f"{pairs.TAG}stack": context.stack,
                 "user.user-data": inputs.get("userData") or "#cloud-config",
-                "user.public-keys": json.dumps(self._keys(context, inputs)),
+                "user.public-keys": json.dumps(self.public_keys(context, inputs)),
             },
             "devices": devices,
         }
@@ -142,7 +143,7 @@ class Instance(Resource):
             return self._started(context, record.id, bridge, inputs)
         if not {"userData", "instanceType", "keyName"} & set(keys):
             return record.outputs
-        public_keys = self._keys(context, inputs)
+        public_keys = self.public_keys(context, inputs)
         config = {
             **_limits(inputs),
             "user.user-data": inputs.get("userData") or "#cloud-config",
@@ -162,7 +163,7 @@ class Instance(Resource):
     def delete(self, context: Context, record: Record) -> None:
         remove(context, record.id)
 
-    def _keys(self, context: Context, inputs: Mapping[str, Any]) -> list[str]:
+    def public_keys(self, context: Context, inputs: Mapping[str, Any]) -> list[str]:
         """The key pair's public key and the rehearsal's own."""
         keys = [context.keys.public]
         if inputs.get("keyName"):
@@ -181,6 +182,15 @@ class Instance(Resource):
         except LxdError as error:
             log = context.lxd.find(f"/1.0/instances/{name}") and _start_log(context, name)
             raise RehearsalError(f"{name} does not {action}: {error}\n{log or ''}".rstrip()) from None
+
+
+def introduce(context: Context) -> None:
+    """Make a newly made key of the rehearsal known to the machines that are there, and theirs to it."""
+    for record in context.state.records(Instance.type):
+        if record.status == "done" and context.lxd.find(f"/1.0/instances/{record.id}"):
+            instance = Instance()
+            instance.authorize(context, record.id, instance.public_keys(context, record.inputs))
+            context.keys.know(record.id, _host_keys(context, record.id))
 
 
 def remove(context: Context, name: str) -> None:

@@ -1,13 +1,17 @@
 """What a machine takes over from the host, the keys of a stack, and the command line."""
 
+import http.server
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
 
-from rehearsal import lock, trust
+from rehearsal import lock, proof, trust
 from rehearsal.cli import main
 from rehearsal.errors import UserError
 from rehearsal.keys import Keys
@@ -74,9 +78,9 @@ def test_proxies_leave_the_machine_itself_out() -> None:
 
 def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
     keys = Keys(tmp_path / ".rehearsal" / "dev")
-    keys.ensure()
+    assert keys.ensure()
     first = keys.public
-    keys.ensure()
+    assert not keys.ensure()
     assert keys.public == first
     assert keys.folder.stat().st_mode & 0o777 == 0o700
     assert keys.private.stat().st_mode & 0o777 == 0o600
@@ -123,3 +127,48 @@ def test_help_imports_nothing_heavy() -> None:
     script = "import sys, rehearsal.cli; print(sorted({'pulumi', 'rich', 'httpx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class _Site(http.server.BaseHTTPRequestHandler):
+    statuses: ClassVar[list[int]] = []
+    hosts: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.hosts.append(self.headers["Host"])
+        self.send_response(self.statuses.pop(0))
+        self.end_headers()
+        self.wfile.write(b"one\ntwo\n")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def site() -> Iterator[int]:
+    """A site on a free port of this host; its answers are taken from _Site.statuses."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    _Site.hosts.clear()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_proof_asks_the_address_for_the_urls_host(site: int) -> None:
+    _Site.statuses[:] = [200]
+    answer = proof.prove(f"http://www.example.org:{site}/", "127.0.0.1")
+    assert answer.good
+    assert "→ 200 OK, 8 bytes" in answer.line
+    assert _Site.hosts == [f"www.example.org:{site}"]
+
+
+def test_the_proof_waits_for_a_machine_that_restarts_but_not_for_an_error(site: int) -> None:
+    _Site.statuses[:] = [502, 200]
+    assert proof.prove(f"http://a:{site}/", "127.0.0.1").good
+    _Site.statuses[:] = [500, 200]
+    assert proof.prove(f"http://a:{site}/", "127.0.0.1").status == 500
+
+
+def test_no_answer_is_no_proof(site: int) -> None:
+    answer = proof.prove("http://a:1/", "127.0.0.1", patience=0)
+    assert not answer.good
+    assert "no answer from 127.0.0.1:1" in answer.line
