@@ -95,7 +95,7 @@ _DIRECTORIES = (
 def make_plan(settings: Settings) -> ServingPlan:
     """Settings → ServingPlan, without I/O beyond reading templates."""
     system = SYSTEMS[settings.server.os]
-    configs = {**nginx.files(settings, system), **uwsgi.files(settings), **supervisor.files(settings)}
+    configs = {**nginx.files(settings, system), **uwsgi.files(settings), **supervisor.files(settings, system)}
     pins = (*system.build_pins, uwsgi.PIN)
     return ServingPlan(
         system=system,

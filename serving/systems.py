@@ -15,6 +15,8 @@ class System:
     supervisor_programs: str
     supervisor_suffix: str
     supervisor_service: str
+    # CentOS 7 has no C.UTF-8, and without a UTF-8 locale Python 3.6 reads files as ASCII.
+    locale: str
     # Installed into every virtual environment before anything else, exactly these versions.
     build_pins: tuple[str, ...]
     warnings: tuple[str, ...] = ()
@@ -34,6 +36,7 @@ CENTOS7 = System(
     supervisor_programs="/etc/supervisord.d",
     supervisor_suffix=".ini",
     supervisor_service="supervisord",
+    locale="en_US.UTF-8",
     build_pins=_PYTHON_36_BUILD,
     warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
@@ -50,6 +53,7 @@ DEBIAN12 = System(
     supervisor_programs="/etc/supervisor/conf.d",
     supervisor_suffix=".conf",
     supervisor_service="supervisor",
+    locale="C.UTF-8",
     build_pins=_PYTHON_3_BUILD,
 )
 

@@ -46,7 +46,7 @@ def boot_id(stack: Stack) -> str:
 )
 def test_a_wrong_setting_is_one_line_and_creates_nothing(stack: Stack, settings: dict[str, object], line: str) -> None:
     before = traces()
-    stack.settings = settings  # type: ignore[assignment]
+    stack.settings = settings
     done = stack.run("up")
     stack.settings = {}
     assert done.code == 2
