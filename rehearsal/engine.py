@@ -32,6 +32,20 @@ class Registration:
     secret_outputs: frozenset[str]
 
 
+class Registrar(Protocol):
+    """What a monitor hands registrations to."""
+
+    def register(self, wanted: Registration) -> Record: ...
+
+
+class Dry:
+    """Takes what the engine would take, and creates nothing."""
+
+    def register(self, wanted: Registration) -> Record:
+        TYPES[wanted.type].check(wanted.inputs)
+        return Record("", wanted.urn, wanted.type, wanted.name, "", inputs={})
+
+
 class Watcher(Protocol):
     """Who is told of what happens."""
 

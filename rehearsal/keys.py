@@ -13,6 +13,9 @@ from pathlib import Path
 
 from rehearsal.errors import RehearsalError
 
+# Stands for a public key where none is made yet and nobody logs in by it.
+NO_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
 
 @dataclass(frozen=True)
 class Keys:

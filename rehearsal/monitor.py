@@ -15,7 +15,7 @@ from pulumi.runtime.settings import get_project, get_stack
 from pulumi.runtime.sync_await import _ensure_event_loop
 
 from rehearsal.compare import Options
-from rehearsal.engine import Engine, Registration
+from rehearsal.engine import Registrar, Registration
 from rehearsal.errors import UserError
 from rehearsal.inputs import plain
 from rehearsal.instance_types import answer
@@ -54,7 +54,7 @@ class NoMocks(mocks.Mocks):
 class RehearsalMonitor(mocks.MockMonitor):
     """outputs: what the stack exports, secret ones only by name in secret_outputs, once the program has ended."""
 
-    def __init__(self, engine: Engine, refuse: Callable[[str], None]) -> None:
+    def __init__(self, engine: Registrar, refuse: Callable[[str], None]) -> None:
         super().__init__(NoMocks())
         self.engine = engine
         self.outputs: dict[str, Any] = {}

@@ -18,8 +18,8 @@ from rehearsal.stack import Stack
 _WORKERS = 32
 
 
-def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Logger) -> None:
-    """Run `__main__.py` of `root` to the end of all that it registers.
+def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Logger, preview: bool = False) -> None:
+    """Run `__main__.py` of `root` to the end of all that it registers. preview: outputs stay unknown.
 
     Raises what the program raises: pulumi.RunError is a user's error, others are the program's.
     The monitor's calls come from worker threads, some of which may still run after a failure.
@@ -33,7 +33,7 @@ def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Lo
     sys.path.insert(0, str(root))
 
     async def main() -> None:
-        mocks.set_mocks(monitor.mocks, stack.project, stack.name, preview=False, logger=logger, monitor=monitor)
+        mocks.set_mocks(monitor.mocks, stack.project, stack.name, preview=preview, logger=logger, monitor=monitor)
         # set_mocks made a root stack whose outputs are already registered; run_in_stack makes its own.
         set_root_resource(None)  # type: ignore[arg-type]
         await run_in_stack(_program)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rehearsal import image, lock, packages_cache
 from rehearsal import stack as stacks
-from rehearsal.engine import Engine, Stopped
+from rehearsal.engine import Dry, Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
-from rehearsal.keys import Keys
+from rehearsal.keys import NO_KEY, Keys
 from rehearsal.lxd import Lxd, reachable
 from rehearsal.resources import Context, machine, pairs
 from rehearsal.show import Show
@@ -29,6 +29,7 @@ def up(root: Path, name: str) -> int:
     config = stacks.load(root, name)
     show = Show()
     with lock.held(name):
+        _check(root, config)
         host.prepare(show.note)
         alias = image.ensure(show.note)
         keys = keys_of(root, name)
@@ -49,6 +50,24 @@ def up(root: Path, name: str) -> int:
             code = _prove(outputs, show, name, started)
             _collect(context, engine)
     return code
+
+
+def _check(root: Path, config: stacks.Stack) -> None:
+    """Run the program dry, so that what it refuses is refused before anything is installed or created."""
+    from rehearsal import program
+    from rehearsal.monitor import RehearsalMonitor
+
+    refused: list[str] = []
+    checked, _ = stacks.overlay(config, NO_KEY)
+    try:
+        program.run(
+            root, checked, RehearsalMonitor(Dry(), refused.append), logging.Logger("dry", "ERROR"), preview=True
+        )
+    except BaseException as error:
+        text = refused[0] if refused else program.user_error(error)
+        if text is None:
+            raise
+        raise UserError(text) from None
 
 
 def _run(root: Path, config: stacks.Stack, engine: Engine, show: Show) -> tuple[int, dict[str, object]]:

@@ -103,6 +103,9 @@ def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     server = _section(stack, "server")
     system = server.get("os", _DEFAULT_OS)
     if isinstance(system, str) and system in ("centos7", "alinux3", "ubuntu2204"):
+        if isinstance(mirrors := server.get("mirrors"), dict):
+            # Package sources of another system would be of no use here.
+            server["mirrors"] = {key: value for key, value in mirrors.items() if key not in ("packages", "epel")}
         config[f"{stack.project}:server"] = json.dumps({**server, "os": _IMAGES[0]})
         notes.append(f"rehearsed on {_IMAGES[0]}: no {system} image here; its own package steps do not run")
     access = _section(stack, "access")

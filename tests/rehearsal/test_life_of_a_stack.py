@@ -100,7 +100,8 @@ def test_a_broken_first_release_shows_the_applications_own_last_lines(stack: Sta
 
 def lxd_address(stack: Stack) -> str:
     """The public address: the listen address of the stack's forward."""
-    owned = [n["name"] for n in lxd("/1.0/networks?recursion=1") if n["config"].get("user.wsgi-ecs.stack") == stack.name]
+    networks = lxd("/1.0/networks?recursion=1")
+    owned = [network["name"] for network in networks if network["config"].get("user.wsgi-ecs.stack") == stack.name]
     forwards = [f for name in owned for f in lxd(f"/1.0/networks/{name}/forwards?recursion=1")]
     assert len(forwards) == 1
     return str(forwards[0]["listen_address"])

@@ -32,7 +32,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> tuple[monitor.RehearsalMonitor, Eng
     monkeypatch.setattr(monitor, "get_stack", lambda: "dev")
     monkeypatch.setattr(monitor, "get_project", lambda: "site")
     engine, refused = Engine(), list[str]()
-    return monitor.RehearsalMonitor(engine, refused.append), engine, refused  # type: ignore[arg-type]
+    return monitor.RehearsalMonitor(engine, refused.append), engine, refused
 
 
 Made = tuple[monitor.RehearsalMonitor, Engine, list[str]]
