@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from pulumi.output import contains_unknowns
+
 from rehearsal.compare import Op, Options, Recorded, Step, compare, delete_order
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.inputs import comparable
@@ -42,7 +44,8 @@ class Dry:
     """Takes what the engine would take, and creates nothing."""
 
     def register(self, wanted: Registration) -> Record:
-        TYPES[wanted.type].check(wanted.inputs)
+        if not contains_unknowns(wanted.inputs):
+            TYPES[wanted.type].check(wanted.inputs)
         return Record("", wanted.urn, wanted.type, wanted.name, "", inputs={})
 
 
