@@ -45,7 +45,10 @@ class Dry:
 
     def register(self, wanted: Registration) -> Record:
         if not contains_unknowns(wanted.inputs):
-            TYPES[wanted.type].check(wanted.inputs)
+            try:
+                TYPES[wanted.type].check(wanted.inputs)
+            except RehearsalError as error:
+                raise UserError(f"{wanted.name} ({wanted.type}): {error}") from None
         return Record("", wanted.urn, wanted.type, wanted.name, "", inputs={})
 
 

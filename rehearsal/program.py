@@ -22,12 +22,13 @@ def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Lo
     """Run `__main__.py` of `root` to the end of all that it registers. preview: outputs stay unknown.
 
     Raises what the program raises: pulumi.RunError is a user's error, others are the program's.
-    The monitor's calls come from worker threads, some of which may still run after a failure.
+    The monitor's calls come from worker threads; those under way at a failure are waited for.
     """
     set_all_config(dict(stack.config))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.set_default_executor(ThreadPoolExecutor(max_workers=_WORKERS))
+    workers = ThreadPoolExecutor(max_workers=_WORKERS)
+    loop.set_default_executor(workers)
     # A failure leaves futures behind that nobody asks for their exception; the monitor has told it.
     loop.set_exception_handler(lambda loop, context: None)
     sys.path.insert(0, str(root))
@@ -46,6 +47,8 @@ def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Lo
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()
+        workers.shutdown(cancel_futures=True)
+        loop.close()
         sys.path.remove(str(root))
 
 

@@ -16,6 +16,7 @@ from rehearsal.cli import main
 from rehearsal.errors import UserError
 from rehearsal.keys import Keys
 from rehearsal.show import short
+from tests.conftest import PROJECT
 
 DEB822 = """\
 # the distribution
@@ -127,6 +128,30 @@ def test_help_imports_nothing_heavy() -> None:
     script = "import sys, rehearsal.cli; print(sorted({'pulumi', 'rich', 'httpx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+DRY = """
+import sys
+from pathlib import Path
+from rehearsal import run, stack
+config = dict(stack.load(Path.cwd(), "local").config)
+config["wsgi-ecs:server"] = sys.argv[1]
+run._check(Path.cwd(), stack.Stack("wsgi-ecs", "local", config))
+"""
+
+
+def dry(server: str) -> subprocess.CompletedProcess[str]:
+    """The project's own program, run dry in a process of its own with these settings of its server."""
+    return subprocess.run([sys.executable, "-c", DRY, server], cwd=PROJECT, capture_output=True, text=True)
+
+
+def test_the_program_runs_dry_without_lxd() -> None:
+    done = dry('{"os": "debian12"}')
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_program_refuses_is_refused_when_it_runs_dry() -> None:
+    assert "UserError: stacks/Pulumi.local.yaml: server.os: allowed" in dry('{"os": "plan9"}').stderr
 
 
 class _Site(http.server.BaseHTTPRequestHandler):
