@@ -54,6 +54,13 @@ def tail(path, offset=0, lines=40):
         return ""
 
 
+def printed(path, offset):
+    """What the application printed into its log, without the lines in which uWSGI introduces itself."""
+    lines = tail(path, offset, 200).splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("*** Operational MODE")]
+    return "\n".join(lines[starts[-1] + 1 if starts else 0 :][-40:])
+
+
 class Supervisor:
     """Programs of supervisor, one at a time: no other program is touched."""
 

@@ -16,7 +16,7 @@ import time
 import facts
 import files
 import probe
-from servers import NGINX_CONF, NGINX_LOG, ReleaseError, size, tail
+from servers import NGINX_CONF, NGINX_LOG, ReleaseError, printed, size, tail
 
 START_SECONDS = 60.0
 # An application may answer 503 for a moment while it warms up.
@@ -166,7 +166,7 @@ class Site:
                 ran = ran or condition == "RUNNING"
                 time.sleep(0.1)
                 continue
-            raise ReleaseError(problem, tail(state["log"], offset), self.mend(state))
+            raise ReleaseError(problem, printed(state["log"], offset), self.mend(state))
 
     def give_traffic(self, state):
         """The one switch. Returns nginx's old workers, which finish their requests."""

@@ -99,10 +99,10 @@ def _listens(host: str, port: int, timeout: float) -> bool:
         return False
 
 
-def failed(what: str, done: Done) -> RehearsalError:
-    """The error of a command that exited with another code than 0."""
-    tail = "".join(f"\n{line}" for line in done.tail if line)
-    return RehearsalError(f"{what} exited {done.code}{':' if tail else ''}{tail}")
+def failed(what: str, done: Done, log: str) -> RehearsalError:
+    """The error of a command that exited with another code than 0, with what of its output was not shown yet."""
+    tail = "".join(f"\n{line}" for line in done.tail if line) if log in ("none", "stdout") else ""
+    return RehearsalError(f"{what} exited {done.code}{':' if tail else ', see its lines above'}{tail}")
 
 
 class RemoteCommand(_OverSsh):
@@ -138,7 +138,7 @@ class RemoteCommand(_OverSsh):
         line = [*self.ssh(context, connection), "--", text]
         done = self.dial(context, line, connection, inputs.get("stdin") or "", inputs.get("logging", ""))
         if done.code:
-            raise failed(f"command {name}", done)
+            raise failed(f"command {name}", done, inputs.get("logging", ""))
         return {"stdout": done.stdout.removesuffix("\n"), "stderr": done.stderr.removesuffix("\n")}
 
     def delete(self, context: Context, record: Record) -> None:
@@ -147,7 +147,7 @@ class RemoteCommand(_OverSsh):
         line = [*self.ssh(context, record.facts), "--", record.facts["delete"]]
         done = self.dial(context, line, record.facts, "", "")
         if done.code:
-            raise failed(f"delete command of {record.name}", done)
+            raise failed(f"delete command of {record.name}", done, "")
 
 
 class CopyToRemote(_OverSsh):
@@ -177,7 +177,7 @@ class CopyToRemote(_OverSsh):
         finally:
             scratch.unlink()
         if done.code:
-            raise failed(f"copy {record.name} to {inputs['remotePath']}", done)
+            raise failed(f"copy {record.name} to {inputs['remotePath']}", done, "none")
         return {}
 
     def update(
@@ -228,5 +228,5 @@ class LocalCommand(Resource):
         say = _sayer(context, inputs.get("logging", ""))
         done = run([*interpreter, text], inputs.get("stdin") or "", say, folder, environment)
         if done.code:
-            raise failed(f"command {name}", done)
+            raise failed(f"command {name}", done, inputs.get("logging", ""))
         return {"stdout": done.stdout.removesuffix("\n"), "stderr": done.stderr.removesuffix("\n")}
