@@ -1,6 +1,7 @@
 """The commands of `./rehearse`. Everything heavy is imported by the command that needs it."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +13,15 @@ import click
 from rehearsal.errors import RehearsalError, UserError
 
 ROOT = Path.cwd()
-_stack = click.option("--stack", "-s", default="local", show_default=True, help="A stack of stacks/.")
+
+
+def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", value) or value.strip(".") == "":
+        raise UserError(f"--stack {value}: allowed: letters, digits and _ . -, 50 at most")
+    return value
+
+
+_stack = click.option("--stack", "-s", default="local", show_default=True, callback=_name, help="A stack of stacks/.")
 
 
 class _Group(click.Group):

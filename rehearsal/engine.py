@@ -43,7 +43,13 @@ class Registrar(Protocol):
 class Dry:
     """Takes what the engine would take, and creates nothing."""
 
+    def __init__(self) -> None:
+        self._urns: set[str] = set()
+
     def register(self, wanted: Registration) -> Record:
+        if wanted.urn in self._urns:
+            raise UserError(f"two resources have the name {wanted.name} and the type {wanted.type}")
+        self._urns.add(wanted.urn)
         if not contains_unknowns(wanted.inputs):
             try:
                 TYPES[wanted.type].check(wanted.inputs)
@@ -224,7 +230,9 @@ class Engine:
         kept = [record.name for record in records if record.protect and record.status == "done" and not force]
         if kept:
             names = ", ".join(sorted(kept))
-            raise RehearsalError(f"protected, nothing is deleted: {names}; take protect off in an up of its own first")
+            raise RehearsalError(
+                f"protected, nothing is deleted: {names}; take protect off in an up of its own first, or use --force"
+            )
         by_serial = {record.serial: record for record in records}
         graph = {serial: (record.urn, frozenset(record.dependencies)) for serial, record in by_serial.items()}
         with ThreadPoolExecutor(max_workers=8) as pool:

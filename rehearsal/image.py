@@ -10,6 +10,7 @@ of different versions live side by side. What machines download is kept beside i
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -25,6 +26,8 @@ from rehearsal.lock import exclusive
 from rehearsal.lxd import CLI, Lxd
 
 CACHE = Path("/var/cache/wsgi-ecs-rehearsal/debian12")
+# Several hundred MB, which /tmp may not have; names there are made by tempfile.
+_SCRATCH = Path("/var/tmp")  # noqa: S108
 _ALIAS = "wsgi-ecs-rehearsal-debian12-"
 # Days after which an image of another recipe, or a downloaded package, that nothing uses is deleted.
 _KEEP = 14
@@ -75,7 +78,10 @@ def ensure(say: Callable[[str], None]) -> str:
 def _make(alias: str, host: Mapping[str, str], packages: trust.Packages, say: Callable[[str], None]) -> None:
     say("building the base image debian12 (once, about a minute)")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="wsgi-ecs-image-", dir="/var/tmp") as scratch:
+    # Of a build that was cut off; this one holds the lock.
+    for left in _SCRATCH.glob("wsgi-ecs-image-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="wsgi-ecs-image-", dir=_SCRATCH) as scratch:
         _build(Path(scratch), host, packages)
         _import(Path(scratch), alias)
     _forget_old(alias)

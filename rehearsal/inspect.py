@@ -57,12 +57,21 @@ def _machines(state: State) -> list[Record]:
     return found
 
 
+def _running(state: State, machine: Record) -> None:
+    found = Lxd(state.project).find(f"/1.0/instances/{machine.id}")
+    if found is None or found["status"] != "Running":
+        what = found["status"].lower() if found else "gone"
+        raise UserError(f"machine {machine.id} is {what}; ./rehearse up --stack {state.stack} brings it back")
+
+
 def ssh(root: Path, name: str, command: tuple[str, ...]) -> int:
     """Become ssh to the stack's machine."""
-    machine = _machines(_load(name))[0]
+    state = _load(name)
+    machine = _machines(state)[0]
     keys = Keys(root / ".rehearsal" / name)
     if not keys.private.is_file():
         raise UserError(f"{keys.private.relative_to(root)}: no such file; ./rehearse up --stack {name} makes it")
+    _running(state, machine)
     line = keys.ssh(machine.id, str(machine.outputs["primaryIpAddress"]))
     if command:
         line += ["--", *command]
@@ -78,6 +87,7 @@ def logs(root: Path, name: str) -> int:
     )
     for machine in _machines(state):
         print(f"machine {machine.id}")
+        _running(state, machine)
         try:
             print(Lxd(state.project).exec(machine.id, ["sh", "-c", script]))
         except LxdError as error:

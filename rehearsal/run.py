@@ -1,8 +1,11 @@
 """`up` and `destroy`, from the first line to the last."""
 
 import logging
+import os
 import time
+from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rehearsal import image, lock, packages_cache
 from rehearsal import stack as stacks
@@ -15,6 +18,7 @@ from rehearsal.show import Show
 from rehearsal.state import State
 
 _INSTANCE = "alicloud:ecs/instance:Instance"
+_RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
 
 
 def keys_of(root: Path, stack: str) -> Keys:
@@ -47,8 +51,9 @@ def up(root: Path, name: str) -> int:
         with show:
             code, outputs = _run(root, config, engine, show)
         if code == 0:
-            code = _prove(outputs, show, name, started)
+            code = _prove(context, outputs, show, name, started)
             _collect(context, engine)
+        _hand_back(root)
     return code
 
 
@@ -121,7 +126,30 @@ def _logger(show: Show) -> logging.Logger:
     return logger
 
 
-def _prove(outputs: dict[str, object], show: Show, name: str, started: float) -> int:
+def _admitted(context: Context, url: str) -> bool:
+    """Whether a rule of the stack lets this host reach the site's port. Through NAT it comes from a gateway."""
+    port = urlsplit(url).port or 80
+    gateways = [pair.address.ip for pair in pairs.of_stack(context.host, context.stack)]
+    rules = [record.inputs for record in context.state.records(_RULE) if record.status == "done"]
+    return any(
+        gateway in ip_network(rule["cidrIp"])
+        for rule in rules
+        if rule.get("cidrIp") and rule.get("portRange") == f"{port}/{port}"
+        for gateway in gateways
+    )
+
+
+def _hand_back(root: Path) -> None:
+    """What sudo made in the user's checkout is the user's."""
+    if "SUDO_UID" in os.environ:
+        owner = int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1"))
+        for folder in (root / ".build", root / ".rehearsal"):
+            for path in (folder, *folder.rglob("*")):
+                if path.exists():
+                    os.chown(path, *owner, follow_symlinks=False)
+
+
+def _prove(context: Context, outputs: dict[str, object], show: Show, name: str, started: float) -> int:
     from rehearsal.proof import prove
 
     if "ssh" in outputs:
@@ -131,8 +159,11 @@ def _prove(outputs: dict[str, object], show: Show, name: str, started: float) ->
     code = 0
     if outputs.get("url") and outputs.get("address"):
         answer = prove(str(outputs["url"]), str(outputs["address"]))
-        show.line(answer.line, "bold green" if answer.good else "bold red")
-        if not answer.good:
+        shut_out = answer.status is None and not _admitted(context, str(outputs["url"]))
+        show.line(answer.line, "bold green" if answer.good else "yellow" if shut_out else "bold red")
+        if shut_out:
+            show.line("access.http does not let this host in; on the machine itself the release has answered")
+        elif not answer.good:
             show.line(answer.body)
             code = 1
     show.line(f"{time.monotonic() - started:.1f} s")

@@ -24,6 +24,11 @@ class Stack:
     config: Mapping[str, str]
 
 
+# https://www.pulumi.com/docs/iac/concepts/projects/stack-settings-file/
+_TOP = ("config", "environment", "secretsprovider", "encryptionsalt", "encryptedkey")
+_NAMESPACES = ("alicloud", "command", "pulumi")
+
+
 def names(root: Path) -> list[str]:
     """The stacks that the project has a file for."""
     return sorted(
@@ -41,10 +46,19 @@ def load(root: Path, name: str) -> Stack:
     file = _folder(root) / f"Pulumi.{name}.yaml"
     if not file.is_file():
         raise UserError(f"{file.relative_to(root)}: no such stack; allowed: {', '.join(names(root)) or 'none yet'}")
-    own = _yaml(file, root).get("config") or {}
+    content = _yaml(file, root)
+    own = content.get("config") or {}
     shown = file.relative_to(root)
+    for key in content:
+        if key not in _TOP:
+            raise UserError(f"{shown}: {key}: unknown key; allowed: {', '.join(_TOP)}")
     if not isinstance(own, dict):
         raise UserError(f"{shown}: config: allowed: a map of keys")
+    for key in own:
+        namespace = _qualified(project["name"], key).split(":")[0]
+        if namespace not in (project["name"], *_NAMESPACES):
+            allowed = ", ".join(f"{name}:…" for name in (project["name"], *_NAMESPACES))
+            raise UserError(f"{shown}: {key}: unknown namespace; allowed: {allowed}")
     values = {**_defaults(project), **{_qualified(project["name"], key): value for key, value in own.items()}}
     for key, value in values.items():
         if _secure(value):
@@ -82,9 +96,15 @@ def text(value: Any) -> str:
 def _yaml(file: Path, root: Path) -> dict[str, Any]:
     shown = file.relative_to(root)
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # What names itself by an alias has no end.
+        json.dumps(content, default=str)
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{shown}: not UTF-8 text; allowed: YAML") from None
+    except (TypeError, ValueError):
+        raise UserError(f"{shown}: a map that is part of itself; allowed: plain YAML") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""

@@ -43,7 +43,7 @@ class Instance(Resource):
     type = "alicloud:ecs/instance:Instance"
     prefix = "i-"
     schema = Schema(
-        replaces=frozenset({"vswitchId", "availabilityZone", "privateIp"}),
+        replaces=frozenset({"vswitchId", "availabilityZone", "privateIp", "spotStrategy"}),
         updates={
             "userData": "reboots, and cloud-init does not run again",
             "imageId": "wipes the disk",
@@ -51,7 +51,7 @@ class Instance(Resource):
             "keyName": "reboots",
             "status": "",
             **dict.fromkeys(("instanceName", "description", "tags", "volumeTags", "securityGroups"), ""),
-            **dict.fromkeys(("deletionProtection", "systemDiskCategory", "systemDiskSize", "spotStrategy"), ""),
+            **dict.fromkeys(("deletionProtection", "systemDiskCategory", "systemDiskSize"), ""),
             **dict.fromkeys(("internetMaxBandwidthOut", "instanceChargeType", "forceDelete"), ""),
         },
         recorded=frozenset(
