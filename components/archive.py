@@ -19,8 +19,11 @@ from settings import refused
 # Never part of a release: secrets, histories, environments, caches, and the stacks' own files.
 EXCLUDED = (
     ".git", ".hg", ".svn", ".env*", ".venv", "venv", "virtualenv", "__pycache__", "*.pyc", ".pytest_cache",
-    ".mypy_cache", ".ruff_cache", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules", "stacks", "Pulumi.*.yaml",
+    ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules",
+    ".build", ".rehearsal", "stacks", "Pulumi.*.yaml",
 )  # fmt: skip
+# Archives kept in the project's folder.
+_KEEP = 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,14 @@ def build(source: Path, exclude: Iterable[str], texts: Mapping[str, str], folder
         draft = folder / f"{identifier}.{os.getpid()}.new"
         draft.write_bytes(_packed(files))
         draft.rename(path)
+        _forget_old(folder)
     return Archive(identifier, path.as_posix())
+
+
+def _forget_old(folder: Path) -> None:
+    """Keep the newest archives: an earlier release is packed again when it is wanted."""
+    for path in sorted(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)[:-_KEEP]:
+        path.unlink()
 
 
 def _application(source: Path, exclude: tuple[str, ...]) -> dict[str, tuple[int, bytes]]:

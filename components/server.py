@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from settings import refused
 from settings.models import Server as ServerSettings
 
 
@@ -37,6 +38,21 @@ def fingerprint(public_key: str) -> str:
     return hashlib.sha256(base64.b64decode(public_key.split()[1])).hexdigest()[:12]
 
 
+# Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
+# https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
+USER_DATA_LIMIT = 16 * 1024
+
+
+def checked(user_data: str) -> str:
+    """User data that ECS takes. Raises pulumi.RunError when it is too large."""
+    size = len(user_data.encode())
+    if size > USER_DATA_LIMIT:
+        raise refused(
+            f"server.mirrors, nginx.static: they make {size} bytes of user data; allowed: {USER_DATA_LIMIT}, with fewer"
+        )
+    return user_data
+
+
 class Server(pulumi.ComponentResource):
     """Key pair, instance, public address and what binds them."""
 
@@ -59,7 +75,7 @@ class Server(pulumi.ComponentResource):
             instance_name=name,
             instance_type=args.settings.instance_type,
             image_id=args.image_id,
-            user_data=args.user_data,
+            user_data=checked(args.user_data),
             vswitch_id=args.vswitch_id,
             security_groups=[args.security_group_id],
             key_name=key_pair.key_pair_name,

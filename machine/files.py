@@ -6,6 +6,7 @@ Python 3.6, standard library only.
 import grp
 import json
 import os
+import pwd
 import shutil
 
 ROOT = "/srv/wsgi-ecs"
@@ -51,3 +52,12 @@ def remove(path):
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         os.unlink(path)
+
+
+def log(path, user="wsgi-app"):
+    """Make a log that the application may write, unless it is there."""
+    if not os.path.exists(path):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640))
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(user)
+            os.chown(path, account.pw_uid, account.pw_gid)

@@ -1,4 +1,4 @@
-"""The request that decides whether a release is good: straight to uWSGI, then through nginx.
+"""The request that decides whether a release is good: straight to the app server, then through the entrance.
 
 Python 3.6, standard library only.
 """
@@ -23,39 +23,56 @@ class Answer:
         return "status {}: {}".format(self.status, " ".join(self.body.split())[:300])
 
 
-def through_uwsgi(path, host, url, timeout=10.0):
-    """Ask a uWSGI on the unix socket `path`. Raises OSError when nothing answers within `timeout` seconds.
+def through_endpoint(endpoint, request, timeout=10.0):
+    """Ask an application server where it listens. Raises OSError when nothing answers within `timeout` seconds.
 
-    The protocol: https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html
+    endpoint: protocol (uwsgi or http) and address (unix:<path> or <IPv4>:<port>).
     """
-    route, _, query = url.partition("?")
+    address = endpoint["address"]
+    if address.startswith("unix:"):
+        family, address = socket.AF_UNIX, address[len("unix:") :]
+    else:
+        host, _, port = address.rpartition(":")
+        family, address = socket.AF_INET, ("127.0.0.1" if host.startswith("0.") else host, int(port))
+    data = _uwsgi(request) if endpoint["protocol"] == "uwsgi" else _http(request)
+    with socket.socket(family) as client:
+        return _ask(client, address, data, timeout)
+
+
+def through_entrance(request, timeout=10.0):
+    """Ask the site on this machine, as the world does. Raises OSError when nothing answers within `timeout` seconds."""
+    with socket.socket(socket.AF_INET) as client:
+        return _ask(client, ("127.0.0.1", request["port"]), _http(request), timeout)
+
+
+def _http(request):
+    text = "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: wsgi-ecs-probe\r\n\r\n"
+    return text.format(request["path"], request["host"]).encode()
+
+
+def _uwsgi(request):
+    """https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html"""
+    route, _, query = request["path"].partition("?")
     variables = {
         "REQUEST_METHOD": "GET",
-        "REQUEST_URI": url,
+        "REQUEST_URI": request["path"],
         "PATH_INFO": route,
         "QUERY_STRING": query,
         "SCRIPT_NAME": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_NAME": host,
+        "SERVER_NAME": request["host"],
         "SERVER_PORT": "80",
-        "HTTP_HOST": host,
+        "HTTP_HOST": request["host"],
         "REMOTE_ADDR": "127.0.0.1",
         "CONTENT_LENGTH": "",
         "CONTENT_TYPE": "",
         "UWSGI_SCHEME": "http",
     }
+    variables.update(request.get("uwsgi_params", {}))
     packet = b"".join(
         struct.pack("<H", len(part)) + part for item in variables.items() for part in (text.encode() for text in item)
     )
-    with socket.socket(socket.AF_UNIX) as client:
-        return _ask(client, path, struct.pack("<BHB", 0, len(packet), 0) + packet, timeout)
-
-
-def through_entrance(port, host, url, timeout=10.0):
-    """Ask the site on this machine, as the world does. Raises OSError when nothing answers within `timeout` seconds."""
-    request = "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: wsgi-ecs-probe\r\n\r\n".format(url, host)
-    with socket.socket(socket.AF_INET) as client:
-        return _ask(client, ("127.0.0.1", port), request.encode(), timeout)
+    return struct.pack("<BHB", 0, len(packet), 0) + packet
 
 
 def _ask(client, address, request, timeout):

@@ -21,13 +21,16 @@ import traceback
 
 import files
 import venvs
-from servers import Nginx, ReleaseError, Supervisor
+from managers import MANAGERS
+from servers import Nginx, NoNginx, ReleaseError
 from slots import Site, other_slot
 from unpacked import Unpacked
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # Another archive may lie there for a run that waits for this one.
 _INCOMING_SECONDS = 3600
+# Longer than a start that fails takes, with its way back.
+LOCK_SECONDS = 150
 
 
 def say(text, to=None):
@@ -47,7 +50,7 @@ def apply(folder, env):
     """
     unpacked = Unpacked(folder)
     release = json.loads(unpacked.read("release.json").decode())
-    site = Site(release, Supervisor(), Nginx())
+    site = Site(release, MANAGERS[release["manager"]](), NoNginx() if release["front"] == "none" else Nginx())
     old = site.settle(say)
     before = site.env()
     env = (before or {}) if env is None else env
@@ -66,8 +69,11 @@ def apply(folder, env):
     state.update(env=digest, trial=True)
     site.save(state)
     site.nginx.check(os.path.join(site.slot_dir(slot), "nginx.conf"))
-    say("starting release {} beside {}".format(unpacked.id, old["release"] if old else "nothing"))
+    where = "in place of" if site.alone else "beside"
+    say("starting release {} {} {}".format(unpacked.id, where, old["release"] if old else "nothing"))
     try:
+        if site.alone and old:
+            site.clear(old)
         site.write_env(env)
         site.start(state)
         say("it is healthy; giving it the traffic")
@@ -93,9 +99,12 @@ def go_back(site, old, state, env, error):
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     try:
-        site.undo(old, state)
-        if env is not None:
-            site.write_env(env)
+        try:
+            # First: without nginx the old program starts again, and reads it.
+            if env is not None:
+                site.write_env(env)
+        finally:
+            site.undo(old, state)
     except (ReleaseError, OSError) as second:
         worse = ReleaseError(
             "{}; and going back to the one before failed: {}".format(describe(error), describe(second)),
@@ -173,6 +182,22 @@ def read_env(stream):
     raise ReleaseError('standard input is not JSON as {"env": {NAME: TEXT}}')
 
 
+def take(lock):
+    """Wait for a release that another run, perhaps one that was cut off, has begun. Raises ReleaseError."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ReleaseError(
+                    "another release is being applied on this machine", then="run up again when it has ended"
+                ) from None
+        if deadline - time.monotonic() > LOCK_SECONDS - 0.1:
+            say("waiting for the release that is being applied")
+        time.sleep(0.2)
+
+
 def interrupted(number, _):
     raise ReleaseError("ended by signal {}".format(number), then="run up again")
 
@@ -188,12 +213,7 @@ def main(arguments):
             signal.signal(number, interrupted)
         env = read_env(sys.stdin.buffer)
         with open(files.LOCK, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ReleaseError(
-                    "another release is being applied on this machine", then="run up again when it has ended"
-                ) from None
+            take(lock)
             apply(arguments[1], env)
     except Exception as error:
         refuse(error)

@@ -1,4 +1,4 @@
-"""Control of nginx and supervisor on this machine. Python 3.6, standard library only."""
+"""Running commands, reading logs, and nginx on this machine. Python 3.6, standard library only."""
 
 import os
 import subprocess
@@ -59,42 +59,6 @@ def printed(path, offset):
     lines = tail(path, offset, 200).splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("*** Operational MODE")]
     return "\n".join(lines[starts[-1] + 1 if starts else 0 :][-40:])
-
-
-class Supervisor:
-    """Programs of supervisor, one at a time: no other program is touched."""
-
-    def status(self, program):
-        """What supervisor says of a program after its name, such as RUNNING pid 12, uptime 0:00:02; or None."""
-        words = run("supervisorctl", "status", program, check=False).split()
-        return " ".join(words[1:]) if len(words) > 1 and words[0] == program and words[1].isupper() else None
-
-    def state(self, program):
-        """RUNNING, STARTING, BACKOFF, FATAL, EXITED, STOPPED …, or None when there is no such program."""
-        return (self.status(program) or "").partition(" ")[0] or None
-
-    def add(self, program):
-        """Start a program whose configuration file is new."""
-        answer = run("supervisorctl", "reread", check=False)
-        if "ERROR" not in answer:
-            # CentOS 7's supervisorctl ends with 0 whatever happens: only its words tell.
-            answer = run("supervisorctl", "add", program, check=False)
-            if "added process group" in answer:
-                return
-        raise ReleaseError(
-            "supervisor does not take the program {}".format(program),
-            answer,
-            then="see that supervisor runs and takes its other files (supervisorctl reread), and run up again",
-        )
-
-    def remove(self, program, file):
-        """Stop a program, finishing its requests, and forget it."""
-        if self.state(program) is not None:
-            run("supervisorctl", "stop", program, check=False)
-            run("supervisorctl", "remove", program, check=False)
-        if os.path.lexists(file):
-            os.unlink(file)
-        run("supervisorctl", "reread", check=False)
 
 
 class Nginx:
@@ -165,3 +129,16 @@ class Nginx:
         deadline = time.monotonic() + seconds
         while self.workers() & old and time.monotonic() < deadline:
             time.sleep(0.1)
+
+
+class NoNginx:
+    """In place of Nginx where the application server answers the world itself."""
+
+    def check(self, file):
+        pass
+
+    def reload(self):
+        return set()
+
+    def drain(self, old, seconds):
+        pass

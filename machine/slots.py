@@ -16,6 +16,7 @@ import time
 import facts
 import files
 import probe
+from managers import RUNNING, STARTING
 from servers import NGINX_CONF, NGINX_LOG, ReleaseError, printed, size, tail
 
 START_SECONDS = 60.0
@@ -24,20 +25,22 @@ SETTLE_SECONDS = 3.0
 # supervisor writes what the application prints a moment later.
 LOG_SECONDS = 0.3
 
-_NAMES = ("program", "supervisor_file", "socket", "log")
+_NAMES = ("program", "program_config", "program_link", "endpoint", "pidfile", "log")
 
 
 class Site:
     """The site of a release (its release.json) on this machine, with its process manager and nginx."""
 
-    def __init__(self, release, supervisor, nginx):
+    def __init__(self, release, manager, nginx):
         self.release = release
         self.request = release["probe"]
         self.folder = os.path.join(files.ROOT, release["site"])
         self.releases = os.path.join(self.folder, "releases")
         self.link = os.path.join(self.folder, "current")
         self.env_file = os.path.join(files.ETC, release["site"] + ".env.json")
-        self.supervisor = supervisor
+        self.manager = manager
+        # Without nginx the port is the site's own: one program at a time can have it.
+        self.alone = release["front"] == "none"
         self.nginx = nginx
 
     def slot_dir(self, slot):
@@ -47,7 +50,7 @@ class Site:
         """What a slot holds: release (None for nothing known), env, trial, program, supervisor_file, socket, log."""
         state = {"slot": slot, "release": None}
         for name in _NAMES:
-            state[name] = self.release[name].replace("@@slot@@", slot)
+            state[name] = json.loads(json.dumps(self.release[name]).replace("@@slot@@", slot))
         try:
             state.update(files.read_json(os.path.join(self.slot_dir(slot), "state.json")))
         except (OSError, ValueError, TypeError):
@@ -71,22 +74,30 @@ class Site:
         if old is None:
             return None
         other = self.state(other_slot(old))
-        running = self.supervisor.state(other["program"])
-        if old.get("trial") and not other.get("trial") and running == "RUNNING":
+        running = self.manager.state(other)
+        if old.get("trial") and not other.get("trial") and running == RUNNING:
             say("the run that brought release {} was ended before its proof: going back".format(old["release"]))
             old, other = other, old
-        elif running is None and not os.path.lexists(other["supervisor_file"]):
-            files.remove(other["socket"])
-            return old
+        elif running is None and not os.path.lexists(other["program_link"]):
+            self.clear(other)
+            return self.awake(old)
         # Which of the two nginx has loaded is not known: neither may stop before it has loaded this one.
         self.nginx.drain(self.give_traffic(old), self.release["stop_seconds"])
         self.clear(other)
-        return old
+        return self.awake(old)
+
+    def awake(self, state):
+        """Start a slot again that a killed run had put aside for the next one. Returns its state."""
+        if self.alone and self.manager.state(state) is None:
+            self.manager.add(state, self.slot_dir(state["slot"]))
+        return state
 
     def clear(self, state):
         """Stop a slot's program and forget it; its socket must not answer for the next one."""
-        self.supervisor.remove(state["program"], state["supervisor_file"])
-        files.remove(state["socket"])
+        self.manager.remove(state, self.release["stop_seconds"])
+        files.remove(state["pidfile"])
+        if state["endpoint"]["address"].startswith("unix:"):
+            files.remove(state["endpoint"]["address"][len("unix:") :])
 
     def digest(self, env):
         """Keyed digest of an environment: the key never leaves this machine."""
@@ -138,40 +149,45 @@ class Site:
                 files.write(os.path.join(folder, name), filled(file.read()), 0o640, "wsgi")
         state = {"release": identifier, "slot": slot, "facts": known}
         for name in _NAMES:
-            state[name] = filled(self.release[name])
+            state[name] = json.loads(filled(json.dumps(self.release[name])))
+        state["probe"] = json.loads(filled(json.dumps(self.request)))
         return state
 
     def start(self, state):
-        """Start the slot's program beside the old one and wait until it is healthy. Raises ReleaseError."""
+        """Start the slot's program and wait until it is healthy. Raises ReleaseError."""
+        files.log(state["log"])
         offset = size(state["log"])
-        files.link(os.path.join(self.slot_dir(state["slot"]), "supervisor.conf"), state["supervisor_file"])
-        self.supervisor.add(state["program"])
+        self.manager.add(state, self.slot_dir(state["slot"]))
         deadline = time.monotonic() + START_SECONDS
         settled = None
         ran = False
         while True:
             try:
-                answer = probe.through_uwsgi(state["socket"], self.request["host"], self.request["path"])
+                answer = probe.through_endpoint(state["endpoint"], state["probe"])
                 if answer.good:
                     return
                 problem = "the application answers {} with {}".format(self.request["path"], answer)
                 settled = settled or time.monotonic() + SETTLE_SECONDS
             except OSError as error:
                 problem = "the application does not answer: {}".format(error)
-            status = self.supervisor.status(state["program"]) or "does not know it"
-            condition = status.split()[0]
-            if condition not in ("STARTING", "RUNNING", "STOPPED") or (ran and condition != "RUNNING"):
-                problem = "the application does not start (supervisor: {})".format(status)
+            condition = self.manager.state(state)
+            if condition not in (STARTING, RUNNING) or (ran and condition != RUNNING):
+                problem = "the application does not start ({}: {})".format(
+                    self.release["manager"], self.manager.status(state) or "does not know it"
+                )
             elif time.monotonic() < (settled or deadline):
-                ran = ran or condition == "RUNNING"
+                ran = ran or condition == RUNNING
                 time.sleep(0.1)
                 continue
+            # The log is written a moment later.
+            time.sleep(LOG_SECONDS)
             raise ReleaseError(problem, printed(state["log"], offset), self.mend(state))
 
     def give_traffic(self, state):
         """The one switch. Returns nginx's old workers, which finish their requests."""
         files.link("slots/" + state["slot"], self.link)
-        files.link(os.path.join(self.link, "nginx.conf"), NGINX_CONF)
+        if not self.alone:
+            files.link(os.path.join(self.link, "nginx.conf"), NGINX_CONF)
         return self.nginx.reload()
 
     def switch(self, state):
@@ -180,7 +196,7 @@ class Site:
         old = self.give_traffic(state)
         lines = ""
         try:
-            answer = probe.through_entrance(self.request["port"], self.request["host"], self.request["path"])
+            answer = probe.through_entrance(self.request)
             if answer.good:
                 return old
             problem = "{} through nginx gives {}".format(self.request["path"], answer)
@@ -198,18 +214,20 @@ class Site:
     def serves(self, state):
         """Whether the slot's program runs and the site answers with health."""
         try:
-            return (
-                self.supervisor.state(state["program"]) == "RUNNING"
-                and probe.through_entrance(self.request["port"], self.request["host"], self.request["path"]).good
-            )
+            return self.manager.state(state) == RUNNING and probe.through_entrance(self.request).good
         except OSError:
             return False
 
     def undo(self, old, state):
         """Back to the old slot, when there is one, and stop the new. Raises what fails on the way."""
+        if self.alone:
+            self.clear(state)
         if old and os.readlink(self.link) != "slots/" + old["slot"]:
             self.give_traffic(old)
-        self.clear(state)
+        if self.alone and old:
+            self.manager.add(old, self.slot_dir(old["slot"]))
+        elif not self.alone:
+            self.clear(state)
 
 
 def other_slot(state):

@@ -38,7 +38,7 @@ def make(release, target, say):
     """The environment of the release installed in `target`, built when there is none. Returns its path."""
     requirements = os.path.join(target, "app", release["requirements"])
     texts = requirement_texts(requirements)
-    inputs = [release["system"], sys.version, release["build_pins"], release["server_pin"], texts]
+    inputs = [release["system"], sys.version, release["build_pins"], release["server_pins"], texts]
     if any(_LOCAL.search(text) for text in texts):
         inputs.append(target)
     path = os.path.join(folder(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
@@ -47,7 +47,7 @@ def make(release, target, say):
     frozen = path + ".freeze.txt"
     if os.path.exists(frozen) and os.path.isdir(path):
         return path
-    say("making a virtual environment with {} and {}".format(release["server_pin"], release["requirements"]))
+    say("making a virtual environment with {} and {}".format(" ".join(release["server_pins"]), release["requirements"]))
     files.remove(frozen)
     builder = Builder()
     builder.end_leftovers()
@@ -59,7 +59,7 @@ def make(release, target, say):
         # CentOS 7 begins with pip 9: no option that a later one brought.
         pip = [path + "/bin/pip", "install", "-q", "--disable-pip-version-check"]
         builder.run(*(pip + release["build_pins"]))
-        builder.run(*(pip + ["--no-build-isolation", release["server_pin"]]))
+        builder.run(*(pip + ["--no-build-isolation"] + release["server_pins"]))
         builder.run(*(pip + ["-r", requirements]), cwd=os.path.dirname(requirements))
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
         # A machine that loses its power must not keep the mark of a whole environment without the files.

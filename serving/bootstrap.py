@@ -9,12 +9,11 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 import json
 
 from serving import layout
-from serving.plan import File, ServingPlan
+from serving.plan import STATE_NAMES, File, ServingPlan, make_plan
+from serving.server import LOG
 from serving.systems import System
 from serving.templates import render, source
 from settings import Settings
-
-LIMIT = 16 * 1024
 
 # In the VPC first (no traffic fee, reached before the public address is), then the public ones.
 # https://developer.aliyun.com/mirror/
@@ -39,45 +38,70 @@ _EPEL = {
 
 
 def user_data(plan: ServingPlan, settings: Settings) -> str:
-    """Plan → #cloud-config text. Raises ValueError when it is over LIMIT bytes."""
-    text = render("cloud-init/cloud-config.yaml.j2", files=files(plan, settings), script=_SCRIPT)
-    size = len(text.encode())
-    if size > LIMIT:
-        raise ValueError(f"user data is {size} bytes; ECS takes {LIMIT}")
-    return text
+    """Plan → #cloud-config text, which must stay under LIMIT bytes."""
+    return render("cloud-init/cloud-config.yaml.j2", files=files(plan, settings), script=_SCRIPT)
 
 
 def version(plan: ServingPlan, settings: Settings) -> str:
     """Changes when, and only when, the server must be built anew: not for mirrors or configs."""
-    return plan.bootstrap_version + (f" {settings.server.image}" if settings.server.image else "")
+    image = settings.server.image
+    # Another network cannot take over a running server, and neither can another way of paying.
+    return " ".join(
+        filter(None, (plan.bootstrap_version, image, settings.network.cidr, "spot" if settings.server.spot else ""))
+    )
 
 
 _SCRIPT = "/usr/local/sbin/wsgi-ecs-bootstrap"
+_CONTROL = "/usr/local/sbin/wsgi-ecs-app"
 
 
 def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     """What cloud-init writes: the script, and a first slot that serves the built-in page."""
-    facts = layout.BOOTSTRAP_FACTS
-    facts = {**facts, **{name: str(pair[0]) for name, pair in plan.release["ports"].items()}}
-    own = {
-        "module = " + settings.app.module: "module = builtin",
-        "callable = " + settings.app.callable: "callable = app",
-    }
-    configs = []
-    for name, text in plan.configs.items():
-        if name == "uwsgi.ini":
-            text = "".join(own.get(line.rstrip("\n"), line.rstrip("\n")) + "\n" for line in text.splitlines(True))
-        configs.append(File(f"{facts['slot_dir']}/{name}", layout.fill(text, facts), "0640"))
+    builtin = make_plan(_builtin(settings))
+    facts = {**layout.BOOTSTRAP_FACTS, **{name: str(pair[0]) for name, pair in plan.release["ports"].items()}}
+    slot, release = facts["slot_dir"], facts["release_dir"]
+    tools = ("with_env", "vassal") if plan.program.manager == "emperor" else ("with_env",)
     return (
         *_repositories(plan.system, settings),
-        *configs,
-        File(f"{facts['slot_dir']}/state.json", _first_state(plan, facts), "0640"),
-        File(f"{facts['release_dir']}/app/builtin.py", source("machine/builtin.py"), "0640"),
-        File(f"{facts['release_dir']}/tool/with_env.py", source("machine/with_env.py"), "0640"),
+        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in builtin.configs.items()),
+        *(File(path, text) for path, text in plan.bootstrap_files.items()),
+        File(f"{slot}/state.json", _first_state(plan, facts), "0640"),
+        File(f"{release}/app/builtin.py", _code("builtin"), "0640"),
+        *(File(f"{release}/tool/{name}.py", _code(name), "0750") for name in tools),
         File(layout.ENV_FILE, "{}\n", "0640"),
         File("/etc/tmpfiles.d/wsgi-ecs.conf", f"d {layout.RUN} 2750 {layout.APP_USER} {layout.SHARED_GROUP} -\n"),
         File("/etc/sysctl.d/90-wsgi-ecs.conf", "net.core.somaxconn = 4096\n"),
+        File(_CONTROL, render("cloud-init/app.sh.j2", layout=layout, manager=plan.program.manager), "0755"),
+        File(
+            "/etc/profile.d/wsgi-ecs.sh",
+            "".join(
+                f"alias {name}-{word}='{_CONTROL} {word}'\n"
+                for name in ("app", plan.server)
+                for word in ("start", "reload", "stop")
+            ),
+        ),
         File(_SCRIPT, script(plan, settings), "0700"),
+    )
+
+
+def _code(name: str) -> str:
+    """A program of machine/ without its docstring: every byte of user data counts."""
+    text = source(f"machine/{name}.py")
+    first = "#!/usr/bin/python3\n" if text.startswith("#!") else ""
+    return first + text.split('"""', 2)[2].lstrip()
+
+
+def _builtin(settings: Settings) -> Settings:
+    """The same servers with the built-in page in place of the application."""
+    app = settings.app.model_copy(update={"module": "builtin", "callable": "app", "wsgi_file": None})
+    return settings.model_copy(
+        update={
+            "app": app,
+            "uwsgi": settings.uwsgi.model_copy(
+                update={"pythonpath": (), "static_map": {}, "processes": 1, "cheaper": None}
+            ),
+            "gunicorn": settings.gunicorn.model_copy(update={"workers": 1}),
+        }
     )
 
 
@@ -93,15 +117,18 @@ def script(plan: ServingPlan, settings: Settings) -> str:
         packages_script=f"cloud-init/{plan.system.name}.sh.j2",
         mirrors=settings.server.mirrors,
         epel=settings.server.mirrors.epel or _EPEL[plan.system.name],
-        program=layout.fill(plan.release["program"], layout.BOOTSTRAP_FACTS),
-        supervisor_file=layout.fill(plan.release["supervisor_file"], layout.BOOTSTRAP_FACTS),
+        program=layout.fill(plan.program.name, layout.BOOTSTRAP_FACTS),
+        program_config=plan.program.config,
+        program_link=layout.fill(plan.program.link, layout.BOOTSTRAP_FACTS),
+        log=layout.fill(LOG, layout.BOOTSTRAP_FACTS),
     )
 
 
 def _first_state(plan: ServingPlan, facts: dict[str, str]) -> str:
     """What machine/release.py wants to know of the slot that serves."""
-    names = {name: layout.fill(plan.release[name], facts) for name in ("program", "supervisor_file")}
-    return json.dumps({"release": layout.BOOTSTRAP, "slot": facts["slot"], **names}) + "\n"
+    names = json.loads(layout.fill(json.dumps({name: plan.release[name] for name in STATE_NAMES}), facts))
+    known = {name: facts[name] for name in ("release_dir", "venv")}
+    return json.dumps({"release": layout.BOOTSTRAP, "slot": facts["slot"], "facts": known, **names}) + "\n"
 
 
 def _repositories(system: System, settings: Settings) -> tuple[File, ...]:

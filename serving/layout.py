@@ -9,7 +9,7 @@
 /var/log/wsgi-ecs/app-<slot>.log   what the application prints
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 ROOT = "/srv/wsgi-ecs"
 SITE = "app"
@@ -28,7 +28,7 @@ BUILD_HOME = "/var/lib/wsgi-build"
 SHARED_GROUP = "wsgi"
 
 # Facts of the running machine, written @@fact@@ in a config and filled in by machine/release.py.
-FACTS = ("slot", "release", "release_dir", "slot_dir", "venv", "cpus", "somaxconn", "stats_port")
+FACTS = ("slot", "release", "release_dir", "slot_dir", "venv", "cpus", "somaxconn", "stats_port", "app_port")
 
 BOOTSTRAP = "bootstrap"
 BOOTSTRAP_FACTS = {
@@ -40,6 +40,14 @@ BOOTSTRAP_FACTS = {
     "cpus": "1",
     "somaxconn": "100",
 }
+
+
+def with_env(command: Sequence[str], log: str = "-") -> list[str]:
+    """A command that gets the application's environment from its file, and from nowhere else.
+
+    log: file that it writes what it prints into, `-` when the process manager does.
+    """
+    return ["/usr/bin/python3", "@@release_dir@@/tool/with_env.py", ENV_FILE, log, *command]
 
 
 def fill(text: str, facts: Mapping[str, str]) -> str:

@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from serving import layout, nginx, supervisor, uwsgi
+from serving import emperor, gunicorn, layout, nginx, supervisor, systemd, uwsgi
+from serving.server import LOG, PIDFILE, AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
 from settings import Settings
@@ -45,16 +46,25 @@ class ServingPlan:
     system: facts of its operating system. groups, users, directories: made once, by cloud-init.
     pins: what its virtual environments hold beside the application's requirements.
     configs: file name → text with @@fact@@ placeholders, part of every release.
+    bootstrap_files: path → text that a server gets once. program: how the process manager is told.
+    server: uwsgi or gunicorn.
     ports: the TCP ports that the world may reach. server_name: the site's domain, None for any.
     release: what the release tool needs to know.
     """
 
     system: System
+    packages: tuple[str, ...]
+    services: tuple[str, ...]
+    nginx_user: str
     groups: tuple[str, ...]
     users: tuple[User, ...]
     directories: tuple[Directory, ...]
     pins: tuple[str, ...]
     configs: dict[str, str]
+    bootstrap_files: dict[str, str]
+    program: Program
+    server: str
+    has_nginx: bool
     ports: tuple[int, ...]
     server_name: str | None
     release: dict[str, Any]
@@ -62,14 +72,17 @@ class ServingPlan:
     def url(self, address: str) -> str:
         """URL of the site: its domain, or the server's address when it has none."""
         port = "" if self.ports[0] == 80 else f":{self.ports[0]}"
-        return f"http://{self.server_name or address}{port}/"
+        return f"http://{_host(self.server_name) or address}{port}/"
 
     @property
     def bootstrap_version(self) -> str:
         """Changes when, and only when, a server must be built anew: OS, packages, users, directories."""
         parts = (
             self.system.name,
-            self.system.packages,
+            self.packages,
+            self.services,
+            self.nginx_user,
+            sorted(self.bootstrap_files.items()),
             self.groups,
             [(user.name, user.home, user.groups) for user in self.users],
             [(directory.path, directory.owner, directory.mode) for directory in self.directories],
@@ -77,7 +90,19 @@ class ServingPlan:
         return f"{self.system.name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 
 
-_TOOL = ("release", "unpacked", "slots", "venvs", "servers", "files", "probe", "facts", "with_env")
+_TOOL = (
+    "release",
+    "unpacked",
+    "slots",
+    "venvs",
+    "servers",
+    "files",
+    "probe",
+    "facts",
+    "with_env",
+    "managers",
+    "vassal",
+)
 
 _DIRECTORIES = (
     Directory(layout.ROOT, "root:root", "0755"),
@@ -90,46 +115,98 @@ _DIRECTORIES = (
     Directory(layout.LOG, f"root:{layout.APP_USER}", "0750"),
     Directory("/var/lib/wsgi-ecs", "root:root", "0755"),
 )
+_VASSALS = (Directory(emperor.VASSALS, f"root:{layout.APP_USER}", "0750"),)
+
+
+# What the state of a slot keeps of its release, with the slot's own names filled in.
+STATE_NAMES = ("manager", "program", "program_config", "program_link", "endpoint", "pidfile", "log")
+
+_PROGRAMS = {"supervisor": supervisor.program, "systemd": systemd.program, "emperor": emperor.program}
+
+
+def _host(server_name: str | None) -> str | None:
+    """A name that the site answers to: of *.example.com the first that one would try."""
+    return server_name.replace("*.", "www.") if server_name else None
 
 
 def make_plan(settings: Settings) -> ServingPlan:
     """Settings → ServingPlan, without I/O beyond reading templates."""
     system = SYSTEMS[settings.server.os]
-    configs = {**nginx.files(settings, system), **uwsgi.files(settings), **supervisor.files(settings, system)}
-    pins = (*system.build_pins, uwsgi.PIN)
+    serving = settings.serving
+    server = _app_server(settings, system)
+    program = _PROGRAMS[serving.process_manager](settings, system, server)
+    front = nginx.files(settings, system, server) if serving.front == "nginx" else {}
+    once = emperor.bootstrap_files(settings, system) if serving.process_manager == "emperor" else {}
+    port = settings.nginx.listen if front else int(server.endpoint.address.rpartition(":")[2])
     return ServingPlan(
         system=system,
+        packages=system.packages_for(nginx=bool(front), supervisor=program.manager == "supervisor"),
+        services=_services(system, program, bool(front)),
         groups=(layout.SHARED_GROUP,),
         users=(
             User(layout.APP_USER, "/nonexistent", (layout.SHARED_GROUP,)),
             User(layout.BUILD_USER, layout.BUILD_HOME, (layout.SHARED_GROUP,)),
         ),
-        directories=_DIRECTORIES,
-        pins=pins,
-        configs=configs,
-        ports=(settings.nginx.listen,),
+        nginx_user=settings.nginx.user or system.nginx_user,
+        directories=(*_DIRECTORIES, *(_VASSALS if program.manager == "emperor" else ())),
+        pins=(*system.build_pins, *server.pins),
+        configs={**front, **server.configs, **program.configs},
+        bootstrap_files=once,
+        program=program,
+        server=server.name,
+        has_nginx=bool(front),
+        ports=(port,),
         server_name=settings.site.server_name,
-        release={
-            "site": layout.SITE,
-            "system": system.name,
-            "build_pins": list(system.build_pins),
-            "server_pin": uwsgi.PIN,
-            "requirements": settings.app.requirements,
-            "ports": {name: list(pair) for name, pair in uwsgi.ports(settings).items()},
-            "program": supervisor.program(),
-            "supervisor_file": f"{system.supervisor_programs}/{supervisor.program()}{system.supervisor_suffix}",
-            "socket": f"{layout.RUN}/{layout.SITE}-@@slot@@.sock",
-            "log": f"{layout.LOG}/{layout.SITE}-@@slot@@.log",
-            "probe": {
-                "path": settings.app.health,
-                "host": settings.site.server_name or "localhost",
-                "port": settings.nginx.listen,
-            },
-            "stop_seconds": settings.supervisor.stopwaitsecs,
-            "keep": settings.release.keep,
-            "generation": settings.release.generation,
-        },
+        release=_release(settings, system, server, program, port),
     )
+
+
+def _app_server(settings: Settings, system: System) -> AppServer:
+    if settings.serving.app_server == "gunicorn":
+        return gunicorn.app_server(settings, system)
+    return uwsgi.app_server(settings, stop_seconds(settings))
+
+
+def stop_seconds(settings: Settings) -> int:
+    """Seconds a stopping program may take to finish its requests."""
+    if settings.serving.process_manager == "supervisor":
+        return settings.supervisor.stopwaitsecs
+    return settings.systemd.timeout_stop_sec
+
+
+def _services(system: System, program: Program, has_nginx: bool) -> tuple[str, ...]:
+    """Units of systemd that a new server starts, in this order."""
+    manager = {"supervisor": (system.supervisor_service,), "emperor": (emperor.SERVICE,), "systemd": ()}
+    return (*manager[program.manager], *(("nginx",) if has_nginx else ()))
+
+
+def _release(settings: Settings, system: System, server: AppServer, program: Program, port: int) -> dict[str, Any]:
+    """What machine/release.py needs to know, with placeholders of layout.FACTS."""
+    return {
+        "site": layout.SITE,
+        "system": system.name,
+        "build_pins": list(system.build_pins),
+        "server_pins": list(server.pins),
+        "requirements": settings.app.requirements,
+        "ports": {name: list(pair) for name, pair in server.ports.items()},
+        "manager": program.manager,
+        "program": program.name,
+        "program_config": program.config,
+        "program_link": program.link,
+        "endpoint": {"protocol": server.endpoint.protocol, "address": server.endpoint.address},
+        "pidfile": PIDFILE,
+        "log": LOG,
+        "front": settings.serving.front,
+        "probe": {
+            "path": settings.app.health,
+            "host": _host(settings.site.server_name) or "localhost",
+            "port": port,
+            "uwsgi_params": nginx.uwsgi_params(settings),
+        },
+        "stop_seconds": stop_seconds(settings),
+        "keep": settings.release.keep,
+        "generation": settings.release.generation,
+    }
 
 
 def release_files(plan: ServingPlan) -> dict[str, str]:

@@ -1,20 +1,32 @@
 """supervisor as the process manager: http://supervisord.org/configuration.html#program-x-section-values"""
 
+import shlex
+
 from serving import layout
+from serving.server import LOG, AppServer, Program
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
 
 
-def files(settings: Settings, system: System) -> dict[str, str]:
-    """File name → text of supervisor's program, with placeholders of layout.FACTS."""
-    return {
-        "supervisor.conf": render(
-            "templates/supervisor/program.conf.j2", supervisor=settings.supervisor, system=system, layout=layout
-        )
-    }
-
-
-def program() -> str:
-    """Name of the program, with the slot's placeholder."""
-    return f"{layout.SITE}-@@slot@@"
+def program(settings: Settings, system: System, server: AppServer) -> Program:
+    """The program's file, with placeholders of layout.FACTS."""
+    name = f"{layout.SITE}-@@slot@@"
+    text = render(
+        "templates/supervisor/program.conf.j2",
+        name=name,
+        # A percent sign is supervisor's own.
+        command=shlex.join(layout.with_env(server.command)).replace("%", "%%"),
+        supervisor=settings.supervisor,
+        server=server,
+        system=system,
+        layout=layout,
+        log="NONE" if server.owns_log else LOG,
+    )
+    return Program(
+        manager="supervisor",
+        name=name,
+        config="supervisor.conf",
+        link=f"{system.supervisor_programs}/{name}{system.supervisor_suffix}",
+        configs={"supervisor.conf": text},
+    )

@@ -21,6 +21,11 @@ class System:
     build_pins: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
+    def packages_for(self, *, nginx: bool, supervisor: bool) -> tuple[str, ...]:
+        """The packages of a server with or without these two."""
+        chosen = (("nginx", nginx), ("supervisor", supervisor))
+        return (*self.packages, *(name for name, wanted in chosen if wanted))
+
 
 # What reads a source distribution on the server. 3.6 is the last Python that CentOS 7 packages,
 # and these are the last releases that run on it.
@@ -30,7 +35,7 @@ _PYTHON_3_BUILD = ("setuptools==80.9.0", "wheel==0.45.1")
 CENTOS7 = System(
     name="centos7",
     image_pattern="^centos_7_9_x64",
-    packages=("python3", "python3-devel", "gcc", "nginx", "supervisor"),
+    packages=("python3", "python3-devel", "gcc"),
     nginx_user="nginx",
     nginx_modules="/usr/share/nginx/modules/*.conf",
     supervisor_programs="/etc/supervisord.d",
@@ -47,7 +52,7 @@ CENTOS7 = System(
 DEBIAN12 = System(
     name="debian12",
     image_pattern="^debian_12",
-    packages=("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "nginx", "supervisor"),
+    packages=("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev"),
     nginx_user="www-data",
     nginx_modules="/etc/nginx/modules-enabled/*.conf",
     supervisor_programs="/etc/supervisor/conf.d",

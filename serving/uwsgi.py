@@ -1,29 +1,132 @@
 """uWSGI as the application server: https://uwsgi-docs.readthedocs.io/en/latest/Options.html"""
 
-from serving import layout
+from serving.server import LOG, PIDFILE, AppServer, Endpoint, endpoint
 from serving.templates import render
 from settings import Settings
 
 PIN = "uWSGI==2.0.31"
-
-# Two releases overlap while one takes over, so each port has a second one to alternate with.
 STATS_PORT = "stats_port"
+Option = tuple[str, str | bool]
 
 
-def files(settings: Settings) -> dict[str, str]:
-    """File name → text of uWSGI's configuration, with placeholders of layout.FACTS."""
-    return {
-        "uwsgi.ini": render(
-            "templates/uwsgi/uwsgi.ini.j2",
-            module=settings.app.module,
-            callable=settings.app.callable,
-            uwsgi=settings.uwsgi,
-            mercy=settings.supervisor.stopwaitsecs - 1,
-            layout=layout,
-        )
-    }
+def app_server(settings: Settings, stop_seconds: int) -> AppServer:
+    """Settings → uWSGI, as an ini file or as a command line: the same options from one list."""
+    uwsgi = settings.uwsgi
+    where, ports = _endpoint(settings)
+    chosen = options(settings, where, stop_seconds)
+    binary = "@@venv@@/bin/uwsgi"
+    if uwsgi.config == "command_line":
+        configs, command = {}, (binary, *_arguments(chosen))
+    else:
+        text = render("templates/uwsgi/uwsgi.ini.j2", options=chosen)
+        configs, command = {"uwsgi.ini": text}, (binary, "--ini", "@@slot_dir@@/uwsgi.ini")
+    return AppServer(
+        name="uwsgi",
+        configs=configs,
+        command=command,
+        pins=(PIN,),
+        endpoint=where,
+        ports={**ports, STATS_PORT: (uwsgi.stats, uwsgi.stats + 1)},
+        stop_signal="TERM",
+        forks=uwsgi.daemonize,
+        owns_log=_owns_log(settings),
+    )
 
 
-def ports(settings: Settings) -> dict[str, tuple[int, int]]:
-    """Placeholder → the two loopback ports that releases take in turn."""
-    return {STATS_PORT: (settings.uwsgi.stats, settings.uwsgi.stats + 1)}
+def _owns_log(settings: Settings) -> bool:
+    """Whether uWSGI writes its log itself: the emperor's own log would mix those of all vassals."""
+    return settings.uwsgi.logto or settings.uwsgi.daemonize or settings.serving.process_manager == "emperor"
+
+
+def _endpoint(settings: Settings) -> tuple[Endpoint, dict[str, tuple[int, int]]]:
+    uwsgi, public = settings.uwsgi, settings.serving.front == "none"
+    if uwsgi.http:
+        return endpoint("http", uwsgi.http, public)
+    if uwsgi.http_socket:
+        return endpoint("http", uwsgi.http_socket, False)
+    return endpoint("uwsgi", uwsgi.socket or "unix", False)
+
+
+def options(settings: Settings, where: Endpoint, stop_seconds: int) -> list[Option]:
+    """All options in uWSGI's own names; True for one without a value."""
+    uwsgi = settings.uwsgi
+    found: list[Option] = [
+        ("strict", True),
+        ("master", True),
+        *_application(settings),
+        *_listening(settings, where),
+        ("processes", "@@cpus@@" if uwsgi.processes == "auto" else str(uwsgi.processes)),
+    ]
+    if uwsgi.threads > 1:
+        found.append(("threads", str(uwsgi.threads)))
+    for name, wanted in (
+        ("enable-threads", uwsgi.enable_threads),
+        ("thunder-lock", uwsgi.thunder_lock),
+        ("vacuum", uwsgi.vacuum),
+        ("stats-http", uwsgi.stats_http),
+    ):
+        if wanted:
+            found.append((name, True))
+    for name, value in (
+        ("cheaper", uwsgi.cheaper),
+        ("harakiri", uwsgi.harakiri),
+        ("max-requests", uwsgi.max_requests),
+        ("reload-on-rss", uwsgi.reload_on_rss),
+    ):
+        if value is not None:
+            found.append((name, str(value)))
+    found += [("static-map", f"{url.rstrip('/')}=@@release_dir@@/app/{path}") for url, path in uwsgi.static_map.items()]
+    if uwsgi.pidfile or uwsgi.daemonize:
+        found.append(("pidfile", PIDFILE))
+    if uwsgi.daemonize:
+        found.append(("daemonize2", LOG))
+    elif _owns_log(settings):
+        found.append(("logto2", LOG))
+    return [
+        *found,
+        ("stats", f"127.0.0.1:@@{STATS_PORT}@@"),
+        ("disable-logging", True),
+        ("log-4xx", True),
+        ("log-5xx", True),
+        # The process manager stops with TERM, which by itself would make uWSGI reload:
+        # finish the requests and leave.
+        ("hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
+        ("worker-reload-mercy", str(stop_seconds - 1)),
+    ]
+
+
+def _application(settings: Settings) -> list[Option]:
+    app = settings.app
+    paths: list[Option] = [("pythonpath", f"@@release_dir@@/app/{path}") for path in settings.uwsgi.pythonpath]
+    if settings.uwsgi.dynamic:
+        # nginx names the application with each request: https://uwsgi-docs.readthedocs.io/en/latest/Nginx.html
+        return paths
+    loaded: Option = ("wsgi-file", f"@@release_dir@@/app/{app.wsgi_file}") if app.wsgi_file else ("module", app.module)
+    return [
+        ("need-app", True),
+        ("single-interpreter", True),
+        ("virtualenv", "@@venv@@"),
+        ("chdir", "@@release_dir@@/app"),
+        *paths,
+        loaded,
+        ("callable", app.callable),
+    ]
+
+
+def _listening(settings: Settings, where: Endpoint) -> list[Option]:
+    uwsgi = settings.uwsgi
+    name = "http" if uwsgi.http else "http-socket" if uwsgi.http_socket else "socket"
+    address = where.address.removeprefix("unix:")
+    found: list[Option] = [(name, address)]
+    if where.address.startswith("unix:"):
+        found.append(("chmod-socket", uwsgi.chmod_socket))
+    return [
+        *found,
+        ("listen", "@@somaxconn@@" if uwsgi.listen == "auto" else str(uwsgi.listen)),
+        ("buffer-size", str(uwsgi.buffer_size)),
+    ]
+
+
+def _arguments(chosen: list[Option]) -> list[str]:
+    # With =, since some options, such as chmod-socket, take a value only this way.
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in chosen]

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings.models import Settings, SettingsError
+from settings.sources import check_files
 
 
 def load() -> Settings:
@@ -129,28 +130,6 @@ def _model_at(location: list[str]) -> type[BaseModel] | None:
             return None
         model = field.annotation
     return model
-
-
-def check_files(settings: Settings, folder: Path, file: str) -> None:
-    """Refuse a missing application folder, module, requirements or key file. Raises SettingsError."""
-    source = folder / settings.app.source
-    if not source.is_dir():
-        raise SettingsError(f"{file}: app.source: {settings.app.source} is no folder; allowed: the app's folder")
-    module = source.joinpath(*settings.app.module.split("."))
-    if not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
-        wanted = settings.app.module.replace(".", "/")
-        raise SettingsError(
-            f"{file}: app.module: {settings.app.source} has neither {wanted}.py nor {wanted}/__init__.py; "
-            "allowed: a module in app.source"
-        )
-    if not (source / settings.app.requirements).is_file():
-        raise SettingsError(
-            f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
-            "allowed: a file in app.source (it may be empty)"
-        )
-    key_file = settings.access.private_key_file
-    if key_file and not Path(key_file).expanduser().is_file():
-        raise SettingsError(f"{file}: access.private_key_file: no such file; allowed: a private key file")
 
 
 def check_cloud(settings: Settings, file: str) -> None:

@@ -7,15 +7,13 @@ server's own manual explains it.
 from ipaddress import IPv4Network
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from settings import text
+from settings import combinations, text
+from settings.base import Model, SettingsError
+from settings.servers import Gunicorn, Nginx, Serving, Supervisor, Systemd, Uwsgi
 
-Count = Annotated[int, Field(ge=1, le=1024)]
-
-
-class SettingsError(Exception):
-    """A value that a user set and that is not allowed: one line with file, key and what is allowed."""
+__all__ = ["Access", "App", "Mirrors", "Network", "Release", "Server", "Settings", "SettingsError", "Site"]
 
 
 def _sequence(value: object) -> object:
@@ -27,14 +25,13 @@ def _as_text(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, hide_input_in_errors=True)
-
-
 class App(Model):
     source: text.LocalPath = Field("./app", description="Folder of the application, from the project's folder.")
     module: text.ModuleName = Field("app", description="Module that the server imports.")
-    callable: text.Identifier = Field("app", description="Name of the WSGI callable in the module.")
+    wsgi_file: text.InsidePath | None = Field(
+        None, description="File that the server loads in place of a module, such as site.wsgi."
+    )
+    callable: text.Identifier = Field("app", description="Name of the WSGI callable in the module or file.")
     requirements: text.InsidePath = Field("requirements.txt", description="pip's requirements file, in the folder.")
     env: dict[text.EnvName, Annotated[SecretStr, BeforeValidator(_as_text)]] = Field(
         default_factory=dict, description="Environment of the application. Every value is a secret."
@@ -73,7 +70,9 @@ class Server(Model):
         description="ECS instance type. The default (2 vCPU, 2 GiB) is the smallest that compiles uWSGI with ease.",
     )
     image: text.ImageId | None = Field(None, description="Image id; none: the OS's newest system image.")
-    zone: text.Zone | None = Field(None, description="Zone id; none: the first that offers the instance type.")
+    zone: text.Zone | None = Field(
+        None, description="Zone id; none: the first that offers the instance type. A later change does nothing."
+    )
     disk_gib: int = Field(20, ge=20, le=2048, description="System disk, GiB.")
     bandwidth_mbps: int = Field(5, ge=1, le=200, description="Peak bandwidth of the public address, Mbit/s.")
     spot: bool = Field(False, description="Use a spot instance: cheaper, and taken back at any time.")
@@ -111,49 +110,18 @@ class Access(Model):
     host_key: text.HostKey | None = Field(None, description="The server's SSH host key, when it is known beforehand.")
 
     @model_validator(mode="after")
+    def _once(self) -> Self:
+        for key, cidrs in (("http", self.http), ("ssh", self.ssh)):
+            twice = [cidr for cidr in cidrs if cidrs.count(cidr) > 1]
+            if twice:
+                raise ValueError(f"{key}: {twice[0]} stands there twice; allowed: each CIDR once")
+        return self
+
+    @model_validator(mode="after")
     def _ssh_open(self) -> Self:
         if "0.0.0.0/0" in self.ssh and not self.ssh_open:
             raise ValueError("ssh: 0.0.0.0/0 opens SSH to the world; allowed only with access.ssh_open: true")
         return self
-
-
-class Uwsgi(Model):
-    processes: Literal["auto"] | Count = Field(
-        "auto", description="Worker processes; auto: one per CPU of the machine."
-    )
-    threads: Count = Field(1, description="Threads per process; more than one costs CPU per request.")
-    enable_threads: bool = Field(False, description="Let the application start threads of its own.")
-    buffer_size: int = Field(
-        32768, ge=4096, le=65535, description="Bytes of request headers; the default takes what nginx takes."
-    )
-    harakiri: int | None = Field(None, ge=1, le=3600, description="Kill a request after this many seconds.")
-    max_requests: int | None = Field(None, ge=1, description="Replace a worker after this many requests.")
-    stats: int = Field(
-        9191,
-        ge=1024,
-        le=65534,
-        description="Port of the statistics on loopback; a release may use the next one.",
-    )
-
-
-class Nginx(Model):
-    listen: int = Field(80, ge=1, le=65535, description="Port of the site; the security group opens it.")
-    charset: text.Charset = Field("utf-8", description="Charset of text answers, or off.")
-    client_max_body_size: text.Size = Field("16m", description="Largest request body.")
-    keepalive_timeout: int = Field(65, ge=0, le=3600, description="Seconds an idle connection stays open.")
-    uwsgi_read_timeout: int = Field(60, ge=1, le=3600, description="Seconds between two reads from uWSGI.")
-    static: dict[text.Location, text.InsidePath] = Field(
-        default_factory=lambda: {"/static/": "static"},
-        description="URL path to folder of the application that nginx serves itself.",
-    )
-
-
-class Supervisor(Model):
-    startsecs: int = Field(1, ge=0, le=600, description="Seconds a program must run to count as started.")
-    startretries: int = Field(3, ge=0, le=100, description="Starts that may fail before giving up.")
-    stopwaitsecs: int = Field(
-        30, ge=2, le=3600, description="Seconds a stopping program may take to finish its requests."
-    )
 
 
 class Release(Model):
@@ -169,14 +137,15 @@ class Settings(Model):
     server: Server = Server()
     network: Network = Network()
     access: Access = Access()
+    serving: Serving = Serving()
     uwsgi: Uwsgi = Uwsgi()
+    gunicorn: Gunicorn = Gunicorn()
     nginx: Nginx = Nginx()
     supervisor: Supervisor = Supervisor()
+    systemd: Systemd = Systemd()
     release: Release = Release()
 
     @model_validator(mode="after")
-    def _ports(self) -> Self:
-        taken = {22: "SSH", self.uwsgi.stats: "uwsgi.stats", self.uwsgi.stats + 1: "uwsgi.stats + 1"}
-        if self.nginx.listen in taken:
-            raise ValueError(f"nginx.listen: port {self.nginx.listen} is taken by {taken[self.nginx.listen]}")
+    def _combinations(self) -> Self:
+        combinations.check(self)
         return self

@@ -8,6 +8,7 @@ import base64
 import binascii
 import ipaddress
 import re
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -34,6 +35,8 @@ def _inside(value: str) -> str:
 def _module(value: str) -> str:
     if value.split(".")[0] == "uwsgi":
         raise ValueError("a module named uwsgi is shadowed by uWSGI's own; allowed: any other name")
+    if value.split(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"{value.split('.')[0]} is a module of Python itself; allowed: any other name")
     return value
 
 
@@ -79,8 +82,8 @@ ModuleName = Annotated[
     str,
     AfterValidator(
         _matching(
-            r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*",
-            "a Python module name such as app or site.wsgi",
+            r"(?=.{1,120}$)[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*",
+            "a Python module name such as app or mysite.wsgi",
         )
     ),
     AfterValidator(_module),
@@ -91,9 +94,11 @@ Identifier = Annotated[
 InsidePath = Annotated[
     str,
     AfterValidator(_inside),
-    AfterValidator(_matching(r"[A-Za-z0-9_.@+/-]+", "letters, digits and _ . @ + / -")),
+    AfterValidator(_matching(r"[A-Za-z0-9_.+/-]{1,200}", "letters, digits and _ . + / -")),
 ]
-LocalPath = Annotated[str, AfterValidator(_matching(r"[^\0\n]+", "a path on this machine"))]
+LocalPath = Annotated[
+    str, AfterValidator(_matching(r"[^\0\n]{1,255}", "a path on this machine, of 255 characters at most"))
+]
 Glob = Annotated[str, AfterValidator(_matching(r"[^\0\n]+", "a pattern such as *.log or notes/*"))]
 UrlPath = Annotated[
     str,
@@ -131,10 +136,35 @@ Url = Annotated[
     str,
     AfterValidator(
         _matching(
-            r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~$/-]*)?",
+            r"https?://[A-Za-z0-9.-]+(:[0-9]+)?((/|\$basearch)([A-Za-z0-9._~/-]|\$basearch)*)?",
             "a URL such as https://mirrors.example.com/pypi/simple/",
         )
     ),
 ]
+
+
+def _host_port(value: str) -> str:
+    """An IPv4 address of this machine and an unprivileged port, as uWSGI and gunicorn take them."""
+    host, _, port = value.rpartition(":")
+    allowed = "allowed: an IPv4 address and a port from 1024 to 65534, such as 127.0.0.1:8080"
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not port.isascii() or not port.isdigit() or not 1024 <= int(port) <= 65534 or str(int(port)) != port:
+        raise ValueError(allowed)
+    if not address.is_loopback and not address.is_unspecified:
+        raise ValueError("allowed: 127.0.0.1 or 0.0.0.0, since the machine's own address is not known beforehand")
+    return value
+
+
+def _listen(value: str) -> str:
+    return value if value == "unix" else _host_port(value)
+
+
+HostPort = Annotated[str, AfterValidator(_host_port)]
+Listen = Annotated[str, AfterValidator(_listen)]
+Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode such as 660 or 666"))]
+UnixName = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx"))]
 Size = Annotated[str, AfterValidator(_matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
 Charset = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_-]+", "a charset such as utf-8 or off"))]

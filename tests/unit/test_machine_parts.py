@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from serving import make_plan, release_files
+from serving import bootstrap, layout, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
-from tests.unit.machine.server import Application
+from tests.unit.machine.application import Application
+from tests.unit.machine.server import free_ports
 
 facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "venvs", "servers"))
 
@@ -69,9 +70,15 @@ def test_a_release_takes_the_port_that_is_free() -> None:
         assert facts.free_port([port, free]) == free
 
 
-def test_the_probe_asks_as_nginx_does(tmp_path: Path) -> None:
-    application = Application("id", "ok", str(tmp_path / "s"), "")
-    answer = probe.through_uwsgi(str(tmp_path / "s"), "www.example.com", "/healthz?full=1")
+REQUEST = {"host": "www.example.com", "path": "/healthz?full=1", "port": 80, "uwsgi_params": {}}
+
+
+@pytest.mark.parametrize("protocol", ["uwsgi", "http"])
+@pytest.mark.parametrize("listen", ["unix", "127.0.0.1", "0.0.0.0"])  # noqa: S104
+def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen: str) -> None:
+    address = f"unix:{tmp_path}/s" if listen == "unix" else f"{listen}:{free_ports()}"
+    application = Application("id", "ok", protocol, address)
+    answer = probe.through_endpoint({"protocol": protocol, "address": address}, REQUEST)
     application.stop()
     assert (answer.good, answer.status, answer.body) == (True, 200, "the answer")
     asked = application.asked[0]
@@ -80,6 +87,22 @@ def test_the_probe_asks_as_nginx_does(tmp_path: Path) -> None:
     assert asked["REQUEST_URI"] == "/healthz?full=1"
     assert asked["HTTP_HOST"] == "www.example.com"
     assert asked["REQUEST_METHOD"] == "GET"
+    assert "UWSGI_SCRIPT" not in asked
+
+
+def test_the_probe_names_the_application_to_a_uwsgi_that_loads_it_by_request(tmp_path: Path) -> None:
+    application = Application("id", "ok", "uwsgi", f"unix:{tmp_path}/s")
+    request = {**REQUEST, "uwsgi_params": {"UWSGI_SCRIPT": "app:app"}}
+    probe.through_endpoint({"protocol": "uwsgi", "address": f"unix:{tmp_path}/s"}, request)
+    application.stop()
+    assert application.asked[0]["UWSGI_SCRIPT"] == "app:app"
+
+
+@pytest.mark.parametrize("address", ["unix:{}/s", "127.0.0.1:{}"])
+def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, address: str) -> None:
+    place = address.format(tmp_path if "unix" in address else free_ports())
+    with pytest.raises(OSError, match=r"No such file|refused"):
+        probe.through_endpoint({"protocol": "http", "address": place}, REQUEST)
 
 
 def test_what_is_printed_is_utf_8_whatever_a_file_is_called(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -110,16 +133,16 @@ def listener(answer: bytes, *, hold: bool = False) -> tuple[socket.socket, int]:
 def test_what_is_no_answer_is_told_as_such(answer: bytes) -> None:
     server, port = listener(answer)
     with server, pytest.raises(OSError, match="closed without an answer"):
-        probe.through_entrance(port, "localhost", "/")
+        probe.through_entrance({**REQUEST, "port": port})
 
 
 def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
     server, port = listener(b".", hold=True)
     with server, pytest.raises(OSError, match=r"no whole answer|timed out"):
-        probe.through_entrance(port, "localhost", "/", timeout=0.2)
+        probe.through_entrance({**REQUEST, "port": port}, timeout=0.2)
 
 
-def with_env(tmp_path: Path, env: str, *command: str) -> "subprocess.CompletedProcess[str]":
+def with_env(tmp_path: Path, env: str, *command: str, log: str = "-") -> "subprocess.CompletedProcess[str]":
     (tmp_path / "env.json").write_text(env)
     return subprocess.run(
         [
@@ -128,6 +151,7 @@ def with_env(tmp_path: Path, env: str, *command: str) -> "subprocess.CompletedPr
             "-E",
             str(PROJECT / "machine/with_env.py"),
             str(tmp_path / "env.json"),
+            log,
             *command,
         ],
         capture_output=True,
@@ -141,6 +165,19 @@ def test_with_env_gives_the_program_its_environment_and_becomes_it(tmp_path: Pat
     assert (done.returncode, done.stdout, done.stderr) == (0, "密码 = 'x'\ny!", "")
 
 
+def test_with_env_adds_what_the_program_prints_to_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_text("before\n")
+    done = with_env(tmp_path, "{}", "/bin/sh", "-c", "echo out; echo err >&2", log=str(log))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert log.read_text() == "before\nout\nerr\n"
+
+
+def test_with_env_makes_a_log_that_others_cannot_read(tmp_path: Path) -> None:
+    with_env(tmp_path, "{}", "/bin/true", log=str(tmp_path / "app.log"))
+    assert (tmp_path / "app.log").stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize("env", ["{}", '{"KEY": "secret'])
 def test_with_env_tells_in_one_line_why_the_program_cannot_start(tmp_path: Path, env: str) -> None:
     done = with_env(tmp_path, env, "/no/such/uwsgi")
@@ -148,6 +185,38 @@ def test_with_env_tells_in_one_line_why_the_program_cannot_start(tmp_path: Path,
     assert done.stderr.startswith("wsgi-ecs: cannot start /no/such/uwsgi with ")
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+
+
+def test_a_vassal_is_the_uwsgi_of_its_own_release_with_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From the very files of the bootstrap: what the emperor starts on a new server."""
+    settings = parse({"server": {"os": "debian12"}, "serving": {"process_manager": "emperor"}}, "test")
+    written = {file.path: file.text for file in bootstrap.files(make_plan(settings), settings)}
+    slot = layout.BOOTSTRAP_FACTS["slot_dir"]
+    (tmp_path / "state.json").write_text(written[f"{slot}/state.json"])
+    (tmp_path / "uwsgi.ini").write_text(written[f"{slot}/uwsgi.ini"])
+    (tmp_path / "vassal.ini").symlink_to(tmp_path / "uwsgi.ini")
+    started: list[list[str]] = []
+    vassal = module("vassal")
+    monkeypatch.setattr(vassal.os, "environ", {})
+    monkeypatch.setattr(vassal.os, "execv", lambda program, arguments: started.append([program, *arguments]))
+    vassal.main(["--ini", str(tmp_path / "vassal.ini")])
+    release, venv = layout.BOOTSTRAP_FACTS["release_dir"], layout.BOOTSTRAP_FACTS["venv"]
+    assert started == [
+        [
+            "/usr/bin/python3",
+            "/usr/bin/python3",
+            f"{release}/tool/with_env.py",
+            layout.ENV_FILE,
+            "-",
+            f"{venv}/bin/uwsgi",
+            "--ini",
+            str(tmp_path / "vassal.ini"),
+        ]
+    ]
+    assert vassal.os.environ == {"APP_RELEASE": "bootstrap"}
+    assert f"{release}/tool/with_env.py" in written
 
 
 def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,13 +45,18 @@ def steady() -> Iterator[tuple[Server, Archive]]:
 
 
 def only_slot(server: Server, release: str) -> None:
-    """One release serves, and of any other no program, no file of supervisor and no socket is left."""
-    slot = server.loaded
-    assert server.serving == server.state()["release"] == release
-    assert "trial" not in server.state()
-    assert set(server.programs) == {f"app-{slot}"}
-    assert [path.name for path in (server.root / "etc/conf.d").iterdir()] == [f"app-{slot}.conf"]
-    assert [path.name for path in (server.root / "run").iterdir()] == ([f"app-{slot}.sock"])
+    """One release serves, and of any other no program, no file of the process manager, no socket is left."""
+    state = server.state()
+    slot = state["slot"]
+    assert server.serving == state["release"] == release
+    assert server.loaded == (None if server.alone else slot)
+    assert "trial" not in state
+    assert set(server.programs) == {slot}
+    assert not server.programs[slot].found
+    assert list((server.root / "programs").iterdir()) == [Path(state["program_link"])]
+    address = state["endpoint"]["address"]
+    sockets = [Path(address[5:])] if address.startswith("unix:") else []
+    assert list((server.root / "run").iterdir()) == sockets
 
 
 def test_a_first_release_takes_over_from_the_built_in_page(server: Server) -> None:
@@ -59,8 +66,8 @@ def test_a_first_release_takes_over_from_the_built_in_page(server: Server) -> No
     only_slot(server, archive.id)
     assert server.loaded == "b"
     assert None not in server.served
-    assert json.loads(server.programs["app-b"].env) == {"KEY": "one"}
-    assert server.programs["app-b"].asked[0]["PATH_INFO"] == "/healthz"
+    assert json.loads(server.programs["b"].env) == {"KEY": "one"}
+    assert server.programs["b"].asked[0]["PATH_INFO"] == "/healthz"
     assert "@@" not in "".join(path.read_text() for path in (server.site / "slots/b").iterdir())
 
 
@@ -105,7 +112,7 @@ def test_a_release_that_is_not_healthy_leaves_the_old_one_serving(
 def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> None:
     server.apply(server.archive("nginx"), wanted=1)
     assert server.serving == server.state()["release"] == "bootstrap"
-    assert set(server.programs) == {"app-a"}
+    assert set(server.programs) == {"a"}
     assert None not in server.served
 
 
@@ -121,11 +128,11 @@ def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> 
     ],
 )
 def test_what_cannot_be_put_in_place_is_refused_with_the_reason_and_what_to_do(
-    steady: tuple[Server, Archive], release: dict[str, str], refuses: str, fault: str, reason: str, then: str
+    steady: tuple[Server, Archive], release: dict[str, Any], refuses: str, fault: str, reason: str, then: str
 ) -> None:
     server, good = steady
     before = {path.name for path in (server.root / "srv/venvs").iterdir()}
-    server.refuses = {refuses}
+    server.refuses.add(refuses)
     server.faults(fault)
     output = server.apply(server.archive(**release), {"KEY": "two"}, wanted=1)
     assert "release refused, the one before it still serves: " in output
@@ -137,7 +144,7 @@ def test_what_cannot_be_put_in_place_is_refused_with_the_reason_and_what_to_do(
     # Nothing half done is left that a later release could take for whole.
     assert not list((server.site / "releases").glob("*.*"))
     assert {path.name for path in (server.root / "srv/venvs").iterdir()} == before
-    server.refuses = set()
+    server.refuses.clear()
     server.faults()
 
 
@@ -147,12 +154,13 @@ def test_the_same_release_changes_nothing(steady: tuple[Server, Archive]) -> Non
     before = {path: path.lstat().st_mtime_ns for name in kept for path in [server.site / name, *server.site.rglob("*")]}
     output = server.apply(good, {"KEY": "one"})
     assert output == f"wsgi-ecs: release {good.id} serves already: nothing to do\n"
-    assert {command.split()[1] for command in server.commands} == {"status"}
+    # Supervisor reads its files again and finds nothing new.
+    assert {command.split()[1] for command in server.commands} <= {"status", "reread"}
     assert before == {path: path.lstat().st_mtime_ns for path in before}
 
 
 def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, good: Archive) -> None:
-    server.programs.pop("app-b").stop()
+    server.programs.pop("b").stop()
     assert "serves" in server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)
 
@@ -160,7 +168,7 @@ def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, 
 def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None:
     output = server.apply(good, {"KEY": SECRET})
     only_slot(server, good.id)
-    assert json.loads(server.programs["app-a"].env) == {"KEY": SECRET}
+    assert json.loads(server.programs["a"].env) == {"KEY": SECRET}
     assert SECRET not in output
     holders = [
         path
@@ -173,7 +181,7 @@ def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None
 def test_nothing_on_standard_input_keeps_the_environment(server: Server, good: Archive) -> None:
     assert "nothing to do" in server.run(server.unpack(good), "")[1]
     server.run(server.unpack(server.archive(requirements="# 2\n")), "")
-    assert json.loads(server.programs["app-a"].env) == {"KEY": "one"}
+    assert json.loads(server.programs["a"].env) == {"KEY": "one"}
 
 
 def test_rubbish_on_standard_input_is_refused_and_not_repeated(steady: tuple[Server, Archive]) -> None:
@@ -293,11 +301,11 @@ def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server, good: Arc
 
 
 def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server, good: Archive) -> None:
-    server.refuses = {"reload"}
+    server.refuses.add("reload")
     output = server.apply(server.archive("ok", "# 2\n"), {"KEY": "two"}, wanted=1)
     assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
     assert "wsgi-ecs: next: see on the server that nginx and supervisor run" in output
-    server.refuses = set()
+    server.refuses.clear()
     assert "nothing to do" in server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)
 
@@ -310,6 +318,16 @@ def test_one_run_at_a_time(steady: tuple[Server, Archive]) -> None:
     assert "another release is being applied on this machine" in output
     assert "next: run up again when it has ended" in output
     assert server.commands == []
+
+
+def test_a_run_waits_for_the_one_that_is_under_way(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    lock = (server.root / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    threading.Timer(0.1, lock.close).start()
+    *waits, done = server.apply(good, {"KEY": "one"}).splitlines()
+    assert set(waits) == {"wsgi-ecs: waiting for the release that is being applied"}
+    assert done.endswith("nothing to do")
 
 
 def test_old_releases_and_their_environments_are_pruned(server: Server) -> None:

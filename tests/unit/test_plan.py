@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.server import USER_DATA_LIMIT
 from serving import bootstrap, layout, make_plan, release_files
 from serving.systems import SYSTEMS
 from settings.loader import parse
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERYTHING: dict[str, Any] = {
-    "app": {"module": "site.wsgi", "callable": "application", "health": "/status?full=1"},
+    "app": {"module": "mysite.wsgi", "callable": "application", "health": "/status?full=1"},
     "site": {"server_name": "www.example.com"},
     "uwsgi": {
         "processes": 3,
@@ -36,6 +38,24 @@ EVERYTHING: dict[str, Any] = {
     "supervisor": {"stopwaitsecs": 10},
     "release": {"generation": 2, "keep": 3},
 }
+
+
+GUNICORN = {"app_server": "gunicorn"}
+SYSTEMD = {"process_manager": "systemd"}
+GEVENT = {"worker_class": "gevent", "worker_connections": 1000, "max_requests": 1000, "max_requests_jitter": 3}
+KINDS: dict[str, dict[str, Any]] = {
+    "uwsgi-tcp": {"uwsgi": {"socket": "127.0.0.1:8080", "pythonpath": ["lib"]}, "app": {"wsgi_file": "site.wsgi"}},
+    "uwsgi-command-line": {"uwsgi": {"config": "command_line", "logto": True, "static_map": {"/s/": "static"}}},
+    "uwsgi-dynamic": {"uwsgi": {"dynamic": True, "socket": "127.0.0.1:8080"}},
+    "gunicorn-gevent": {"serving": GUNICORN, "gunicorn": {**GEVENT, "accesslog": True, "pidfile": True}},
+    "systemd": {"serving": {**GUNICORN, **SYSTEMD}, "gunicorn": {"bind": "127.0.0.1:8000"}},
+    "systemd-forking": {"serving": SYSTEMD, "uwsgi": {"daemonize": True, "cheaper": 1, "processes": 2}},
+    "emperor": {"serving": {"process_manager": "emperor"}, "systemd": {"timeout_stop_sec": 10}},
+    "direct-uwsgi-http": {"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8080"}},
+    "direct-gunicorn": {"serving": {**GUNICORN, "front": "none"}, "gunicorn": {"bind": "0.0.0.0:8000"}},
+}
+ALL_KINDS: dict[str, dict[str, Any]] = {"default": {}, "everything": EVERYTHING, **KINDS}
+EACH = pytest.mark.parametrize(("system", "kind"), [(system, kind) for system in SYSTEMS for kind in ALL_KINDS])
 
 
 def plan_of(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -57,19 +77,21 @@ def test_the_user_data_of_an_os(system: str) -> None:
     held(f"user-data-{system}.yaml", bootstrap.user_data(plan, settings))
 
 
-@pytest.mark.parametrize(("name", "config"), [("default", {}), ("everything", EVERYTHING)])
+@pytest.mark.parametrize(
+    ("name", "config"), ALL_KINDS.items(), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_the_configs_of_a_release(name: str, config: dict[str, Any]) -> None:
     plan, _ = plan_of({**config, "server": {"os": "debian12"}})
     texts = {path: text for path, text in release_files(plan).items() if not path.startswith("tool/")}
     held(f"release-{name}.txt", "".join(f"=== {path}\n{text}" for path, text in sorted(texts.items())))
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_user_data_is_plain_cloud_config_that_reads_back_as_the_files_it_writes(system: str) -> None:
-    plan, settings = plan_of({**EVERYTHING, "server": {"os": system}})
+@EACH
+def test_user_data_is_plain_cloud_config_that_reads_back_as_the_files_it_writes(system: str, kind: str) -> None:
+    plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
     text = bootstrap.user_data(plan, settings)
     assert text.startswith("#cloud-config\n")
-    assert len(text.encode()) < bootstrap.LIMIT
+    assert len(text.encode()) < USER_DATA_LIMIT
     read = yaml.safe_load(text)
     assert set(read) == {"write_files", "runcmd"}
     assert [(f["path"], f["content"], f["permissions"]) for f in read["write_files"]] == [
@@ -77,14 +99,38 @@ def test_user_data_is_plain_cloud_config_that_reads_back_as_the_files_it_writes(
     ]
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_the_bootstrap_script_is_sound_shell(system: str, tmp_path: Path) -> None:
-    plan, settings = plan_of({"server": {"os": system, "mirrors": {"packages": ["http://mirror.example/debian"]}}})
+@EACH
+def test_the_scripts_of_the_bootstrap_are_sound_shell(system: str, kind: str) -> None:
+    mirrors = {"packages": ["http://mirror.example/debian"]}
+    plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system, "mirrors": mirrors}})
+    scripts = [file.text for file in bootstrap.files(plan, settings) if file.text.startswith("#!/bin/sh")]
     script = bootstrap.script(plan, settings)
+    assert script in scripts
+    for text in scripts:
+        assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
     assert "\nset -eu\n" in script
-    assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
     # The marker is its last act but a word to the log.
     assert script.rstrip().splitlines()[-2].endswith(layout.MARKER)
+
+
+@EACH
+def test_the_bootstrap_serves_the_built_in_page_by_the_same_servers(system: str, kind: str) -> None:
+    plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
+    files = {file.path: file.text for file in bootstrap.files(plan, settings)}
+    slot = layout.BOOTSTRAP_FACTS["slot_dir"]
+    configs = {name: files[f"{slot}/{name}"] for name in plan.configs}
+    everything = "".join(configs.values())
+    assert "@@" not in everything
+    assert "builtin" in everything
+    assert f"{layout.BOOTSTRAP_FACTS['release_dir']}/app" in everything
+    assert f"{layout.BOOTSTRAP_FACTS['release_dir']}/app/builtin.py" in files
+    # Neither the application nor what it brings is there yet.
+    for own in ("site.wsgi", "site:app", "mysite", "/app/lib", "static-map", "cheaper"):
+        assert own not in everything, own
+    script = bootstrap.script(plan, settings)
+    state = json.loads(files[f"{slot}/state.json"])
+    assert f"ln -sfn {slot}/{state['program_config']} {state['program_link']}\n" in script
+    assert state["program_config"] in configs
 
 
 def test_centos7_uses_the_archives_and_nothing_of_its_own() -> None:
@@ -130,6 +176,66 @@ def test_no_secret_and_no_app_code_is_in_user_data() -> None:
     assert "correct horse" not in repr(plan)
 
 
+def test_a_server_has_the_packages_and_services_of_its_kind_and_no_others() -> None:
+    def of(kind: str) -> tuple[set[str], tuple[str, ...]]:
+        plan, _ = plan_of({**ALL_KINDS[kind], "server": {"os": "debian12"}})
+        return {"nginx", "supervisor"} & set(plan.packages), plan.services
+
+    assert of("default") == ({"nginx", "supervisor"}, ("supervisor", "nginx"))
+    assert of("systemd") == ({"nginx"}, ("nginx",))
+    assert of("emperor") == ({"nginx"}, ("wsgi-emperor.service", "nginx"))
+    assert of("direct-gunicorn") == ({"supervisor"}, ("supervisor",))
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_release_has_its_servers_pins_and_no_others(kind: str) -> None:
+    for system in SYSTEMS:
+        plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
+        names = {pin.partition("==")[0] for pin in plan.release["server_pins"]}
+        assert settings.serving.app_server.lower() in {name.lower() for name in names}
+        assert ("gevent" in names) == (kind == "gunicorn-gevent")
+        assert all("==" in pin for pin in plan.pins)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_port_that_the_world_may_reach_is_the_fronts(kind: str) -> None:
+    plan, _ = plan_of(KINDS[kind])
+    port = {"direct-uwsgi-http": 8080, "direct-gunicorn": 8000}.get(kind, 80)
+    assert plan.ports == (port,)
+    assert plan.release["probe"]["port"] == port
+    assert plan.url("198.51.100.7") == "http://198.51.100.7/".replace("7/", "7/" if port == 80 else f"7:{port}/")
+    # A port of its own cannot alternate between two releases, one behind nginx must.
+    assert ("app_port" in plan.release["ports"]) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
+
+
+def test_the_command_line_has_the_options_of_the_ini_file() -> None:
+    config = {"processes": 2, "threads": 2, "thunder_lock": True, "static_map": {"/s/": "static"}, "harakiri": 9}
+    by_ini, _ = plan_of({"uwsgi": config})
+    by_command, _ = plan_of({"uwsgi": {**config, "config": "command_line"}})
+    options = [line.replace(" = true", "").replace(" = ", "=") for line in by_ini.configs["uwsgi.ini"].splitlines()[1:]]
+    assert "uwsgi.ini" not in by_command.configs
+    program = configparser.RawConfigParser()
+    program.read_string(by_command.configs["supervisor.conf"])
+    command = shlex.split(program["program:app-@@slot@@"]["command"].replace("%%", "%"))
+    assert command[4:] == ["@@venv@@/bin/uwsgi", *(f"--{option}" for option in options)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_process_manager_starts_the_server_with_its_environment_as_the_applications_user(kind: str) -> None:
+    plan, _ = plan_of({**KINDS[kind], "server": {"os": "debian12"}})
+    started = f"/usr/bin/python3 @@release_dir@@/tool/with_env.py {layout.ENV_FILE} "
+    manager = plan.program.manager
+    if manager == "emperor":
+        text = plan.bootstrap_files["/etc/systemd/system/wsgi-emperor.service"]
+        assert "\nUser=wsgi-app\n" in text
+        assert plan.program.config == "uwsgi.ini"
+    else:
+        text = plan.configs[plan.program.config]
+        assert (f"{started}-" if manager == "supervisor" else f"{started}/var/log") in text
+        assert ("\nuser=wsgi-app\n" if manager == "supervisor" else "\nUser=wsgi-app\n") in text
+    assert ("\nType=forking\nPIDFile=/run/wsgi-ecs/app-@@slot@@.pid\n" in text) == (kind == "systemd-forking")
+
+
 def test_a_server_is_built_anew_for_its_bootstrap_and_nothing_else() -> None:
     def version(**config: Any) -> str:
         plan, settings = plan_of(config)
@@ -138,14 +244,24 @@ def test_a_server_is_built_anew_for_its_bootstrap_and_nothing_else() -> None:
     same = version()
     assert version(nginx={"listen": 8080}, uwsgi={"processes": 2}) == same
     assert version(server={"mirrors": {"index": ["https://pypi.example/simple/"]}}) == same
+    assert version(uwsgi={"socket": "127.0.0.1:8080"}) == same
+    # gunicorn's pins come with the release: only what the bootstrap installs makes a new server.
+    assert version(serving={"app_server": "gunicorn"}) == same
+    assert version(serving={"process_manager": "systemd"}) != same
+    assert version(serving={"process_manager": "emperor"}) != same
+    assert version(serving={"front": "none"}, uwsgi={"http": "0.0.0.0:8080"}) != same
     assert version(server={"os": "debian12"}) != same
     assert version(server={"image": "m-1"}) != same
 
 
 def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
-    plan, _ = plan_of(EVERYTHING)
-    named = set(re.findall("@@(.+?)@@", json.dumps([plan.configs, plan.release])))
+    named: set[str] = set()
+    for config in ALL_KINDS.values():
+        plan, _ = plan_of(config)
+        named |= set(re.findall("@@(.+?)@@", json.dumps([plan.configs, plan.release])))
+        assert not re.search("@@(.+?)@@", json.dumps(plan.bootstrap_files))
     assert named <= set(layout.FACTS)
+    assert {"app_port", "slot_dir", "cpus"} <= named
     assert {"slot", "release_dir", "venv", "somaxconn", "stats_port"} <= named
 
 

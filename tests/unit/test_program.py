@@ -97,6 +97,27 @@ def test_the_port_of_the_site_is_the_one_that_nginx_listens_on(run_program: Run)
     assert program.outputs["url"] == "http://198.51.100.7:8080/"
 
 
+@pytest.mark.parametrize(
+    ("config", "port"),
+    [
+        ({"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8080"}}, 8080),
+        ({"serving": {"front": "none", "app_server": "gunicorn"}, "gunicorn": {"bind": "0.0.0.0:8000"}}, 8000),
+    ],
+)
+def test_without_nginx_the_port_of_the_site_is_the_app_servers(run_program: Run, config: Any, port: int) -> None:
+    program = run_program({**CLOUD, **config})
+    rules = [r.name for r in program.requests.values() if r.type.endswith(":SecurityGroupRule")]
+    assert sorted(rules) == ["wsgi-ecs-dev-22-from-203.0.113.0-24", f"wsgi-ecs-dev-{port}-from-0.0.0.0-0"]
+    assert program.inputs(":SecurityGroupRule", f"{port}-from-0.0.0.0-0")["portRange"] == f"{port}/{port}"
+    assert program.outputs["url"] == f"http://198.51.100.7:{port}/"
+
+
+def test_the_ports_of_an_app_server_behind_nginx_stay_closed(run_program: Run) -> None:
+    program = run_program({**CLOUD, "serving": {"app_server": "gunicorn"}, "gunicorn": {"bind": "0.0.0.0:8000"}})
+    rules = [r.name for r in program.requests.values() if r.type.endswith(":SecurityGroupRule")]
+    assert sorted(rules) == ["wsgi-ecs-dev-22-from-203.0.113.0-24", "wsgi-ecs-dev-80-from-0.0.0.0-0"]
+
+
 def test_the_server(program: Recorder) -> None:
     inputs = program.inputs(":Instance")
     user_data = inputs.pop("userData")
@@ -158,7 +179,7 @@ def test_a_given_image_and_zone_are_used_as_they_are(run_program: Run) -> None:
     program = run_program({**CLOUD, "server": {"image": "m-abc", "zone": "cn-beijing-h"}})
     assert program.inputs(":Instance")["imageId"] == "m-abc"
     assert program.inputs("switch:Switch")["zoneId"] == "cn-beijing-h"
-    assert program.request(":Instance").replacement_trigger.string_value.endswith(" m-abc")
+    assert program.request(":Instance").replacement_trigger.string_value.split()[1] == "m-abc"
 
 
 def test_the_release_waits_copies_and_applies_in_this_order(program: Recorder) -> None:
@@ -193,14 +214,14 @@ def test_the_archive_goes_where_the_command_unpacks_it(program: Recorder) -> Non
 
 def test_the_connection(run_program: Run, tmp_path: Any) -> None:
     key = tmp_path / "key"
-    key.write_text("PRIVATE")
+    key.write_text("PRIVATE KEY")
     config = {"access": {**CLOUD["access"], "private_key_file": str(key), "host_key": PUBLIC_KEY}}
     connection = secret(run_program(config).inputs("remote:Command", "-ready")["connection"])
     assert connection == {
         "host": "198.51.100.7",
         "user": "root",
         "port": 22,
-        "privateKey": "PRIVATE",
+        "privateKey": "PRIVATE KEY",
         "hostKey": PUBLIC_KEY,
         "dialErrorLimit": 60,
         "perDialTimeout": 5,

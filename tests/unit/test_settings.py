@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from settings import SettingsError
-from settings.loader import check_files, parse
-from settings.models import Model, Settings
+from settings import SettingsError, combinations
+from settings.base import Model
+from settings.loader import parse
+from settings.models import Settings
+from settings.sources import check_files
 from tests.conftest import PROJECT, PUBLIC_KEY
 
 FILE = "stacks/Pulumi.dev.yaml"
@@ -56,10 +59,13 @@ def test_the_comment_of_a_public_key_goes_no_further() -> None:
     assert parse({"access": {"public_key": f"{PUBLIC_KEY} me@laptop\n"}}, FILE).access.public_key == PUBLIC_KEY
 
 
+HOST_PORT = "allowed: an IPv4 address and a port from 1024 to 65534, such as 127.0.0.1:8080"
+INSIDE = "allowed: a path inside app.source, such as requirements.txt or static"
 REFUSED: list[tuple[Any, str]] = [
     (
         {"sever": {}},
-        "sever: unknown key; allowed: app, site, server, network, access, uwsgi, nginx, supervisor, release",
+        "sever: unknown key; allowed: app, site, server, network, access, serving, uwsgi, gunicorn, nginx, supervisor, "
+        "systemd, release",
     ),
     ({"site": {"servername": "a"}}, "site.servername: unknown key; allowed: server_name"),
     ({"server": {"mirrors": {"pypi": "x"}}}, "server.mirrors.pypi: unknown key; allowed: packages, epel, index"),
@@ -78,7 +84,7 @@ REFUSED: list[tuple[Any, str]] = [
         {"app": {"module": "uwsgi"}},
         "app.module: a module named uwsgi is shadowed by uWSGI's own; allowed: any other name",
     ),
-    ({"app": {"module": "a b"}}, "app.module: allowed: a Python module name such as app or site.wsgi"),
+    ({"app": {"module": "a b"}}, "app.module: allowed: a Python module name such as app or mysite.wsgi"),
     ({"app": {"module": True}}, "app.module: allowed: text"),
     (
         {"app": {"requirements": "../r.txt"}},
@@ -118,6 +124,39 @@ REFUSED: list[tuple[Any, str]] = [
         {"nginx": {"static": {"static": "s"}}},
         "nginx.static.static: allowed: a URL path that ends in /, such as /static/",
     ),
+    ({"serving": {"app_server": "waitress"}}, "serving.app_server: allowed: uwsgi or gunicorn"),
+    (
+        {"serving": {"process_manager": "runit"}},
+        "serving.process_manager: allowed: supervisor, systemd or emperor",
+    ),
+    ({"serving": {"front": "caddy"}}, "serving.front: allowed: nginx or none"),
+    ({"uwsgi": {"config": "xml"}}, "uwsgi.config: allowed: ini or command_line"),
+    ({"uwsgi": {"http": "unix"}}, f"uwsgi.http: {HOST_PORT}"),
+    ({"uwsgi": {"socket": "8080"}}, f"uwsgi.socket: {HOST_PORT}"),
+    ({"uwsgi": {"socket": "127.0.0.1:80"}}, f"uwsgi.socket: {HOST_PORT}"),
+    ({"uwsgi": {"socket": "127.0.0.1:65535"}}, f"uwsgi.socket: {HOST_PORT}"),
+    ({"uwsgi": {"socket": "127.0.0.1:08080"}}, f"uwsgi.socket: {HOST_PORT}"),
+    ({"gunicorn": {"bind": "localhost:8000"}}, f"gunicorn.bind: {HOST_PORT}"),
+    (
+        {"gunicorn": {"bind": "10.0.0.1:8000"}},
+        "gunicorn.bind: allowed: 127.0.0.1 or 0.0.0.0, since the machine's own address is not known beforehand",
+    ),
+    ({"uwsgi": {"chmod_socket": "066"}}, "uwsgi.chmod_socket: allowed: an octal mode such as 660 or 666"),
+    ({"uwsgi": {"listen": "long"}}, "uwsgi.listen: allowed: auto, or a whole number"),
+    ({"uwsgi": {"harakiri": 0}}, "uwsgi.harakiri: allowed: 1 or more"),
+    ({"uwsgi": {"pythonpath": ["/usr"]}}, f"uwsgi.pythonpath.0: {INSIDE}"),
+    ({"uwsgi": {"static_map": {"/s/": "../s"}}}, f"uwsgi.static_map./s/: {INSIDE}"),
+    ({"app": {"wsgi_file": "/srv/site.wsgi"}}, f"app.wsgi_file: {INSIDE}"),
+    ({"gunicorn": {"worker_class": "eventlet"}}, "gunicorn.worker_class: allowed: sync, gthread or gevent"),
+    ({"gunicorn": {"backlog": 10}}, "gunicorn.backlog: allowed: 64 or more"),
+    ({"gunicorn": {"timeout": 3601}}, "gunicorn.timeout: allowed: 3600 or less"),
+    ({"systemd": {"timeout_stop_sec": 1}}, "systemd.timeout_stop_sec: allowed: 2 or more"),
+    ({"nginx": {"user": "Root"}}, "nginx.user: allowed: a user's name such as nginx"),
+    ({"app": {"module": "json.app"}}, "app.module: json is a module of Python itself; allowed: any other name"),
+    (
+        {"access": {"http": ["10.0.0.0/8", "10.0.0.0/8"]}},
+        "access.http: 10.0.0.0/8 stands there twice; allowed: each CIDR once",
+    ),
     (
         {"nginx": {"static": {"/s/": "/etc"}}},
         "nginx.static./s/: allowed: a path inside app.source, such as requirements.txt or static",
@@ -128,6 +167,193 @@ REFUSED: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("config", "line"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_wrong_value_is_one_line_with_file_key_and_what_is_allowed(config: Any, line: str) -> None:
     assert refusal(config) == line
+
+
+GUNICORN = {"app_server": "gunicorn"}
+EMPEROR = {"process_manager": "emperor"}
+SYSTEMD = {"process_manager": "systemd"}
+DIRECT = {"front": "none"}
+COMBINATIONS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"serving": {**GUNICORN, **EMPEROR}},
+        "serving.process_manager: the emperor rules uWSGI alone; allowed with gunicorn: supervisor, systemd",
+    ),
+    (
+        {"serving": DIRECT},
+        "serving.front: without nginx the app server answers HTTP itself; "
+        "allowed: nginx, or uwsgi.http such as 0.0.0.0:8080",
+    ),
+    (
+        {"serving": {**DIRECT, **GUNICORN}},
+        "serving.front: without nginx the app server answers HTTP itself; "
+        "allowed: nginx, or gunicorn.bind such as 0.0.0.0:8000",
+    ),
+    (
+        {"serving": DIRECT, "uwsgi": {"http": "0.0.0.0:8080"}, "nginx": {"listen": 80}},
+        "nginx: set, but serving.front is none; allowed: serving.front: nginx",
+    ),
+    (
+        {"serving": GUNICORN, "uwsgi": {"processes": 2}},
+        "uwsgi: set, but serving.app_server is gunicorn; allowed: serving.app_server: uwsgi",
+    ),
+    (
+        {"gunicorn": {"workers": 2}},
+        "gunicorn: set, but serving.app_server is uwsgi; allowed: serving.app_server: gunicorn",
+    ),
+    (
+        {"serving": EMPEROR, "supervisor": {"startsecs": 1}},
+        "supervisor: set, but serving.process_manager is emperor; allowed: serving.process_manager: supervisor",
+    ),
+    (
+        {"systemd": {"restart_sec": 1}},
+        "systemd: set, but serving.process_manager is supervisor; allowed: serving.process_manager: systemd",
+    ),
+    (
+        {"app": {"module": "app", "wsgi_file": "site.wsgi"}},
+        "app.module: set beside app.wsgi_file; allowed: one of them",
+    ),
+    (
+        {"serving": GUNICORN, "app": {"wsgi_file": "site.wsgi"}},
+        "app.wsgi_file: gunicorn imports modules; allowed with gunicorn: app.module",
+    ),
+    (
+        {"uwsgi": {"socket": "unix", "http_socket": "unix"}},
+        "uwsgi.http_socket: set beside uwsgi.socket; allowed: one of them",
+    ),
+    (
+        {"uwsgi": {"http_socket": "unix", "http": "127.0.0.1:8080"}},
+        "uwsgi.http: set beside uwsgi.http_socket; allowed: one of them",
+    ),
+    (
+        {"uwsgi": {"http": "0.0.0.0:8080"}},
+        "uwsgi.http: behind nginx only this machine needs it; "
+        "allowed: 127.0.0.1 and a port, or serving.front: none",
+    ),
+    (
+        {"uwsgi": {"chmod_socket": "600"}},
+        "uwsgi.chmod_socket: nginx could not connect to a socket of another user; "
+        "allowed: 660, or nginx.user: wsgi-app",
+    ),
+    (
+        {"uwsgi": {"thunder_lock": True, "processes": 1}},
+        "uwsgi.thunder_lock: one process has nobody to take turns with; allowed: two processes or more",
+    ),
+    (
+        {"uwsgi": {"cheaper": 1}},
+        "uwsgi.cheaper: it is the least number of processes; "
+        "allowed: less than uwsgi.processes, which must be a number",
+    ),
+    (
+        {"uwsgi": {"cheaper": 2, "processes": 2}},
+        "uwsgi.cheaper: it is the least number of processes; "
+        "allowed: less than uwsgi.processes, which must be a number",
+    ),
+    (
+        {"uwsgi": {"daemonize": True}},
+        "uwsgi.daemonize: supervisor would lose a program that goes into the background; "
+        "allowed with serving.process_manager: systemd, which gets a forking unit",
+    ),
+    (
+        {"serving": SYSTEMD, "uwsgi": {"daemonize": True, "logto": True}},
+        "uwsgi.logto: uwsgi.daemonize names the same log; allowed: one of them",
+    ),
+    (
+        {"serving": EMPEROR, "uwsgi": {"config": "command_line"}},
+        "uwsgi.config: a vassal is an ini file; allowed with the emperor: ini",
+    ),
+    (
+        {"uwsgi": {"dynamic": True, "http_socket": "unix"}},
+        "uwsgi.dynamic: uwsgi_param travels by uWSGI's own protocol from nginx; "
+        "allowed with uwsgi.socket and serving.front: nginx",
+    ),
+    (
+        {"serving": DIRECT, "uwsgi": {"dynamic": True, "http": "0.0.0.0:8080"}},
+        "uwsgi.dynamic: uwsgi_param travels by uWSGI's own protocol from nginx; "
+        "allowed with uwsgi.socket and serving.front: nginx",
+    ),
+    (
+        {"uwsgi": {"dynamic": True}, "app": {"wsgi_file": "site.wsgi"}},
+        "uwsgi.dynamic: UWSGI_SCRIPT names a module; allowed: app.module",
+    ),
+    (
+        {"serving": GUNICORN, "gunicorn": {"threads": 2}},
+        "gunicorn.threads: a sync worker has no threads; allowed with gunicorn.worker_class: gthread",
+    ),
+    (
+        {"serving": GUNICORN, "gunicorn": {"worker_connections": 9, "worker_class": "gthread"}},
+        "gunicorn.worker_connections: a gthread worker does not read it; "
+        "allowed with gunicorn.worker_class: gevent",
+    ),
+    (
+        {"serving": GUNICORN, "gunicorn": {"max_requests_jitter": 3}},
+        "gunicorn.max_requests_jitter: without max_requests no worker is replaced; "
+        "allowed with gunicorn.max_requests",
+    ),
+    ({"uwsgi": {"socket": "127.0.0.1:9191"}}, "uwsgi.socket: port 9191 is taken by uwsgi.stats"),
+    ({"uwsgi": {"socket": "127.0.0.1:9190"}}, "uwsgi.socket: port 9191 is taken by uwsgi.stats"),
+    ({"uwsgi": {"http_socket": "127.0.0.1:9192"}}, "uwsgi.http_socket: port 9192 is taken by uwsgi.stats"),
+    (
+        {"serving": DIRECT, "uwsgi": {"http": "0.0.0.0:9191"}},
+        "uwsgi.http: port 9191 is taken by uwsgi.stats",
+    ),
+    (
+        {"uwsgi": {"http": "127.0.0.1:8080"}, "nginx": {"listen": 8081}},
+        "nginx.listen: port 8081 is taken by uwsgi.http",
+    ),
+    (
+        {"serving": GUNICORN, "gunicorn": {"bind": "127.0.0.1:8000"}, "nginx": {"listen": 8000}},
+        "nginx.listen: port 8000 is taken by gunicorn.bind",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "line"), COMBINATIONS, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_makes_no_sense_together_is_refused_with_the_reason(config: dict[str, Any], line: str) -> None:
+    assert refusal(config) == line
+
+
+def test_every_rule_has_a_line_in_the_table() -> None:
+    """Read from the rules themselves: a rule that nobody breaks here is a rule that nobody tested."""
+    rules = set()
+    for config, _ in COMBINATIONS:
+        settings = Settings.model_construct(**loose(config))
+        for number, (key, broken, _) in enumerate((*combinations._serving(settings), *combinations._uwsgi(settings))):
+            rules.add((number, key.partition(".")[0], broken))
+        for number, (key, broken, _) in enumerate(combinations._gunicorn(settings)):
+            rules.add((number + 100, key, broken))
+    never = {rule[:2] for rule in rules} - {rule[:2] for rule in rules if rule[2]}
+    assert not never
+
+
+def loose(config: dict[str, Any]) -> dict[str, Any]:
+    """The parts of Settings, each checked by itself, without the rules over all of them."""
+    return {name: field.annotation(**config.get(name, {})) for name, field in Settings.model_fields.items()}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"serving": {**GUNICORN, **SYSTEMD}, "gunicorn": {"worker_class": "gthread", "threads": 4}},
+        {"serving": GUNICORN, "gunicorn": {"bind": "127.0.0.1:9191"}},
+        {"serving": {**GUNICORN, **DIRECT}, "gunicorn": {"bind": "0.0.0.0:8000"}},
+        {"serving": {**EMPEROR, **DIRECT}, "uwsgi": {"http": "0.0.0.0:8080"}, "systemd": {"timeout_stop_sec": 5}},
+        {"serving": SYSTEMD, "uwsgi": {"daemonize": True, "pidfile": True}},
+        {"serving": EMPEROR, "app": {"wsgi_file": "site.wsgi", "callable": "application"}},
+        {"uwsgi": {"config": "command_line", "socket": "127.0.0.1:8080", "pythonpath": ["lib"], "listen": 1024}},
+        {"uwsgi": {"chmod_socket": "600"}, "nginx": {"user": "wsgi-app"}},
+        {"uwsgi": {"dynamic": True, "socket": "unix"}},
+        {"uwsgi": {"cheaper": 1, "processes": 2, "thunder_lock": True}},
+    ],
+)
+def test_what_makes_sense_together_is_taken(config: dict[str, Any]) -> None:
+    parse(config, FILE)
+
+
+@pytest.mark.parametrize("stack", sorted((PROJECT / "stacks").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_stack_of_the_project_is_taken(stack: Path) -> None:
+    config = yaml.safe_load(stack.read_text())["config"]
+    settings = parse({key.partition(":")[2]: value for key, value in config.items() if "wsgi-ecs:" in key}, FILE)
+    check_files(settings, PROJECT, FILE)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +373,11 @@ def test_a_wrong_secret_is_not_printed() -> None:
     assert "hunter2" not in refusal({"app": {"env": {"A": "hunter2\0"}}})
 
 
-@given(st.text())
+@given(st.text() | st.text(alphabet="a0._-/:+@ \n;{$%=", max_size=8))
+@example("a\n")
+@example("127.0.0.1:8080\n")
+@example("unix\n")
+@example("660\n")
 def test_no_text_reaches_a_configuration_with_a_character_that_ends_its_place(value: str) -> None:
     """Each text setting either is refused or holds nothing that nginx, an ini file, YAML or a shell could read."""
     for config in (
@@ -160,6 +390,16 @@ def test_no_text_reaches_a_configuration_with_a_character_that_ends_its_place(va
         {"nginx": {"client_max_body_size": value}},
         {"nginx": {"static": {f"/{value}/": "static"}}},
         {"nginx": {"static": {"/static/": value}}},
+        {"app": {"wsgi_file": value}},
+        {"nginx": {"user": value}},
+        {"uwsgi": {"socket": value}},
+        {"uwsgi": {"http_socket": value}},
+        {"serving": {"front": "none"}, "uwsgi": {"http": value}},
+        {"uwsgi": {"chmod_socket": value}},
+        {"uwsgi": {"pythonpath": [value]}},
+        {"uwsgi": {"static_map": {f"/{value}/": "static"}}},
+        {"uwsgi": {"static_map": {"/static/": value}}},
+        {"serving": {"app_server": "gunicorn"}, "gunicorn": {"bind": value}},
         {"server": {"image": value}},
         {"server": {"mirrors": {"index": [value]}}},
     ):
@@ -167,7 +407,61 @@ def test_no_text_reaches_a_configuration_with_a_character_that_ends_its_place(va
             parse(config, FILE)
         except SettingsError:
             continue
-        assert not set(value) & set(" \t\r\n\0;{}\"'`\\#|<>()"), config
+        # % and @@ are ours and supervisor's, a comma ends uWSGI's own lists.
+        assert not set(value) & set(" \t\r\n\0;{},%\"'`\\#|<>()") or "health" in str(config), config
+        assert "@@" not in value, config
+
+
+def in_folder(tmp_path: Path, files: dict[str, str], **app: Any) -> str:
+    """What check_files says of an application with these files; nothing when it is taken."""
+    for name, text in {"requirements.txt": "", **files}.items():
+        (tmp_path / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "app" / name).write_text(text)
+    uwsgi = {"pythonpath": app.pop("pythonpath", [])}
+    try:
+        check_files(parse({"app": app, "uwsgi": uwsgi}, FILE), tmp_path, FILE)
+    except SettingsError as error:
+        return str(error).removeprefix(f"{FILE}: ")
+    return ""
+
+
+@pytest.mark.parametrize("call", ["app.run()", 'application.run("0.0.0.0")'])
+def test_an_application_that_serves_itself_when_it_is_imported_is_refused(tmp_path: Path, call: str) -> None:
+    line = in_folder(tmp_path, {"app.py": f"from flask import Flask\n\n{call}\n"})
+    assert line == (
+        "app.module: app.py line 3 starts Flask's own server when it is imported; "
+        'allowed: that call under if __name__ == "__main__"'
+    )
+    line = in_folder(tmp_path, {"site.wsgi": call}, wsgi_file="site.wsgi")
+    assert line.startswith("app.wsgi_file: site.wsgi line 1 starts Flask's own server")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if __name__ == "__main__":\n    app.run()\n',
+        "def main():\n    app.run()\n",
+        "worker.run()\n",
+        "# app.run()\n",
+        "print 'for another Python'\n",
+    ],
+)
+def test_an_application_that_serves_itself_by_hand_alone_is_taken(tmp_path: Path, text: str) -> None:
+    assert in_folder(tmp_path, {"app.py": text}) == ""
+
+
+def test_the_module_may_be_a_package_or_in_a_folder_of_pythonpath(tmp_path: Path) -> None:
+    assert in_folder(tmp_path, {"lib/mysite/__init__.py": ""}, module="mysite", pythonpath=["lib"]) == ""
+    assert in_folder(tmp_path, {"lib/mysite/wsgi.py": ""}, module="mysite.wsgi", pythonpath=["lib"]) == ""
+    line = in_folder(tmp_path, {}, module="mysite")
+    assert line == ("app.module: ./app has neither mysite.py nor mysite/__init__.py; allowed: a module in app.source")
+
+
+def test_a_missing_wsgi_file(tmp_path: Path) -> None:
+    assert in_folder(tmp_path, {"app.py": ""}, wsgi_file="site.wsgi") == (
+        "app.wsgi_file: ./app has no site.wsgi; allowed: a file in app.source"
+    )
+    assert in_folder(tmp_path, {"site.wsgi": ""}, wsgi_file="site.wsgi") == ""
 
 
 def test_missing_files_of_the_application(tmp_path: Path) -> None:
@@ -184,7 +478,7 @@ def test_missing_files_of_the_application(tmp_path: Path) -> None:
     (tmp_path / "app" / "requirements.txt").touch()
     check_files(Settings(), tmp_path, FILE)
     key = parse({"access": {"private_key_file": "nowhere"}}, FILE)
-    with pytest.raises(SettingsError, match=r"access\.private_key_file: no such file"):
+    with pytest.raises(SettingsError, match=r"access\.private_key_file: nowhere is no private key; allowed"):
         check_files(key, tmp_path, FILE)
 
 

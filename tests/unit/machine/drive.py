@@ -10,21 +10,28 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
-modules: Any = [importlib.import_module(name) for name in ("files", "release", "servers", "slots", "venvs")]
-files, release, servers, slots, venvs = modules
+modules: Any = [importlib.import_module(name) for name in ("files", "managers", "release", "servers", "slots", "venvs")]
+files, managers, release, servers, slots, venvs = modules
+sleep = time.sleep
 
 
 def apply(root: str, folder: str) -> int:
     faults = json.loads(Path(root, "faults.json").read_text())
 
+    def owned(path: str, owner: str) -> None:
+        mode = Path(path).stat().st_mode & 0o777
+        with Path(root, "owned").open("a", encoding="utf-8", errors="surrogateescape") as log:
+            log.write(f"{owner} {mode:o} {path}\n")
+
     def own(path: str, group: str, mode: int) -> None:
         Path(path).chmod(mode)
-        with Path(root, "owned").open("a", encoding="utf-8", errors="surrogateescape") as log:
-            log.write(f"{group} {mode:o} {path}\n")
+        owned(path, group)
 
     def full() -> None:
         raise OSError(28, "No space left on device", folder)
@@ -52,8 +59,16 @@ def apply(root: str, folder: str) -> int:
     files.ROOT, files.ETC, files.LOCK = root + "/srv", root + "/etc", root + "/lock"
     servers.NGINX_PID, servers.NGINX_LOG = root + "/nginx.pid", root + "/log/nginx.log"
     slots.NGINX_LOG, slots.NGINX_CONF = servers.NGINX_LOG, root + "/etc/nginx.conf"
-    slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.2, 0.01
+    slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
+    release.LOCK_SECONDS = 0.5
+    # What it waits for comes at once here.
+    vars(time)["sleep"] = lambda seconds: sleep(seconds / 20)
+    managers.EMPEROR_STATS = root + "/emperor.sock"
     files.own, venvs.Builder = own, Builder
+    # The application's log is its own; here there is no such user.
+    os.geteuid = lambda: 0
+    files.pwd.getpwnam = lambda name: SimpleNamespace(pw_uid=name, pw_gid=name)
+    vars(os)["chown"] = lambda path, user, group: owned(path, user)
     os.sync = full if "disk" in faults else lambda: None
     os.environ["PATH"] = root + "/bin:/usr/bin:/bin"
     return int(release.main(["apply", folder]))

@@ -1,7 +1,6 @@
-"""The fake server: supervisorctl, nginx and systemctl are scripts that ask this process.
+"""The fake server: supervisorctl, systemctl and nginx are scripts that ask this process, the emperor is a socket.
 
-An application does what its file `behaviour` says: ok, crash, silent (never answers), 500,
-or nginx (good in itself, 500 through nginx).
+It begins as the bootstrap leaves it: slot a serves the built-in page, with the very files that cloud-init writes.
 """
 
 import contextlib
@@ -13,7 +12,6 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tarfile
@@ -25,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from components.archive import Archive, build
-from serving import layout, make_plan, release_files
+from serving import bootstrap, emperor, layout, make_plan, release_files
 from settings.loader import parse
+from settings.models import Settings
 from tests.unit.machine import PROJECT
+from tests.unit.machine.application import Application
+from tests.unit.machine.stand_ins import MANAGERS, Answer
 
+# One process of the shell and nothing else: hundreds of them run here.
 _SCRIPT = """#!/bin/sh
-mkfifo ROOT/answer.$$
 printf '%s\\n' "$$ ${0##*/} $*" >ROOT/ask
-{ read -r status; cat; } <ROOT/answer.$$
+{ read -r status; while IFS= read -r line; do printf '%s\\n' "$line"; done; } <ROOT/answer
 exit "$status"
 """
 
@@ -60,99 +61,115 @@ def _driver(python: str) -> "subprocess.Popen[str]":
     )
 
 
-class Application(threading.Thread):
-    """Answers uWSGI's protocol on a unix socket as its release's behaviour says."""
-
-    def __init__(self, release: str, behaviour: str, path: str, env: str) -> None:
-        super().__init__(daemon=True)
-        self.release, self.behaviour, self.env = release, behaviour, env
-        self.asked: list[dict[str, str]] = []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.path = path
-        if behaviour not in ("crash", "silent"):
-            Path(path).unlink(missing_ok=True)
-            self.listener.bind(path)
-            self.listener.listen()
-            self.start()
-
-    @property
-    def status(self) -> int:
-        return {"503": 503, "500": 500}.get(self.behaviour, 200)
-
-    def run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self.listener.accept()
-                with client:
-                    size = struct.unpack("<BHB", client.recv(4))[1]
-                    self.asked.append(variables(client.recv(size)))
-                    client.sendall(f"HTTP/1.1 {self.status} Some\r\nX: y\r\n\r\nthe answer".encode())
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+def free_ports() -> int:
+    """The first of two ports that nobody has, below those that the system gives out by itself."""
+    for port in range(20000 + os.getpid() % 9000, 32000, 2):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for number in (port, port + 1):
+                held.enter_context(socket.create_server(("127.0.0.1", number)))
+            return port
+    raise AssertionError("no two free ports")
 
 
-def variables(packet: bytes) -> dict[str, str]:
-    """The variables of a uWSGI packet's body."""
-    texts = []
-    while packet:
-        (size,) = struct.unpack("<H", packet[:2])
-        texts.append(packet[2 : 2 + size].decode())
-        packet = packet[2 + size :]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
+def runs(process: str) -> bool:
+    """Whether a process still does something: one that nobody waits for stays in /proc as a zombie."""
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Server:
-    """A server after its bootstrap: slot a serves the built-in page."""
+    """A server after its bootstrap. config: the stack's settings, in which PORT is a port that is free."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
         # pytest's own folders are too deep for the path of a unix socket.
         self.root = Path(tempfile.mkdtemp(prefix="we-"))
-        for name in ("bin", "run", "log", "sources", "etc/conf.d", "srv/incoming", "srv/venvs/bootstrap"):
+        for name in ("bin", "run", "log", "sources", "etc", "programs", "srv/incoming", "srv/venvs/bootstrap"):
             (self.root / name).mkdir(parents=True)
         self.site = self.root / "srv/app"
         self.env_file = self.root / "etc/app.env.json"
         self.commands: list[str] = []
         self.served: list[str | None] = []
-        self.programs: dict[str, Application] = {}
-        self.refuses: set[str] = set()
         self.signal_at: tuple[int, signal.Signals, bool] | None = None
         self.tool: int | None = None
-        self._handlers: dict[str, Callable[..., tuple[int, str]]] = {
-            "supervisorctl": self._supervisorctl,
-            "nginx": self._nginx_command,
-            "systemctl": lambda *_: (1, "Job for nginx.service failed"),
-        }
+        self.loaded: str | None = None
+        self.config = config or {}
+        self.alone = self.config.get("serving", {}).get("front") == "none"
+        self._port = free_ports()
+        self._handlers: dict[str, Callable[..., Answer]] = {}
+        self._busy = threading.Lock()
         self._nginx()
+        kind = self.config.get("serving", {}).get("process_manager", "supervisor")
+        self.manager = MANAGERS[kind](self.root / "programs", self._program)
         self._bootstrap()
         self.faults()
-        self._busy = threading.Lock()
+        self._listeners()
+
+    def settings(self, config: dict[str, Any] | None = None, **release: Any) -> Settings:
+        """The stack's settings, with the ports of this test."""
+        values = json.loads(json.dumps(self.config if config is None else config).replace("PORT", str(self._port)))
+        values = {"server": {"os": "debian12"}, "release": release, **values}
+        if not self.alone:
+            values["nginx"] = {"listen": self.entrance.server_port}
+        if values.get("serving", {}).get("app_server", "uwsgi") == "uwsgi":
+            values["uwsgi"] = {"stats": self._port + 1000, **values.get("uwsgi", {})}
+        if values.get("serving", {}).get("process_manager", "supervisor") == "supervisor":
+            values["supervisor"] = {"stopwaitsecs": 2}
+        else:
+            values["systemd"] = {"timeout_stop_sec": 2}
+        return parse(values, "stacks/Pulumi.test.yaml")
+
+    def _here(self, text: str) -> str:
+        """A text of the plan with this root's paths."""
+        for there, here in (
+            (emperor.VASSALS, "programs"),
+            ("/etc/supervisor/conf.d", "programs"),
+            ("/etc/systemd/system", "programs"),
+            (layout.RUN, "run"),
+            (layout.LOG, "log"),
+            (layout.ETC, "etc"),
+            (layout.ROOT, "srv"),
+        ):
+            text = text.replace(there, f"{self.root}/{here}")
+        return text
+
+    def _bootstrap(self) -> None:
+        (self.site / "releases").mkdir(parents=True)
+        settings = self.settings()
+        plan = make_plan(settings)
+        for file in bootstrap.files(plan, settings):
+            if file.path.startswith((layout.ROOT, layout.ENV_FILE)):
+                path = Path(self._here(file.path))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(self._here(file.text))
+        (self.site / "releases/bootstrap/app/behaviour").write_text("503")
+        self.site.joinpath("current").symlink_to("slots/a")
+        state = self.state()
+        Path(state["program_link"]).symlink_to(self.site / "slots/a" / state["program_config"])
+        if not self.alone:
+            self.root.joinpath("etc/nginx.conf").symlink_to(self.site / "current/nginx.conf")
+            self.loaded = "a"
+        self.manager.boot()
+
+    def _listeners(self) -> None:
+        """What the tool talks to: the scripts, which write into one pipe, and the emperor's statistics."""
+        self._handlers |= {"nginx": self._nginx_command, "emperor": self.manager.answer}
         os.mkfifo(self.root / "ask")
+        os.mkfifo(self.root / "answer")
         for name in ("supervisorctl", "nginx", "systemctl"):
             script = self.root / "bin" / name
             script.write_text(_SCRIPT.replace("ROOT", str(self.root)))
             script.chmod(0o755)
+            if name == self.manager.command:
+                self._handlers[name] = self.manager.answer
+        self._handlers.setdefault("systemctl", lambda *_: (1, "Job for nginx.service failed"))
+        self._statistics = socket.socket(socket.AF_UNIX)
+        self._statistics.bind(str(self.root / "emperor.sock"))
+        self._statistics.listen()
         self._commands = threading.Thread(target=self._listen, daemon=True)
         self._commands.start()
-
-    def _bootstrap(self) -> None:
-        (self.site / "releases/bootstrap/app").mkdir(parents=True)
-        (self.site / "releases/bootstrap/app/behaviour").write_text("503")
-        slot = self.site / "slots/a"
-        slot.mkdir(parents=True)
-        slot.joinpath("nginx.conf").write_text(f"include {slot}/site.conf;")
-        slot.joinpath("supervisor.conf").write_text(f"directory={self.site}/releases/bootstrap/app\n")
-        supervisor_file = self.root / "etc/conf.d/app-a.conf"
-        state = {"release": "bootstrap", "slot": "a", "program": "app-a", "supervisor_file": str(supervisor_file)}
-        slot.joinpath("state.json").write_text(json.dumps(state))
-        self.site.joinpath("current").symlink_to("slots/a")
-        self.root.joinpath("etc/nginx.conf").symlink_to(self.site / "current/nginx.conf")
-        supervisor_file.symlink_to(slot / "supervisor.conf")
-        self.env_file.write_text("{}\n")
-        self._supervisorctl("add", "app-a")
-        self.loaded = "a"
+        threading.Thread(target=self._listen_as_the_emperor, daemon=True).start()
 
     def _nginx(self) -> None:
         """A master that starts a worker for each line; a worker that ends is gone at once."""
@@ -165,7 +182,7 @@ class Server:
 
         class Entrance(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                program = server.programs.get(f"app-{server.loaded}")
+                program = server.programs.get(server.loaded or "")
                 status = 502 if program is None else program.status
                 if program and program.behaviour == "nginx":
                     status = 500
@@ -190,6 +207,9 @@ class Server:
     def close(self) -> None:
         (self.root / "ask").write_text("quit\n")
         self._commands.join()
+        with contextlib.suppress(OSError):
+            self._statistics.shutdown(socket.SHUT_RDWR)
+        self._statistics.close()
         self.entrance.shutdown()
         self.entrance.server_close()
         for program in self.programs.values():
@@ -203,9 +223,23 @@ class Server:
         shutil.rmtree(self.root)
 
     @property
+    def programs(self) -> dict[str, Application]:
+        """What the process manager runs, by slot."""
+        return self.manager.programs
+
+    @property
+    def refuses(self) -> set[str]:
+        """What supervisor, systemd or nginx fails at."""
+        return self.manager.refuses
+
+    @property
     def serving(self) -> str | None:
-        """The release that a request from outside reaches, None when there is nothing behind nginx."""
-        program = self.programs.get(f"app-{self.loaded}")
+        """The release that a request from outside reaches, None when there is none."""
+        if self.alone:
+            listening = [program.release for program in self.programs.values() if program.listens]
+            assert len(listening) < 2
+            return listening[0] if listening else None
+        program = self.programs.get(self.loaded or "")
         return program.release if program else None
 
     def faults(self, *names: str) -> None:
@@ -220,67 +254,64 @@ class Server:
             for line in stream:
                 if line == "quit\n":
                     return
-                self._busy.acquire()
                 asker, name, *arguments = line.split()
-                at, number, effect = self.signal_at or (-1, signal.SIGKILL, False)
-                strikes = len(self.commands) == at
-                if strikes:
-                    while self.tool is None:
-                        time.sleep(0.001)
-                    os.kill(self.tool, number)
-                self.commands.append(" ".join([name, *arguments]))
-                answer = self._handlers[name](*arguments) if effect or not strikes else (1, "")
-                self.served.append(self.serving)
-                self._answer(asker, *answer)
-                self._busy.release()
+                with self._busy:
+                    self._answer(asker, *self._ask(name, *arguments))
+
+    def _listen_as_the_emperor(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._statistics.accept()
+                with client, self._busy:
+                    text = self._ask("emperor", "status")[1]
+                    # The asker may have been killed.
+                    with contextlib.suppress(OSError):
+                        client.sendall(text.encode())
+
+    def _ask(self, name: str, *arguments: str) -> Answer:
+        at, number, effect = self.signal_at or (-1, signal.SIGKILL, False)
+        strikes = len(self.commands) == at
+        if strikes:
+            while self.tool is None:
+                time.sleep(0.001)
+            os.kill(self.tool, number)
+        self.commands.append(" ".join([name, *arguments]))
+        answer = self._handlers[name](*arguments) if effect or not strikes else (1, "")
+        self.served.append(self.serving)
+        return answer
 
     def _answer(self, asker: str, status: int, text: str) -> None:
         # The asker may have been killed, or may not read yet.
-        while Path("/proc", asker).exists():
+        while runs(asker):
             try:
-                answer = os.open(f"{self.root}/answer.{asker}", os.O_WRONLY | os.O_NONBLOCK)
+                answer = os.open(self.root / "answer", os.O_WRONLY | os.O_NONBLOCK)
             except OSError:
                 time.sleep(0.0005)
                 continue
             with os.fdopen(answer, "w", errors="surrogateescape") as stream:
                 stream.write(f"{status}\n{text}\n")
-            return
+            break
+        # It outlives a tool that is killed, and must not read the next one's answer.
+        while self.signal_at and runs(asker):
+            time.sleep(0.0005)
 
-    def _supervisorctl(self, what: str, name: str = "") -> tuple[int, str]:
-        program = self.programs.get(name)
-        if what == "status":
-            if program is None:
-                return 4, f"{name}: ERROR (no such process)"
-            crashed = program.behaviour == "crash"
-            return 0, f"{name}   " + ("BACKOFF   Exited too quickly" if crashed else "RUNNING   pid 9, uptime 0:00:01")
-        if what == "reread":
-            return (2, "ERROR: CANT_REREAD") if "reread" in self.refuses else (0, "No config updates to processes")
-        if what == "add":
-            # As supervisor 3 does: an error in words, and the status of success.
-            if program or not (self.root / f"etc/conf.d/{name}.conf").exists():
-                return 0, f"ERROR: no such process/group: {name}"
-            if "add" in self.refuses:
-                return 0, f"ERROR: process group already active: {name}"
-            self.programs[name] = self._start(name)
-            return 0, f"{name}: added process group"
-        if what == "remove":
-            del self.programs[name]
-        elif program:
-            program.stop()
-        return 0, ""
-
-    def _start(self, name: str) -> Application:
-        text = (self.root / f"etc/conf.d/{name}.conf").read_text()
-        found = re.search("directory=(.*)/app\n", text)
-        assert found
-        folder = Path(found[1])
+    def _program(self, file: Path) -> Application:
+        """Start what a process manager's file names: where it listens stands there or in the server's own config."""
+        slot = re.findall("app-([ab])", file.name)[0]
+        text = file.read_text()
+        for config in re.findall(r"/\S+/(?:uwsgi\.ini|gconf\.py)", text):
+            text += Path(config).read_text()
+        folder = Path(re.findall("(?m)^(?:directory=|WorkingDirectory=|chdir = )(/.*)/app$", text)[0])
+        ((name, address),) = re.findall(r'(?:^|\s--)(socket|http-socket|http|bind) ?= ?"?([^\s"]+)', text, re.MULTILINE)
+        address = f"unix:{address}" if address.startswith("/") else address
         behaviour = (folder / "app/behaviour").read_text()
-        with (self.root / f"log/{name}.log").open("a") as log:
+        with (self.root / f"log/app-{slot}.log").open("a") as log:
             if behaviour != "ok":
                 log.write(f"ImportError: {behaviour} – 没有这个模块\n")
-        return Application(folder.name, behaviour, f"{self.root}/run/{name}.sock", self.env_file.read_text())
+        protocol = "uwsgi" if name == "socket" else "http"
+        return Application(folder.name, behaviour, protocol, address, self.env_file.read_text())
 
-    def _nginx_command(self, *arguments: str) -> tuple[int, str]:
+    def _nginx_command(self, *arguments: str) -> Answer:
         if arguments[0] == "-t":
             bad = "no_such_directive" in Path(arguments[-1]).read_text()
             # A configuration may hold any byte, and nginx repeats it.
@@ -297,20 +328,16 @@ class Server:
         self.worker = new
         return 0, ""
 
-    def archive(self, behaviour: str = "ok", requirements: str = "flask\n", nginx: str = "", **release: Any) -> Archive:
-        """A release as the program builds it, with this root's paths."""
-        plan = make_plan(
-            parse(
-                {
-                    "server": {"os": "debian12"},
-                    "nginx": {"listen": self.entrance.server_port},
-                    "uwsgi": {"stats": 21000 + os.getpid() % 9000},
-                    "release": release,
-                    "supervisor": {"stopwaitsecs": 2},
-                },
-                "stacks/Pulumi.test.yaml",
-            )
-        )
+    def archive(
+        self,
+        behaviour: str = "ok",
+        requirements: str = "flask\n",
+        nginx: str = "",
+        config: dict[str, Any] | None = None,
+        **release: Any,
+    ) -> Archive:
+        """A release as the program builds it, with this root's paths. config: in place of the server's own."""
+        plan = make_plan(self.settings(config, **release))
         source = Path(tempfile.mkdtemp(dir=self.root / "sources"))
         (source / "behaviour").write_text(behaviour)
         (source / "requirements.txt").write_text(requirements)
@@ -318,15 +345,12 @@ class Server:
         (source / "run.sh").write_text("#!/bin/sh\n")
         (source / "run.sh").chmod(0o755)
         texts = {
-            name: text
-            if name.startswith("tool/")
-            else text.replace(layout.RUN, f"{self.root}/run")
-            .replace(layout.LOG, f"{self.root}/log")
-            .replace("/etc/supervisor", f"{self.root}/etc")
-            for name, text in release_files(plan).items()
+            name: text if name.startswith("tool/") else self._here(text) for name, text in release_files(plan).items()
         }
-        texts["config/nginx.conf"] += nginx
-        return build(source, (), texts, self.root / "sources")
+        if nginx:
+            texts["config/nginx.conf"] += nginx
+        # In a folder of its own: the program forgets all but the newest.
+        return build(source, (), texts, self.root / "archives" / source.name)
 
     def unpack(self, archive: Archive) -> Path:
         """What templates/release/apply.sh.j2 does before it runs the tool."""
@@ -340,6 +364,7 @@ class Server:
 
     def run(self, folder: Path, stdin: str, python: str = sys.executable, wanted: int = 0) -> tuple[int, str]:
         """Run the tool. Returns its exit status and what it printed, which never holds a traceback."""
+        self.manager.look()
         self.commands.clear()
         self.served.clear()
         (self.root / "stdin").write_text(stdin)
@@ -352,6 +377,7 @@ class Server:
         status = os.waitstatus_to_exitcode(int(driver.stdout.readline()))
         with self._busy:  # A killed tool's last command has ended before another asks.
             self.tool = None
+        self.manager.look()
         (self.root / "stdin").unlink()
         text = (self.root / "output").read_text()
         assert "Traceback" not in text, text

@@ -1,0 +1,16 @@
+"""What the models of the settings share."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+Seconds = Annotated[int, Field(ge=1, le=3600)]
+
+
+class SettingsError(Exception):
+    """A value that a user set and that is not allowed: one line with file, key and what is allowed."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, hide_input_in_errors=True)

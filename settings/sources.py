@@ -1,0 +1,74 @@
+"""The application's files, looked at before anything is created."""
+
+import ast
+from pathlib import Path
+
+from settings.models import Settings, SettingsError
+
+
+def check_files(settings: Settings, folder: Path, file: str) -> None:
+    """Refuse what would not start: a missing folder, module or file, and a module that serves itself.
+
+    folder: the project's. file: the stack's, for the message. Raises SettingsError.
+    """
+    source = folder / settings.app.source
+    if not source.is_dir():
+        raise SettingsError(f"{file}: app.source: {settings.app.source} is no folder; allowed: the app's folder")
+    key, path = _entry(settings, source, file)
+    line = _serves_itself(path)
+    if line:
+        raise SettingsError(
+            f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
+            'allowed: that call under if __name__ == "__main__"'
+        )
+    if not (source / settings.app.requirements).is_file():
+        raise SettingsError(
+            f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
+            "allowed: a file in app.source (it may be empty)"
+        )
+    key_file = settings.access.private_key_file
+    if key_file and "PRIVATE KEY" not in _text(key_file):
+        raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        return ""
+
+
+def _entry(settings: Settings, source: Path, file: str) -> tuple[str, Path]:
+    """The setting that names what the server loads, and the file that it is in."""
+    app = settings.app
+    if app.wsgi_file:
+        if not (source / app.wsgi_file).is_file():
+            raise SettingsError(
+                f"{file}: app.wsgi_file: {app.source} has no {app.wsgi_file}; allowed: a file in app.source"
+            )
+        return "app.wsgi_file", source / app.wsgi_file
+    roots = (source, *(source / path for path in settings.uwsgi.pythonpath))
+    name = app.module.replace(".", "/")
+    for root in roots:
+        for path in (root / f"{name}.py", root / name / "__init__.py"):
+            if path.is_file():
+                return "app.module", path
+    raise SettingsError(
+        f"{file}: app.module: {app.source} has neither {name}.py nor {name}/__init__.py; "
+        "allowed: a module in app.source"
+    )
+
+
+def _serves_itself(path: Path) -> int | None:
+    """Line of a call such as app.run() that an import would make, None when there is none."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        # Whether it runs on the server's Python is the server's to say.
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = ast.unparse(node.value.func)
+            if called in ("app.run", "application.run"):
+                return node.lineno
+    return None
