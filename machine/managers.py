@@ -140,7 +140,12 @@ class Emperor:
     def remove(self, slot, seconds):
         files.remove(slot["program_link"])
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and slot["program"] in self._stats()[0]:
+        while slot["program"] in self._stats()[0]:
+            if time.monotonic() > deadline:
+                raise ReleaseError(
+                    "the emperor's vassal {} does not end within {} seconds".format(slot["program"], seconds),
+                    then="see systemctl status wsgi-emperor on the server, and run up again",
+                )
             time.sleep(0.1)
 
 

@@ -109,7 +109,7 @@ def go_back(site, old, state, env, error):
         worse = ReleaseError(
             "{}; and going back to the one before failed: {}".format(describe(error), describe(second)),
             "\n".join(filter(None, (getattr(error, "lines", ""), getattr(second, "lines", "")))),
-            "see on the server that nginx and supervisor run (systemctl status), then run up again: it ends this",
+            "see on the server that its services run (systemctl --failed), then run up again: it ends this",
         )
         worse.went_back = False
         raise worse from error

@@ -22,7 +22,7 @@ from servers import NGINX_CONF, NGINX_LOG, ReleaseError, printed, size, tail
 START_SECONDS = 60.0
 # An application may answer 503 for a moment while it warms up.
 SETTLE_SECONDS = 3.0
-# supervisor writes what the application prints a moment later.
+# What the application prints reaches its log a moment later.
 LOG_SECONDS = 0.3
 
 _NAMES = ("program", "program_config", "program_link", "endpoint", "pidfile", "log")
@@ -41,13 +41,14 @@ class Site:
         self.manager = manager
         # Without nginx the port is the site's own: one program at a time can have it.
         self.alone = release["front"] == "none"
+        self.entrance = "port {}".format(release["probe"]["port"]) if self.alone else "nginx"
         self.nginx = nginx
 
     def slot_dir(self, slot):
         return os.path.join(self.folder, "slots", slot)
 
     def state(self, slot):
-        """What a slot holds: release (None for nothing known), env, trial, program, supervisor_file, socket, log."""
+        """What a slot holds: release (None for nothing known), env, trial, and the names of _NAMES."""
         state = {"slot": slot, "release": None}
         for name in _NAMES:
             state[name] = json.loads(json.dumps(self.release[name]).replace("@@slot@@", slot))
@@ -88,7 +89,8 @@ class Site:
 
     def awake(self, state):
         """Start a slot again that a killed run had put aside for the next one. Returns its state."""
-        if self.alone and self.manager.state(state) is None:
+        if self.alone and self.manager.state(state) != RUNNING:
+            self.clear(state)
             self.manager.add(state, self.slot_dir(state["slot"]))
         return state
 
@@ -199,11 +201,11 @@ class Site:
             answer = probe.through_entrance(self.request)
             if answer.good:
                 return old
-            problem = "{} through nginx gives {}".format(self.request["path"], answer)
+            problem = "{} through {} gives {}".format(self.request["path"], self.entrance, answer)
             time.sleep(LOG_SECONDS)
             lines = tail(state["log"], offset)
         except OSError as error:
-            problem = "nginx does not answer: {}".format(error)
+            problem = "{} does not answer: {}".format(self.entrance, error)
         raise ReleaseError(problem, lines + "\n" + tail(NGINX_LOG, nginx_offset, lines=10), self.mend(state))
 
     def mend(self, state):

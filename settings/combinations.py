@@ -40,6 +40,12 @@ def _serving(settings: Settings) -> Iterator[Rule]:
         serving.front == "none" and not is_uwsgi and gunicorn.bind == "unix",
         "without nginx the app server answers HTTP itself; allowed: nginx, or gunicorn.bind such as 0.0.0.0:8000",
     )
+    for key, listen in (("uwsgi.http", uwsgi.http), ("gunicorn.bind", gunicorn.bind if not is_uwsgi else None)):
+        yield (
+            key,
+            serving.front == "none" and str(listen).startswith("127."),
+            "without nginx the world would not reach it there; allowed: 0.0.0.0 and a port, or serving.front: nginx",
+        )
     yield (
         "nginx",
         serving.front == "none" and bool(settings.nginx.model_fields_set),
@@ -59,7 +65,7 @@ def _serving(settings: Settings) -> Iterator[Rule]:
     yield (
         "systemd",
         serving.process_manager == "supervisor" and bool(settings.systemd.model_fields_set),
-        "set, but serving.process_manager is supervisor; allowed: serving.process_manager: systemd",
+        "set, but serving.process_manager is supervisor; allowed: serving.process_manager: systemd or emperor",
     )
     yield (
         "app.module",
@@ -88,7 +94,7 @@ def _uwsgi(settings: Settings) -> Iterator[Rule]:
     )
     yield (
         "uwsgi.chmod_socket",
-        uwsgi.chmod_socket == "600" and settings.nginx.user != "wsgi-app" and serving.front == "nginx",
+        uwsgi.chmod_socket[1] == "0" and settings.nginx.user != "wsgi-app" and serving.front == "nginx",
         "nginx could not connect to a socket of another user; allowed: 660, or nginx.user: wsgi-app",
     )
     yield (

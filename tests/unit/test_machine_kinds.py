@@ -23,7 +23,6 @@ BEHIND_NGINX: dict[str, dict[str, Any]] = {
     "systemd-forking": {"serving": {"process_manager": "systemd"}, "uwsgi": {"daemonize": True}},
     "systemd-gunicorn": {"serving": {**GUNICORN, "process_manager": "systemd"}, "gunicorn": {"bind": "127.0.0.1:PORT"}},
     "emperor": {"serving": {"process_manager": "emperor"}},
-    "emperor-tcp": {"serving": {"process_manager": "emperor"}, "uwsgi": {"socket": "127.0.0.1:PORT"}},
 }
 DIRECT_UWSGI = {"http": "0.0.0.0:PORT"}
 ALONE: dict[str, dict[str, Any]] = {
@@ -71,8 +70,11 @@ def test_releases_take_over_from_each_other(server: Server) -> None:
 @pytest.mark.parametrize(
     ("server", "behaviour"),
     [
-        *((kind, "crash") for kind in ("gunicorn", "systemd", "emperor", *ALONE)),
-        *((kind, "500") for kind in ("uwsgi-tcp", "uwsgi-http", "emperor-tcp", "direct-gunicorn", "direct-systemd")),
+        *(
+            (kind, "crash")
+            for kind in ("gunicorn", "systemd", "emperor", "direct-uwsgi", "direct-systemd", "direct-emperor")
+        ),
+        *((kind, "500") for kind in ("uwsgi-http", "emperor", "direct-gunicorn")),
     ],
     indirect=["server"],
 )
@@ -151,6 +153,21 @@ def test_without_nginx_a_run_killed_in_between_is_undone_by_the_next_that_fails(
     server.apply(server.archive(requirements="no-such-package\n"), wanted=1)
     server.manager.look()
     only_slot(server, new.id)
+
+
+@each("direct-uwsgi")
+def test_without_nginx_an_old_one_that_a_killed_run_had_stopped_is_woken(server: Server) -> None:
+    first = server.archive()
+    second = server.archive(requirements="# 2\n")
+    server.apply(first)
+    server.apply(second)
+    stopped = next(number for number, command in enumerate(server.commands) if " remove " in command)
+    # Killed between supervisor's stop and its remove, and the next run is refused before it starts anything.
+    server.signal_at = (stopped, signal.SIGKILL, False)
+    server.apply(first, wanted=-9)
+    server.signal_at = None
+    server.apply(server.archive(requirements="no-such-package\n"), wanted=1)
+    assert server.serving == second.id
 
 
 @each(*MIDDLES)

@@ -304,7 +304,7 @@ def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server, 
     server.refuses.add("reload")
     output = server.apply(server.archive("ok", "# 2\n"), {"KEY": "two"}, wanted=1)
     assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
-    assert "wsgi-ecs: next: see on the server that nginx and supervisor run" in output
+    assert "wsgi-ecs: next: see on the server that its services run" in output
     server.refuses.clear()
     assert "nothing to do" in server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)

@@ -175,6 +175,16 @@ SYSTEMD = {"process_manager": "systemd"}
 DIRECT = {"front": "none"}
 COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     (
+        {"serving": {"front": "none"}, "uwsgi": {"http": "127.0.0.1:8080"}},
+        "uwsgi.http: without nginx the world would not reach it there; "
+        "allowed: 0.0.0.0 and a port, or serving.front: nginx",
+    ),
+    (
+        {"serving": {"front": "none", "app_server": "gunicorn"}, "gunicorn": {"bind": "127.0.0.1:8000"}},
+        "gunicorn.bind: without nginx the world would not reach it there; "
+        "allowed: 0.0.0.0 and a port, or serving.front: nginx",
+    ),
+    (
         {"serving": {**GUNICORN, **EMPEROR}},
         "serving.process_manager: the emperor rules uWSGI alone; allowed with gunicorn: supervisor, systemd",
     ),
@@ -206,7 +216,7 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"systemd": {"restart_sec": 1}},
-        "systemd: set, but serving.process_manager is supervisor; allowed: serving.process_manager: systemd",
+        "systemd: set, but serving.process_manager is supervisor; allowed: serving.process_manager: systemd or emperor",
     ),
     (
         {"app": {"module": "app", "wsgi_file": "site.wsgi"}},
