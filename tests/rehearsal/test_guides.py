@@ -54,7 +54,7 @@ GUIDES = (
         "    processes: 8\n",
     ),
     Guide(
-        "guide-gunicorn", 8000, "gunicorn", True, 0, "bin/gunicorn",
+        "guide-gunicorn", 8000, "gunicorn", True, 0, "bin/python[^ ]* [^ ]*bin/gunicorn",
         ('worker_class = "gevent"', "worker_connections = 10240", "backlog = min(5000, ", "max_requests_jitter = 3",
          "workers = 2 * 2 + 1", "proxy_pass http://127.0.0.1:500", "listen 8000", "client_max_body_size 75M;"),
         "    workers: auto\n",
