@@ -18,6 +18,9 @@ import yaml
 
 from tests.conftest import PROJECT
 
+# How the rehearsal marks what cannot live in the stack's own project.
+TAG = "user.wsgi-ecs.stack"
+
 
 @dataclass
 class Done:
@@ -93,18 +96,18 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "NO_PROXY": "*"}
 
 
-def traces() -> set[str]:
-    """Every object in LXD that a stack could leave behind."""
-    found = set()
-    for collection in ("projects", "networks", "network-acls"):
-        found |= set(lxd(f"/1.0/{collection}"))
-    for network in lxd("/1.0/networks?recursion=1"):
-        if network["managed"]:
-            found |= set(lxd(f"/1.0/networks/{network['name']}/forwards"))
-    for project in lxd("/1.0/projects"):
-        name = project.rsplit("/", 1)[1]
-        found |= set(lxd(f"/1.0/instances?project={name}"))
-    return {item for item in found if "/networks/eth" not in item}
+def traces(stack: Stack) -> set[str]:
+    """Every object in LXD that belongs to a stack: others may be at work on the same host."""
+    project = f"wsgi-ecs-{stack.name}"
+    found = {path for path in lxd("/1.0/projects") if path.endswith(f"/{project}")}
+    if found:
+        found |= set(lxd(f"/1.0/instances?project={project}"))
+    for kind in ("networks", "network-acls"):
+        owned = [o["name"] for o in lxd(f"/1.0/{kind}?recursion=1") if o["config"].get(TAG) == stack.name]
+        found |= {f"/1.0/{kind}/{name}" for name in owned}
+        if kind == "networks":
+            found |= {path for name in owned for path in lxd(f"/1.0/networks/{name}/forwards")}
+    return found
 
 
 @pytest.fixture(scope="session")
