@@ -15,7 +15,7 @@ wanted = settings.load()
 plan = make_plan(wanted)
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
-packed = archive.build(Path(wanted.app.source), wanted.app.exclude, release_files(plan), Path(".build"))
+packed = archive.build(Path(wanted.app.source), wanted.app.exclude, release_files(plan), Path(".build"), plan.sources)
 for warning in plan.system.warnings:
     pulumi.warn(warning)
 

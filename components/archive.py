@@ -34,15 +34,23 @@ class Archive:
     path: str
 
 
-def build(source: Path, exclude: Iterable[str], texts: Mapping[str, str], folder: Path) -> Archive:
+def build(
+    source: Path,
+    exclude: Iterable[str],
+    texts: Mapping[str, str],
+    folder: Path,
+    sources: Mapping[str, str] | None = None,
+) -> Archive:
     """Write `folder`/<id>.tar.gz and return it.
 
     source: the application's folder, which becomes app/. exclude: patterns of names or of paths
-    inside it. texts: relative path → text of the other files. Raises pulumi.RunError for a link or
+    inside it. texts: relative path → text of the other files. sources: the same → file
+    of this machine, as it is. Raises pulumi.RunError for a link or
     a special file, which could name anything on this machine.
     """
     files = {f"app/{name}": content for name, content in _application(source, (*EXCLUDED, *exclude)).items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
+    files |= {name: (0o644, Path(path).read_bytes()) for name, path in (sources or {}).items()}
     manifest = {name: (f"{mode:o}", hashlib.sha256(data).hexdigest()) for name, (mode, data) in sorted(files.items())}
     identifier = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
     files["manifest.json"] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())

@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 
+import builds
 import files
 import venvs
 from managers import MANAGERS
@@ -62,13 +63,15 @@ def apply(folder, env):
         say("release {} serves already: nothing to do".format(unpacked.id))
         return
     target = unpacked.install(site.releases)
+    for build in release["builds"]:
+        builds.make(build, unpacked, say)
     venv = venvs.make(release, target, say)
     slot = other_slot(old)
     site.clear(site.state(slot))
     state = site.fill(target, unpacked.id, slot, venv)
     state.update(env=digest, trial=True)
     site.save(state)
-    site.nginx.check(os.path.join(site.slot_dir(slot), "nginx.conf"))
+    site.nginx.check(os.path.join(site.slot_dir(slot), "nginx.conf"), state["nginx"])
     where = "in place of" if site.alone else "beside"
     say("starting release {} {} {}".format(unpacked.id, where, old["release"] if old else "nothing"))
     try:
@@ -88,6 +91,8 @@ def apply(folder, env):
         if old:
             site.nginx.drain(workers, release["stop_seconds"])
             site.clear(old)
+        for build in release["builds"]:
+            files.link(build["folder"], build["link"])
         files.write(os.path.join(target, "served"), "", 0o640, "wsgi")
         prune(site.releases, unpacked.id, release["keep"])
     except (ReleaseError, OSError) as error:

@@ -4,8 +4,11 @@ import os
 import subprocess
 import time
 
+import files
+
 NGINX_CONF = "/etc/nginx/nginx.conf"
 NGINX_PID = "/run/nginx.pid"
+NGINX_UNIT = "/etc/systemd/system/nginx.service.d/wsgi-ecs.conf"
 NGINX_LOG = "/var/log/nginx/error.log"
 
 
@@ -61,13 +64,39 @@ def printed(path, offset):
     return "\n".join(lines[starts[-1] + 1 if starts else 0 :][-40:])
 
 
-class Nginx:
-    """nginx's master and workers."""
+# The OS's unit with another binary, and with nothing of one that its own ExecStartPre would check.
+_UNIT = """# Written by wsgi-ecs.
+[Service]
+ExecStartPre=
+ExecStartPre={0} -t -q
+ExecStart=
+ExecStart={0}
+ExecReload=
+ExecReload={0} -s reload
+"""
 
-    def check(self, file):
+
+def binary(own):
+    """Path of a version's nginx, or the OS's by its name."""
+    return own["folder"] + "/sbin/nginx" if own else "nginx"
+
+
+def running():
+    """Path of the nginx that runs, None when there is none."""
+    try:
+        with open(NGINX_PID) as file:
+            return os.readlink("/proc/{}/exe".format(file.read().strip()))
+    except OSError:
+        return None
+
+
+class Nginx:
+    """nginx's master and workers. `own` says which: {"folder", "link"} of one from source, None for the OS's."""
+
+    def check(self, file, own):
         """nginx's own check of a configuration, without touching the one that serves."""
         try:
-            run("nginx", "-t", "-q", "-c", file)
+            run(binary(own), "-t", "-q", "-c", file)
         except ReleaseError as error:
             then = "mend the setting behind the line that nginx names, and run up again"
             raise ReleaseError("nginx refuses the configuration", error.lines, then) from error
@@ -100,14 +129,36 @@ class Nginx:
             return False
         return bool(title) and b"shutting down" not in title
 
-    def reload(self, seconds=15.0):
+    def choose(self, own):
+        """Have systemd start this nginx from now on. Returns whether another one runs."""
+        text = ""
+        if own:
+            files.link(own["folder"], own["link"])
+            text = _UNIT.format(own["link"] + "/sbin/nginx")
+        before = ""
+        if os.path.exists(NGINX_UNIT):
+            with open(NGINX_UNIT) as file:
+                before = file.read()
+        if text != before:
+            if text:
+                os.makedirs(os.path.dirname(NGINX_UNIT), exist_ok=True)
+                files.write(NGINX_UNIT, text, 0o644)
+            else:
+                files.remove(NGINX_UNIT)
+            run("systemctl", "daemon-reload")
+        return text != before or (own is not None and running() != os.path.realpath(binary(own)))
+
+    def reload(self, own, seconds=15.0):
         """Take up the configuration now in place. Returns the old workers, which finish their requests.
+
+        Another nginx is started in place of the one that runs: requests of that moment are lost.
+        nginx's own change of binaries (USR2) would keep them, and leave a master that systemd did not start.
 
         Raises ReleaseError when no new worker has come within `seconds`.
         """
         # Workers that replace each other during the look at /proc may all be missed.
         old = self.workers() or self.workers()
-        if not old:
+        if self.choose(own) or not old:
             offset = size(NGINX_LOG)
             try:
                 run("systemctl", "restart", "nginx")
@@ -115,7 +166,7 @@ class Nginx:
                 raise ReleaseError("nginx does not start", error.lines + tail(NGINX_LOG, offset)) from error
             return set()
         offset = size(NGINX_LOG)
-        run("nginx", "-s", "reload")
+        run(binary(own), "-s", "reload")
         deadline = time.monotonic() + seconds
         # A request may reach an old worker until each of them has heard that it is to stop.
         while not self.workers() - old or any(map(self.accepts, old)):
@@ -134,10 +185,10 @@ class Nginx:
 class NoNginx:
     """In place of Nginx where the application server answers the world itself."""
 
-    def check(self, file):
+    def check(self, file, own):
         pass
 
-    def reload(self):
+    def reload(self, own):
         return set()
 
     def drain(self, old, seconds):

@@ -25,7 +25,7 @@ SETTLE_SECONDS = 3.0
 # What the application prints reaches its log a moment later.
 LOG_SECONDS = 0.3
 
-_NAMES = ("program", "program_config", "program_link", "endpoint", "pidfile", "log")
+_NAMES = ("program", "program_config", "program_link", "endpoint", "pidfile", "log", "nginx", "command")
 
 
 class Site:
@@ -52,6 +52,8 @@ class Site:
         state = {"slot": slot, "release": None}
         for name in _NAMES:
             state[name] = json.loads(json.dumps(self.release[name]).replace("@@slot@@", slot))
+        # A state from before there was a choice has the OS's.
+        state["nginx"] = None
         try:
             state.update(files.read_json(os.path.join(self.slot_dir(slot), "state.json")))
         except (OSError, ValueError, TypeError):
@@ -190,7 +192,7 @@ class Site:
         files.link("slots/" + state["slot"], self.link)
         if not self.alone:
             files.link(os.path.join(self.link, "nginx.conf"), NGINX_CONF)
-        return self.nginx.reload()
+        return self.nginx.reload(state["nginx"])
 
     def switch(self, state):
         """Give the traffic to the slot and ask through the entrance. Returns nginx's old workers."""

@@ -2,7 +2,7 @@
 """What uWSGI's emperor starts for a vassal: the uWSGI of its own release, with the application's environment.
 
 The emperor calls this in place of uWSGI with uWSGI's arguments. The vassal's file is a link into
-its slot, whose state.json names the release's virtual environment. Python 3.6, standard library only.
+its slot, whose state.json names the release's uWSGI. Python 3.6, standard library only.
 """
 
 import json
@@ -17,7 +17,7 @@ def main(arguments):
     with open(os.path.join(slot, "state.json"), encoding="utf-8") as stream:
         state = json.load(stream)
     with_env = os.path.join(state["facts"]["release_dir"], "tool", "with_env.py")
-    program = os.path.join(state["facts"]["venv"], "bin", "uwsgi")
+    program = state["command"]
     os.environ["APP_RELEASE"] = state["release"]
     command = ["/usr/bin/python3", with_env, "/etc/wsgi-ecs/app.env.json", "-", program]
     os.execv(command[0], command + arguments)  # noqa: S606 - no shell is wanted

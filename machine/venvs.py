@@ -47,7 +47,8 @@ def make(release, target, say):
     frozen = path + ".freeze.txt"
     if os.path.exists(frozen) and os.path.isdir(path):
         return path
-    say("making a virtual environment with {} and {}".format(" ".join(release["server_pins"]), release["requirements"]))
+    names = release["server_pins"] + [release["requirements"]]
+    say("making a virtual environment with {}".format(" and ".join(names)))
     files.remove(frozen)
     builder = Builder()
     builder.end_leftovers()
@@ -59,7 +60,8 @@ def make(release, target, say):
         # CentOS 7 begins with pip 9: no option that a later one brought.
         pip = [path + "/bin/pip", "install", "-q", "--disable-pip-version-check"]
         builder.run(*(pip + release["build_pins"]))
-        builder.run(*(pip + ["--no-build-isolation"] + release["server_pins"]))
+        if release["server_pins"]:
+            builder.run(*(pip + ["--no-build-isolation"] + release["server_pins"]))
         builder.run(*(pip + ["-r", requirements]), cwd=os.path.dirname(requirements))
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
         # A machine that loses its power must not keep the mark of a whole environment without the files.

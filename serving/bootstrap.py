@@ -65,7 +65,7 @@ def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
         *_repositories(plan.system, settings),
         *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in builtin.configs.items()),
         *(File(path, text) for path, text in plan.bootstrap_files.items()),
-        File(f"{slot}/state.json", _first_state(plan, facts), "0640"),
+        File(f"{slot}/state.json", _first_state(builtin, facts), "0640"),
         File(f"{release}/app/builtin.py", _code("builtin"), "0640"),
         *(File(f"{release}/tool/{name}.py", _code(name), "0750") for name in tools),
         File(layout.ENV_FILE, "{}\n", "0640"),
@@ -98,8 +98,17 @@ def _builtin(settings: Settings) -> Settings:
         update={
             "app": app,
             "uwsgi": settings.uwsgi.model_copy(
-                update={"pythonpath": (), "static_map": {}, "processes": 1, "cheaper": None}
+                update={
+                    "pythonpath": (),
+                    "static_map": {},
+                    "processes": 1,
+                    "cheaper": None,
+                    "install": "index",
+                    "version": settings.uwsgi.version if settings.uwsgi.install == "index" else None,
+                }
             ),
+            # Built-in: what is there without a release, which brings the archives.
+            "nginx": settings.nginx.model_copy(update={"install": "os"}),
             "gunicorn": settings.gunicorn.model_copy(update={"workers": 1}),
         }
     )
@@ -110,6 +119,7 @@ def script(plan: ServingPlan, settings: Settings) -> str:
     return render(
         "cloud-init/bootstrap.sh.j2",
         plan=plan,
+        server_pins=make_plan(_builtin(settings)).release["server_pins"],
         system=plan.system,
         layout=layout,
         facts=layout.BOOTSTRAP_FACTS,

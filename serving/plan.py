@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from serving import emperor, gunicorn, layout, nginx, supervisor, systemd, uwsgi
+from serving import emperor, gunicorn, layout, nginx, sources, supervisor, systemd, uwsgi
 from serving.server import LOG, PIDFILE, AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
@@ -47,7 +47,7 @@ class ServingPlan:
     pins: what its virtual environments hold beside the application's requirements.
     configs: file name → text with @@fact@@ placeholders, part of every release.
     bootstrap_files: path → text that a server gets once. program: how the process manager is told.
-    server: uwsgi or gunicorn.
+    server: uwsgi or gunicorn. sources: archives that travel with a release, name in it → path on this machine.
     ports: the TCP ports that the world may reach. server_name: the site's domain, None for any.
     release: what the release tool needs to know.
     """
@@ -64,6 +64,7 @@ class ServingPlan:
     bootstrap_files: dict[str, str]
     program: Program
     server: str
+    sources: dict[str, str]
     has_nginx: bool
     ports: tuple[int, ...]
     server_name: str | None
@@ -95,6 +96,7 @@ _TOOL = (
     "unpacked",
     "slots",
     "venvs",
+    "builds",
     "servers",
     "files",
     "probe",
@@ -119,7 +121,7 @@ _VASSALS = (Directory(emperor.VASSALS, f"root:{layout.APP_USER}", "0750"),)
 
 
 # What the state of a slot keeps of its release, with the slot's own names filled in.
-STATE_NAMES = ("manager", "program", "program_config", "program_link", "endpoint", "pidfile", "log")
+STATE_NAMES = ("manager", "program", "program_config", "program_link", "endpoint", "pidfile", "log", "nginx", "command")
 
 _PROGRAMS = {"supervisor": supervisor.program, "systemd": systemd.program, "emperor": emperor.program}
 
@@ -140,7 +142,12 @@ def make_plan(settings: Settings) -> ServingPlan:
     port = settings.nginx.listen if front else int(server.endpoint.address.rpartition(":")[2])
     return ServingPlan(
         system=system,
-        packages=system.packages_for(nginx=bool(front), supervisor=program.manager == "supervisor"),
+        packages=system.packages_for(
+            nginx=bool(front),
+            supervisor=program.manager == "supervisor",
+            uwsgi=settings.uwsgi.install == "os",
+            nginx_from_source=settings.nginx.install == "source",
+        ),
         services=_services(system, program, bool(front)),
         groups=(layout.SHARED_GROUP,),
         users=(
@@ -154,6 +161,7 @@ def make_plan(settings: Settings) -> ServingPlan:
         bootstrap_files=once,
         program=program,
         server=server.name,
+        sources=sources.archives(settings),
         has_nginx=bool(front),
         ports=(port,),
         server_name=settings.site.server_name,
@@ -164,7 +172,7 @@ def make_plan(settings: Settings) -> ServingPlan:
 def _app_server(settings: Settings, system: System) -> AppServer:
     if settings.serving.app_server == "gunicorn":
         return gunicorn.app_server(settings, system)
-    return uwsgi.app_server(settings, stop_seconds(settings))
+    return uwsgi.app_server(settings, system, stop_seconds(settings))
 
 
 def stop_seconds(settings: Settings) -> int:
@@ -195,6 +203,9 @@ def _release(settings: Settings, system: System, server: AppServer, program: Pro
         "program_link": program.link,
         "endpoint": {"protocol": server.endpoint.protocol, "address": server.endpoint.address},
         "pidfile": PIDFILE,
+        # What the emperor's vassal starts.
+        "command": server.command[0],
+        **sources.in_release(settings, system),
         "log": LOG,
         "front": settings.serving.front,
         "probe": {

@@ -19,12 +19,23 @@ class System:
     locale: str
     # Installed into every virtual environment before anything else, exactly these versions.
     build_pins: tuple[str, ...]
+    uwsgi_packages: tuple[str, ...]
+    uwsgi_plugin: str
+    # What compiles nginx; the rest compiles uWSGI and is on every server.
+    nginx_build_packages: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
-    def packages_for(self, *, nginx: bool, supervisor: bool) -> tuple[str, ...]:
-        """The packages of a server with or without these two."""
-        chosen = (("nginx", nginx), ("supervisor", supervisor))
-        return (*self.packages, *(name for name, wanted in chosen if wanted))
+    def packages_for(
+        self, *, nginx: bool, supervisor: bool, uwsgi: bool = False, nginx_from_source: bool = False
+    ) -> tuple[str, ...]:
+        """The packages of a server with or without these; the OS's nginx serves until the first release."""
+        chosen = (
+            (("nginx",), nginx),
+            (("supervisor",), supervisor),
+            (self.uwsgi_packages, uwsgi),
+            (self.nginx_build_packages, nginx_from_source),
+        )
+        return (*self.packages, *(name for names, wanted in chosen if wanted for name in names))
 
 
 # What reads a source distribution on the server. 3.6 is the last Python that CentOS 7 packages,
@@ -43,6 +54,9 @@ CENTOS7 = System(
     supervisor_service="supervisord",
     locale="en_US.UTF-8",
     build_pins=_PYTHON_36_BUILD,
+    uwsgi_packages=("uwsgi", "uwsgi-plugin-python36"),
+    uwsgi_plugin="python36",
+    nginx_build_packages=("make", "pcre-devel", "zlib-devel"),
     warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
         "server.os: debian12 is one setting away",
@@ -60,6 +74,9 @@ DEBIAN12 = System(
     supervisor_service="supervisor",
     locale="C.UTF-8",
     build_pins=_PYTHON_3_BUILD,
+    uwsgi_packages=("uwsgi-core", "uwsgi-plugin-python3"),
+    uwsgi_plugin="python3",
+    nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev"),
 )
 
 SYSTEMS = {system.name: system for system in (CENTOS7, DEBIAN12)}

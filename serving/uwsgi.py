@@ -1,36 +1,48 @@
 """uWSGI as the application server: https://uwsgi-docs.readthedocs.io/en/latest/Options.html"""
 
+from serving import sources
 from serving.server import LOG, PIDFILE, AppServer, Endpoint, endpoint
+from serving.systems import System
 from serving.templates import render
 from settings import Settings
 
-PIN = "uWSGI==2.0.31"
+VERSION = "2.0.31"
 STATS_PORT = "stats_port"
 Option = tuple[str, str | bool]
 
 
-def app_server(settings: Settings, stop_seconds: int) -> AppServer:
+def app_server(settings: Settings, system: System, stop_seconds: int) -> AppServer:
     """Settings → uWSGI, as an ini file or as a command line: the same options from one list."""
     uwsgi = settings.uwsgi
     where, ports = _endpoint(settings)
     chosen = options(settings, where, stop_seconds)
-    binary = "@@venv@@/bin/uwsgi"
+    if uwsgi.install == "os":
+        # The OS's uWSGI has its Python apart.
+        chosen.insert(0, ("plugin", system.uwsgi_plugin))
+    program = binary(settings)
     if uwsgi.config == "command_line":
-        configs, command = {}, (binary, *_arguments(chosen))
+        configs, command = {}, (program, *_arguments(chosen))
     else:
         text = render("templates/uwsgi/uwsgi.ini.j2", options=chosen)
-        configs, command = {"uwsgi.ini": text}, (binary, "--ini", "@@slot_dir@@/uwsgi.ini")
+        configs, command = {"uwsgi.ini": text}, (program, "--ini", "@@slot_dir@@/uwsgi.ini")
     return AppServer(
         name="uwsgi",
         configs=configs,
         command=command,
-        pins=(PIN,),
+        pins=(f"uWSGI=={uwsgi.version or VERSION}",) if uwsgi.install == "index" else (),
         endpoint=where,
         ports={**ports, STATS_PORT: (uwsgi.stats, uwsgi.stats + 1)},
         stop_signal="TERM",
         forks=uwsgi.daemonize,
         owns_log=_owns_log(settings),
     )
+
+
+def binary(settings: Settings) -> str:
+    """Path of uWSGI. From source it is one version's, not the link's: a release keeps its own."""
+    if settings.uwsgi.install == "source":
+        return f"{sources.folder(settings.uwsgi)}/bin/uwsgi"
+    return "/usr/bin/uwsgi" if settings.uwsgi.install == "os" else "@@venv@@/bin/uwsgi"
 
 
 def _owns_log(settings: Settings) -> bool:

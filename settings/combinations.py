@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def check(settings: Settings) -> None:
     """Raise ValueError with `<key>: <reason>; allowed: …` for the first combination that makes no sense."""
-    for key, broken, reason in (*_serving(settings), *_uwsgi(settings), *_gunicorn(settings), *_ports(settings)):
+    rules = (_serving, _sources, _uwsgi, _gunicorn, _ports)
+    for key, broken, reason in (rule for part in rules for rule in part(settings)):
         if broken:
             raise ValueError(f"{key}: {reason}")
 
@@ -76,6 +77,38 @@ def _serving(settings: Settings) -> Iterator[Rule]:
         "app.wsgi_file",
         settings.app.wsgi_file is not None and not is_uwsgi,
         "gunicorn imports modules; allowed with gunicorn: app.module",
+    )
+
+
+def _sources(settings: Settings) -> Iterator[Rule]:
+    for name, server in (("uwsgi", settings.uwsgi), ("nginx", settings.nginx)):
+        from_source = server.install == "source"
+        for key in ("version", "archive", "sha256"):
+            yield (
+                f"{name}.{key}",
+                from_source and getattr(server, key) is None,
+                f"required with {name}.install: source, which builds one version from one archive",
+            )
+        for key in ("prefix", "archive", "sha256"):
+            yield (
+                f"{name}.{key}",
+                not from_source and key in server.model_fields_set,
+                f"set, but {name}.install is {server.install}; allowed: {name}.install: source",
+            )
+        yield (
+            f"{name}.version",
+            server.install == "os" and server.version is not None,
+            f"the OS decides it with {name}.install: os; allowed: {name}.install: source",
+        )
+    yield (
+        "nginx.prefix",
+        settings.nginx.prefix == settings.uwsgi.prefix,
+        "uwsgi.prefix is the same; allowed: a folder for each",
+    )
+    yield (
+        "uwsgi.http",
+        settings.uwsgi.install == "os" and bool(settings.uwsgi.http),
+        "the OS's uWSGI has no router; allowed: uwsgi.http_socket, or uwsgi.install: index",
     )
 
 

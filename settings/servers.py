@@ -22,9 +22,30 @@ class Serving(Model):
     front: Literal["nginx", "none"] = Field("nginx", description="What the world talks to; none: the app server.")
 
 
-class Uwsgi(Model):
+class _FromSource(Model):
+    """Where a server that is built on the machine comes from, and where it goes."""
+
+    version: text.Version | None = Field(None, description="Version to install.")
+    archive: text.Archive | None = Field(
+        None, description="Its sources: a file here, which travels with the release, or a URL; for install: source."
+    )
+    sha256: text.Sha256 | None = Field(None, description="SHA-256 of the archive; another one is refused.")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the server downloads the archive itself."""
+        return "://" in (self.archive or "")
+
+
+class Uwsgi(_FromSource):
     """https://uwsgi-docs.readthedocs.io/en/latest/Options.html"""
 
+    install: Literal["index", "os", "source"] = Field(
+        "index", description="From the package index, the OS's packages, or built on the server."
+    )
+    prefix: text.Prefix = Field(
+        "/usr/local/uwsgi", description="Link to <prefix>-<version>, where the one from source is installed."
+    )
     config: Literal["ini", "command_line"] = Field("ini", description="Where its options stand.")
     socket: text.Listen | None = Field(
         None, description="uWSGI's own protocol: unix (the default) or an address and port such as 127.0.0.1:8080."
@@ -86,9 +107,13 @@ class Gunicorn(Model):
     pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/app-<slot>.pid.")
 
 
-class Nginx(Model):
+class Nginx(_FromSource):
     """https://nginx.org/en/docs/dirindex.html"""
 
+    install: Literal["os", "source"] = Field("os", description="From the OS's packages, or built on the server.")
+    prefix: text.Prefix = Field(
+        "/usr/local/nginx", description="Link to <prefix>-<version>, where the one from source is installed."
+    )
     listen: Port = Field(80, description="Port of the site; the security group opens it.")
     user: text.UnixName | None = Field(None, description="User of the workers; none: the package's own.")
     charset: text.Charset = Field("utf-8", description="Charset of text answers, or off.")

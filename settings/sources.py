@@ -1,6 +1,7 @@
 """The application's files, looked at before anything is created."""
 
 import ast
+import hashlib
 from pathlib import Path
 
 from settings.models import Settings, SettingsError
@@ -26,9 +27,22 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
             f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
+    for name, server in (("uwsgi", settings.uwsgi), ("nginx", settings.nginx)):
+        if server.install == "source" and server.archive and not server.is_remote:
+            _check_archive(f"{file}: {name}", folder / server.archive, server.archive, server.sha256)
     key_file = settings.access.private_key_file
     if key_file and "PRIVATE KEY" not in _text(key_file):
         raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
+
+
+def _check_archive(key: str, path: Path, name: str, sha256: str | None) -> None:
+    if not path.is_file():
+        raise SettingsError(f"{key}.archive: {name} is no file; allowed: a file here, or a URL that starts with http")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise SettingsError(
+            f"{key}.sha256: {name} has {found}; allowed: the checksum that its makers publish, of that very file"
+        )
 
 
 def _text(path: str) -> str:

@@ -166,5 +166,25 @@ HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode such as 660 or 666"))]
 UnixName = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx"))]
+
+
+def _archive(value: str) -> str:
+    """A file of this machine, or what the server downloads."""
+    return _url(value) if "://" in value else _path(value)
+
+
+_url = _matching(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/%+-]+", "a file, or a URL that starts with http")
+_path = _matching(r"[^\0\n]{1,255}", "a path on this machine, of 255 characters at most, or a URL")
+Archive = Annotated[str, AfterValidator(_archive)]
+Sha256 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "64 digits of lower-case hexadecimal"))]
+Version = Annotated[str, AfterValidator(_matching(r"[0-9][0-9A-Za-z.]{0,30}", "a version such as 2.0.31"))]
+Prefix = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"/(usr/local|opt)/[A-Za-z0-9_][A-Za-z0-9_-]{0,60}", "a folder of /usr/local or /opt such as /opt/nginx"
+        )
+    ),
+]
 Size = Annotated[str, AfterValidator(_matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
 Charset = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_-]+", "a charset such as utf-8 or off"))]

@@ -1,0 +1,102 @@
+"""uWSGI and nginx built from source on the server: what is built, from which archive, to which place.
+
+uwsgi.install: source ─┐
+nginx.install: source ─┴─▶ Build ─▶ release.json ─▶ machine/builds.py ─▶ <prefix>-<version>, linked at <prefix>
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from serving.systems import System
+from settings import Settings
+from settings.servers import Nginx, Uwsgi
+
+# nginx makes the last folder of each path itself, owned by its workers' user.
+_TEMPORARY = "/var/lib/nginx/wsgi-ecs"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A program to build once on a server.
+
+    folder: where it is installed. link: what points to the version in use. archive: a URL, or the
+    archive's name in the release. options: of ./configure.
+    """
+
+    name: str
+    version: str
+    folder: str
+    link: str
+    archive: str
+    sha256: str
+    options: tuple[str, ...]
+
+
+def builds(settings: Settings, system: System) -> tuple[Build, ...]:
+    """What a release of these settings has built, in this order."""
+    found = []
+    if settings.uwsgi.install == "source":
+        found.append(_build("uwsgi", settings.uwsgi, ()))
+    if settings.nginx.install == "source":
+        options = _nginx_options(settings.nginx.user or system.nginx_user)
+        found.append(_build("nginx", settings.nginx, (f"--prefix={folder(settings.nginx)}", *options)))
+    return tuple(found)
+
+
+def archives(settings: Settings) -> dict[str, str]:
+    """Name in the release → path on this machine, of the archives that travel with a release."""
+    chosen: tuple[tuple[str, Uwsgi | Nginx], ...] = (("uwsgi", settings.uwsgi), ("nginx", settings.nginx))
+    return {
+        _name(name, server): server.archive or ""
+        for name, server in chosen
+        if server.install == "source" and not server.is_remote
+    }
+
+
+def folder(server: Uwsgi | Nginx) -> str:
+    """Where a version is installed; another version is installed beside it."""
+    return f"{server.prefix}-{server.version}"
+
+
+def in_release(settings: Settings, system: System) -> dict[str, Any]:
+    """What release.json says of it. nginx is one for the machine, so a slot remembers which one it wants."""
+    made = [asdict(build) for build in builds(settings, system)]
+    own = [{"folder": build["folder"], "link": build["link"]} for build in made if build["name"] == "nginx"]
+    return {"builds": made, "nginx": own[0] if own else None}
+
+
+def _build(name: str, server: Uwsgi | Nginx, options: tuple[str, ...]) -> Build:
+    return Build(
+        name=name,
+        version=server.version or "",
+        folder=folder(server),
+        link=server.prefix,
+        archive=(server.archive or "") if server.is_remote else _name(name, server),
+        sha256=server.sha256 or "",
+        options=options,
+    )
+
+
+def _name(name: str, server: Uwsgi | Nginx) -> str:
+    # Not the file's own name: two archives may have the same. tar finds out how one is packed.
+    return f"source/{name}-{server.version}"
+
+
+def _nginx_options(user: str) -> tuple[str, ...]:
+    """The places of the OS's nginx, so that its service, log rotation and configuration fit this one too.
+
+    https://nginx.org/en/docs/configure.html
+    """
+    return (
+        f"--user={user}",
+        f"--group={user}",
+        "--conf-path=/etc/nginx/nginx.conf",
+        "--pid-path=/run/nginx.pid",
+        "--lock-path=/run/nginx.lock",
+        "--error-log-path=/var/log/nginx/error.log",
+        "--http-log-path=/var/log/nginx/access.log",
+        *(
+            f"--http-{name}-temp-path={_TEMPORARY}-{name}"
+            for name in ("client-body", "proxy", "fastcgi", "uwsgi", "scgi")
+        ),
+    )

@@ -1,0 +1,230 @@
+"""Servers from the index, the OS, or built from source: settings, texts, and the build itself on scratch folders."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components import archive
+from serving import bootstrap, make_plan, release_files
+from settings import SettingsError
+from settings.loader import parse
+from settings.sources import check_files
+from tests.conftest import PROJECT
+from tests.unit.machine import module
+
+SHA = "ab" * 32
+UWSGI = {"install": "source", "version": "2.0.31", "archive": "uwsgi.tar.gz", "sha256": SHA}
+NGINX = {"install": "source", "version": "1.22.1", "archive": "https://example.com/nginx.tar.gz", "sha256": SHA}
+FILE = "stacks/Pulumi.test.yaml"
+
+
+def plan_of(**config: Any) -> Any:
+    return make_plan(parse({"server": {"os": "debian12"}, **config}, FILE))
+
+
+@pytest.mark.parametrize("missing", ["version", "archive", "sha256"])
+@pytest.mark.parametrize(("name", "whole"), [("uwsgi", UWSGI), ("nginx", NGINX)])
+def test_a_source_is_named_whole(name: str, whole: dict[str, str], missing: str) -> None:
+    part = {key: value for key, value in whole.items() if key != missing}
+    with pytest.raises(SettingsError, match=rf"^{FILE}: {name}.{missing}: required with {name}.install: source"):
+        plan_of(**{name: part})
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"uwsgi": {"sha256": SHA}}, "uwsgi.sha256: set, but uwsgi.install is index; allowed: uwsgi.install: source"),
+        ({"uwsgi": {"install": "os", "version": "2.0.31"}}, "uwsgi.version: the OS decides it"),
+        ({"uwsgi": {"install": "os", "http": "127.0.0.1:8080"}}, "uwsgi.http: the OS's uWSGI has no router"),
+        ({"nginx": {"prefix": "/opt/nginx"}}, "nginx.prefix: set, but nginx.install is os"),
+        ({"nginx": {**NGINX, "prefix": "/usr/local/uwsgi"}, "uwsgi": UWSGI}, "nginx.prefix: uwsgi.prefix is the same"),
+        ({"nginx": {**NGINX, "prefix": "/etc"}}, "nginx.prefix: allowed: a folder of /usr/local or /opt"),
+        ({"nginx": {**NGINX, "prefix": "/opt/../etc"}}, "nginx.prefix: allowed: a folder of /usr/local or /opt"),
+        ({"nginx": {**NGINX, "archive": "ftp://example.com/x"}}, "nginx.archive: allowed: a file, or a URL"),
+        ({"nginx": {**NGINX, "sha256": "AB"}}, "nginx.sha256: allowed: 64 digits of lower-case hexadecimal"),
+        ({"nginx": {**NGINX, "version": "../1"}}, "nginx.version: allowed: a version such as"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(config: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        plan_of(**config)
+    assert str(refused.value).startswith(f"{FILE}: {line}")
+
+
+def test_a_local_archive_is_held_against_its_checksum_before_anything_is_created(tmp_path: Path) -> None:
+    file = tmp_path / "uwsgi.tar.gz"
+    settings = parse({"uwsgi": {**UWSGI, "archive": str(file)}}, FILE)
+    with pytest.raises(SettingsError, match=r"uwsgi\.archive: .* is no file"):
+        check_files(settings, PROJECT, FILE)
+    file.write_bytes(b"anything")
+    with pytest.raises(SettingsError, match=rf"uwsgi\.sha256: .* has {hashlib.sha256(b'anything').hexdigest()}"):
+        check_files(settings, PROJECT, FILE)
+    right = {**UWSGI, "archive": str(file), "sha256": hashlib.sha256(b"anything").hexdigest()}
+    check_files(parse({"uwsgi": right}, FILE), PROJECT, FILE)
+
+
+def test_a_local_archive_travels_with_the_release_and_a_url_does_not(tmp_path: Path) -> None:
+    file = tmp_path / "a.tar.gz"
+    file.write_bytes(b"the archive")
+    plan = plan_of(uwsgi={**UWSGI, "archive": str(file)}, nginx=NGINX)
+    packed = archive.build(PROJECT / "app", (), release_files(plan), tmp_path / "out", plan.sources)
+    with tarfile.open(packed.path) as tar:
+        assert [name for name in tar.getnames() if name.startswith("source/")] == ["source/uwsgi-2.0.31"]
+    assert [build["archive"] for build in plan.release["builds"]] == ["source/uwsgi-2.0.31", NGINX["archive"]]
+
+
+@pytest.mark.parametrize(
+    ("uwsgi", "program", "pins", "plugin"),
+    [
+        ({}, "@@venv@@/bin/uwsgi", ["uWSGI==2.0.31"], False),
+        ({"version": "2.0.28"}, "@@venv@@/bin/uwsgi", ["uWSGI==2.0.28"], False),
+        ({"install": "os"}, "/usr/bin/uwsgi", [], True),
+        ({**UWSGI, "prefix": "/opt/uwsgi"}, "/opt/uwsgi-2.0.31/bin/uwsgi", [], False),
+    ],
+)
+def test_a_release_starts_the_uwsgi_that_is_chosen(
+    uwsgi: dict[str, str], program: str, pins: list[str], plugin: bool
+) -> None:
+    plan = plan_of(uwsgi=uwsgi)
+    assert plan.release["command"] == program
+    assert f"app.env.json - {program} --ini" in plan.configs["supervisor.conf"]
+    assert plan.release["server_pins"] == pins
+    assert ("\nplugin = python3\n" in plan.configs["uwsgi.ini"]) == plugin
+    assert "\nvirtualenv = @@venv@@\n" in plan.configs["uwsgi.ini"]
+    assert ("uwsgi-plugin-python3" in plan.packages) == plugin
+
+
+def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
+    settings = parse({"server": {"os": "debian12"}, "uwsgi": UWSGI, "nginx": NGINX}, FILE)
+    plan = make_plan(settings)
+    files = {file.path: file.text for file in bootstrap.files(plan, settings)}
+    state = json.loads(files["/srv/wsgi-ecs/app/slots/a/state.json"])
+    assert state["nginx"] is None
+    assert state["command"] == "/srv/wsgi-ecs/venvs/bootstrap/bin/uwsgi"
+    assert "--no-build-isolation uWSGI==2.0.31\n" in bootstrap.script(plan, settings)
+    assert {"make", "libpcre2-dev", "zlib1g-dev"} <= set(plan.packages)
+    assert "/usr/local/uwsgi-" not in "".join(files.values())
+    # Another version is a release, not another server.
+    other = parse({"server": {"os": "debian12"}, "uwsgi": {**UWSGI, "version": "2.0.30"}, "nginx": NGINX}, FILE)
+    assert bootstrap.version(make_plan(other), other) == bootstrap.version(plan, settings)
+
+
+def test_nginx_from_source_takes_the_places_of_the_oss() -> None:
+    plan = plan_of(nginx=NGINX)
+    (build,) = plan.release["builds"]
+    assert plan.release["nginx"] == {"folder": "/usr/local/nginx-1.22.1", "link": "/usr/local/nginx"}
+    assert build["options"][:3] == ("--prefix=/usr/local/nginx-1.22.1", "--user=www-data", "--group=www-data")
+    assert {"--conf-path=/etc/nginx/nginx.conf", "--pid-path=/run/nginx.pid"} <= set(build["options"])
+    # Modules of the OS's package are made for the OS's nginx alone.
+    assert "modules-enabled" not in plan.configs["nginx.conf"]
+    assert "modules-enabled" in plan_of().configs["nginx.conf"]
+
+
+class Builder:
+    """Builds as the user of the tests."""
+
+    def __init__(self, home: Path) -> None:
+        self.user = SimpleNamespace(pw_dir=str(home))
+
+    def own(self, path: str) -> None: ...
+
+    def end_leftovers(self) -> None: ...
+
+    def run(self, *command: str, **options: Any) -> Any:
+        return module("servers").run(*command, **options)
+
+
+@pytest.fixture
+def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    tool = module("builds")
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(tool, "Builder", lambda: Builder(tmp_path / "home"))
+    monkeypatch.setattr(tool.files, "own", lambda path, group, mode: Path(path).chmod(mode))
+    return tool
+
+
+def sdist(script: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("uwsgi-1/uwsgiconfig.py")
+        entry.size = len(script)
+        tar.addfile(entry, io.BytesIO(script.encode()))
+    return packed.getvalue()
+
+
+def wanted(folder: Path, data: bytes, **changes: str) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    build = {"name": "uwsgi", "version": "1", "archive": "source/uwsgi-1", "sha256": digest, "options": []}
+    return {**build, "folder": str(folder / "uwsgi-1"), "link": str(folder / "uwsgi"), **changes}
+
+
+WORKS = "open('uwsgi', 'w').write('a program')\n"
+
+
+def make(tool: Any, build: dict[str, Any], data: bytes) -> list[str]:
+    said: list[str] = []
+    tool.make(build, SimpleNamespace(read=lambda name: data), said.append)
+    return said
+
+
+def test_a_source_is_built_once(builds: Any, tmp_path: Path) -> None:
+    data = sdist(WORKS)
+    build = wanted(tmp_path, data)
+    assert make(builds, build, data) == ["building uwsgi 1 from source"]
+    assert (tmp_path / "uwsgi-1/bin/uwsgi").read_text() == "a program"
+    assert (tmp_path / "uwsgi-1/bin/uwsgi").stat().st_mode & 0o777 == 0o755
+    assert make(builds, build, data) == []
+    other = sdist(WORKS.replace("a program", "another"))
+    assert make(builds, wanted(tmp_path, other), other) == ["building uwsgi 1 from source"]
+    assert (tmp_path / "uwsgi-1/bin/uwsgi").read_text() == "another"
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "uwsgi-1"}
+    assert not list((tmp_path / "home").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "changes", "what", "lines"),
+    [
+        ("raise SystemExit('x.c:1: error: broken')", {}, "uwsgi 1 does not build: /usr/bin/python3", "error: broken"),
+        (WORKS, {"sha256": SHA}, f"allowed: {SHA}", ""),
+    ],
+)
+def test_what_does_not_build_leaves_what_is_there(
+    builds: Any, tmp_path: Path, script: str, changes: dict[str, str], what: str, lines: str
+) -> None:
+    good, bad = sdist(WORKS), sdist(script)
+    make(builds, wanted(tmp_path, good), good)
+    with pytest.raises(builds.ReleaseError, match=what) as refused:
+        make(builds, wanted(tmp_path, bad, **changes), bad)
+    assert lines in refused.value.lines
+    assert refused.value.then
+    assert (tmp_path / "uwsgi-1/bin/uwsgi").read_text() == "a program"
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "uwsgi-1"}
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_a_folder_of_somebody_else_is_left_alone(builds: Any, tmp_path: Path) -> None:
+    (tmp_path / "uwsgi-1").mkdir()
+    data = sdist(WORKS)
+    with pytest.raises(builds.ReleaseError, match="is there and not ours"):
+        make(builds, wanted(tmp_path, data), data)
+
+
+def test_nothing_but_plain_files_is_installed(builds: Any, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    (staged / "sbin").mkdir(parents=True)
+    (staged / "sbin/nginx").write_text("a program")
+    (staged / "sbin/nginx").chmod(0o4777)
+    (staged / "shadow").symlink_to("/etc/shadow")
+    (staged / "etc").symlink_to("/etc")
+    builds.install(str(staged), str(tmp_path / "target"))
+    assert {str(path.relative_to(tmp_path / "target")) for path in (tmp_path / "target").rglob("*")} == {
+        "sbin",
+        "sbin/nginx",
+    }
+    assert (tmp_path / "target/sbin/nginx").stat().st_mode & 0o7777 == 0o755
