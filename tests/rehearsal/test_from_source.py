@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rehearsal import trust
 from tests.rehearsal.conftest import Stack
 
 UWSGI, NGINX = "2.0.31", "1.22.1"
@@ -21,9 +22,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     subprocess.run(pip, cwd=folder, check=True)
     for name in ("parts", "lists/partial"):
         (folder / name).mkdir(parents=True)
-    # The first of the package sources that this host has, for source packages too.
-    packages = Path("/etc/apt/sources.list.d/debian.sources").read_text().split("\n\n")[0] + "\n"
-    (folder / "parts/debian.sources").write_text(packages.replace("Types: deb\n", "Types: deb-src\n"))
+    # The first of this host's own package sources, for source packages.
+    binary = trust.packages("bookworm").sources.splitlines()[0]
+    (folder / "parts/source.list").write_text(binary.replace("deb ", "deb-src ", 1) + "\n")
     places = {"sourcelist": "/dev/null", "sourceparts": folder / "parts"}
     options = [f"-oDir::Etc::{name}={path}" for name, path in places.items()] + [f"-oDir::State::lists={folder}/lists"]
     for command in (["update"], ["source", "--download-only", "nginx"]):
@@ -68,6 +69,31 @@ def test_they_serve_and_no_other_of_their_kind_does(stack: Stack, address: str) 
         # The emperor itself, which a server has from its first boot on.
         "/srv/wsgi-ecs/venvs/bootstrap/bin/uwsgi",
     }
+
+
+def test_adding_touching_and_removing_a_vassal_leaves_the_others_alone(stack: Stack, address: str) -> None:
+    """Another site beside the stack's own, as one would add it by hand: a slot of its own and a link to its file."""
+    before = stack.shell("pgrep -f -- '--ini app-[ab]-'")
+    stack.shell(
+        "set -e; cp -a /srv/wsgi-ecs/app/slots/$(basename $(readlink /srv/wsgi-ecs/app/current)) /srv/wsgi-ecs/other;"
+        "cd /srv/wsgi-ecs/other; sed -i 's,/app-[ab],/other,; s,^stats = .*,stats = 127.0.0.1:9299,' uwsgi.ini;"
+        "install -o wsgi-app -g wsgi-app -m 0640 /dev/null /var/log/wsgi-ecs/other.log;"
+        "ln -s /srv/wsgi-ecs/other/uwsgi.ini /etc/wsgi-ecs/vassals/other.ini"
+    )
+    stack.shell(until("grep -q 'spawned uWSGI worker 1' /var/log/wsgi-ecs/other.log"))
+    assert stack.shell("pgrep -f -- '--ini othe[r].ini'")
+    stack.shell("touch /srv/wsgi-ecs/other/uwsgi.ini")
+    stack.shell(until("grep -q 'gracefully (RE)spawned' /var/log/wsgi-ecs/other.log"))
+    stack.shell("rm /etc/wsgi-ecs/vassals/other.ini")
+    stack.shell(until("! pgrep -f -- '--ini othe[r].ini' >/dev/null"))
+    assert stack.shell("pgrep -f -- '--ini app-[ab]-'") == before
+    stack.shell("rm -r /srv/wsgi-ecs/other")
+    assert stack.get(address, "/healthz").status_code == 200
+
+
+def until(condition: str) -> str:
+    """A script that waits for a condition, 20 seconds at most, and fails when it does not come."""
+    return f"for n in $(seq 100); do {{ {condition}; }} && exit 0; sleep 0.2; done; exit 1"
 
 
 def test_another_release_builds_nothing_again(stack: Stack, address: str) -> None:
