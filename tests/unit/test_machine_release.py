@@ -207,9 +207,9 @@ def damage(folder: Path, what: str) -> str:
         return "manifest.json"
     else:
         manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["files"]["../../../../escaped"] = manifest["files"].pop("app/behaviour")
+        manifest["files"]["../../escaped"] = manifest["files"].pop("app/behaviour")
         if what == "escape":
-            shutil.move(path, folder / "../../../../escaped")
+            shutil.move(path, folder / "../../escaped")
         (folder / "manifest.json").write_text(json.dumps(manifest))
         return "manifest.json"
     return "app/behaviour"
