@@ -171,7 +171,7 @@ class _Site(http.server.BaseHTTPRequestHandler):
 def site() -> Iterator[int]:
     """A site on a free port of this host; its answers are taken from _Site.statuses."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Site)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     _Site.hosts.clear()
     yield server.server_port
     server.shutdown()
