@@ -93,7 +93,11 @@ def _log(systemd: bool) -> str:
 def _start_alone() -> subprocess.Popen[bytes]:
     """Without systemd: lxcfs first, or machines see the host's CPUs and memory."""
     fuse = Path("/var/lib/lxcfs")
-    fuse.mkdir(parents=True, exist_ok=True)
+    try:
+        fuse.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        # An lxcfs that was killed leaves its mount behind, which answers nothing and stands in the way.
+        subprocess.run(["umount", "--lazy", str(fuse)], capture_output=True)
     if not (fuse / "proc").exists():
         _detach(["lxcfs", str(fuse)])
         deadline = time.monotonic() + 5
