@@ -30,9 +30,8 @@ class AppServer:
     """An application server, ready to be managed.
 
     configs: file name → text. command: arguments, the program first. pins: what pip installs for it.
-    ports: placeholder → the two ports that releases take in turn. introduction: the last of the
-    lines in which it introduces itself in its log; an error shows what comes after.
-    stop_signal: finishes the requests under way and ends. pidfile: path, when it writes one.
+    ports: placeholder → the two ports that releases take in turn. stop_signal: finishes the requests
+    under way and ends. forks: it goes into the background. owns_log: it writes its log itself.
     """
 
     name: str

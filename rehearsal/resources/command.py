@@ -22,7 +22,6 @@ from rehearsal.resources import pairs
 from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record
 
-_RUNS = ("create", "update", "delete", "stdin", "environment", "logging")
 _INSTANCE = "alicloud:ecs/instance:Instance"
 _DIAL = re.compile(
     r"^(ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)|banner exch)", re.M
@@ -105,7 +104,22 @@ def failed(what: str, done: Done, log: str) -> RehearsalError:
     return RehearsalError(f"{what} exited {done.code}{':' if tail else ', see its lines above'}{tail}")
 
 
-class RemoteCommand(_OverSsh):
+class _Command(Resource):
+    """Runs `create`, and when it changes `update`, or `create` again where there is none."""
+
+    def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(context, record.name, inputs, inputs.get("create"))
+
+    def update(
+        self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
+    ) -> dict[str, Any]:
+        return self._run(context, record.name, inputs, inputs.get("update") or inputs.get("create"))
+
+    def _run(self, context: Context, name: str, inputs: Mapping[str, Any], text: str | None) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class RemoteCommand(_Command, _OverSsh):
     schema = Schema(
         replaces=frozenset({"triggers"}),
         updates=dict.fromkeys(
@@ -122,14 +136,6 @@ class RemoteCommand(_OverSsh):
         if inputs.get("environment"):
             raise RehearsalError("environment is not rehearsed: sshd accepts no variables as it comes; use stdin")
         only(inputs, "logging", "stdout", "stderr", "stdoutAndStderr", "none")
-
-    def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(context, record.name, inputs, inputs.get("create"))
-
-    def update(
-        self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
-    ) -> dict[str, Any]:
-        return self._run(context, record.name, inputs, inputs.get("update") or inputs.get("create"))
 
     def _run(self, context: Context, name: str, inputs: Mapping[str, Any], text: str | None) -> dict[str, Any]:
         if not text:
@@ -191,7 +197,7 @@ def _quoted(path: str) -> str:
     return f'"{escaped}"'
 
 
-class LocalCommand(Resource):
+class LocalCommand(_Command):
     schema = Schema(
         replaces=frozenset({"triggers"}),
         updates=dict.fromkeys(
@@ -206,14 +212,6 @@ class LocalCommand(Resource):
     def facts(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         # Its environment may be secret: a delete command runs without it.
         return {key: inputs[key] for key in ("delete", "dir", "interpreter") if inputs.get(key)}
-
-    def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(context, record.name, inputs, inputs.get("create"))
-
-    def update(
-        self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
-    ) -> dict[str, Any]:
-        return self._run(context, record.name, inputs, inputs.get("update") or inputs.get("create"))
 
     def delete(self, context: Context, record: Record) -> None:
         if record.status != "pending" and "delete" in record.facts:
