@@ -1,6 +1,6 @@
 """Settings that make no sense together, refused with the reason.
 
-One rule is one line: the key to name, whether it is broken, and what is allowed.
+One rule is one `yield`: the key to name, whether it is broken, the reason, and what is allowed.
 """
 
 from __future__ import annotations
@@ -14,69 +14,136 @@ if TYPE_CHECKING:
 
 def check(settings: Settings) -> None:
     """Raise ValueError with `<key>: <reason>; allowed: …` for the first combination that makes no sense."""
-    rules = (_serving, _sources, _uwsgi, _gunicorn, _ports)
-    for key, broken, reason in (rule for part in rules for rule in part(settings)):
+    for key, broken, reason, allowed in (rule for part in PARTS for rule in part(settings)):
         if broken:
-            raise ValueError(f"{key}: {reason}")
+            raise ValueError(f"{key}: {reason}; allowed: {allowed}")
 
 
-Rule = tuple[str, bool, str]
+Rule = tuple[str, bool, str, str]
 
 
 def _serving(settings: Settings) -> Iterator[Rule]:
-    serving, uwsgi, gunicorn = settings.serving, settings.uwsgi, settings.gunicorn
+    serving = settings.serving
     is_uwsgi = serving.app_server == "uwsgi"
     yield (
         "serving.process_manager",
         serving.process_manager == "emperor" and not is_uwsgi,
-        "the emperor rules uWSGI alone; allowed with gunicorn: supervisor, systemd",
+        "the emperor rules uWSGI alone",
+        "supervisor or systemd, or serving.app_server: uwsgi",
     )
-    yield (
-        "serving.front",
-        serving.front == "none" and is_uwsgi and not uwsgi.http,
-        "without nginx the app server answers HTTP itself; allowed: nginx, or uwsgi.http such as 0.0.0.0:8080",
-    )
-    yield (
-        "serving.front",
-        serving.front == "none" and not is_uwsgi and gunicorn.bind == "unix",
-        "without nginx the app server answers HTTP itself; allowed: nginx, or gunicorn.bind such as 0.0.0.0:8000",
-    )
-    for key, listen in (("uwsgi.http", uwsgi.http), ("gunicorn.bind", gunicorn.bind if not is_uwsgi else None)):
-        yield (
-            key,
-            serving.front == "none" and str(listen).startswith("127."),
-            "without nginx the world would not reach it there; allowed: 0.0.0.0 and a port, or serving.front: nginx",
-        )
     yield (
         "nginx",
         serving.front == "none" and bool(settings.nginx.model_fields_set),
-        "set, but serving.front is none; allowed: serving.front: nginx",
+        "set, but serving.front is none",
+        "serving.front: nginx",
     )
     for key, unused in (("uwsgi", not is_uwsgi), ("gunicorn", is_uwsgi)):
         yield (
             key,
             unused and bool(getattr(settings, key).model_fields_set),
-            f"set, but serving.app_server is {serving.app_server}; allowed: serving.app_server: {key}",
+            f"set, but serving.app_server is {serving.app_server}",
+            f"serving.app_server: {key}",
         )
     yield (
         "supervisor",
         serving.process_manager != "supervisor" and bool(settings.supervisor.model_fields_set),
-        f"set, but serving.process_manager is {serving.process_manager}; allowed: serving.process_manager: supervisor",
+        f"set, but serving.process_manager is {serving.process_manager}",
+        "serving.process_manager: supervisor",
     )
     yield (
         "systemd",
         serving.process_manager == "supervisor" and bool(settings.systemd.model_fields_set),
-        "set, but serving.process_manager is supervisor; allowed: serving.process_manager: systemd or emperor",
+        "set, but serving.process_manager is supervisor",
+        "serving.process_manager: systemd or emperor",
+    )
+    yield (
+        "systemd.restart_sec",
+        serving.process_manager == "emperor" and "restart_sec" in settings.systemd.model_fields_set,
+        "the emperor itself starts its vassals again",
+        "serving.process_manager: systemd",
     )
     yield (
         "app.module",
         settings.app.wsgi_file is not None and "module" in settings.app.model_fields_set,
-        "set beside app.wsgi_file; allowed: one of them",
+        "set beside app.wsgi_file",
+        "one of them",
     )
     yield (
         "app.wsgi_file",
         settings.app.wsgi_file is not None and not is_uwsgi,
-        "gunicorn imports modules; allowed with gunicorn: app.module",
+        "gunicorn imports modules",
+        "app.module, or serving.app_server: uwsgi",
+    )
+
+
+def _listening(settings: Settings) -> Iterator[Rule]:
+    serving, uwsgi, gunicorn = settings.serving, settings.uwsgi, settings.gunicorn
+    is_uwsgi, behind_nginx = serving.app_server == "uwsgi", serving.front == "nginx"
+    yield (
+        "serving.front",
+        not behind_nginx and is_uwsgi and not uwsgi.http,
+        "without nginx the app server answers HTTP itself",
+        "nginx, or uwsgi.http such as 0.0.0.0:8080",
+    )
+    yield (
+        "serving.front",
+        not behind_nginx and not is_uwsgi and gunicorn.bind == "unix",
+        "without nginx the app server answers HTTP itself",
+        "nginx, or gunicorn.bind such as 0.0.0.0:8000",
+    )
+    ways = [name for name in ("socket", "http_socket", "http") if getattr(uwsgi, name)]
+    yield (
+        f"uwsgi.{ways[-1] if ways else 'socket'}",
+        len(ways) > 1,
+        f"set beside uwsgi.{ways[0] if ways else ''}",
+        "one of them",
+    )
+    for key, listen in _listens(settings):
+        yield (
+            key,
+            not behind_nginx and listen.startswith("127."),
+            "without nginx the world would not reach it there",
+            "0.0.0.0 and a port, or serving.front: nginx",
+        )
+        yield (
+            key,
+            behind_nginx and listen.startswith("0."),
+            "behind nginx only this machine needs it",
+            # uWSGI's router has no unix socket.
+            "127.0.0.1 and a port" if key == "uwsgi.http" else "unix, or 127.0.0.1 and a port",
+        )
+    yield (
+        "uwsgi.chmod_socket",
+        "chmod_socket" in uwsgi.model_fields_set and any(listen != "unix" for _, listen in _listens(settings)),
+        "a TCP socket has no mode",
+        "uwsgi.socket or uwsgi.http_socket: unix",
+    )
+    yield (
+        "uwsgi.chmod_socket",
+        uwsgi.chmod_socket[1] == "0" and settings.nginx.user != "wsgi-app",
+        "nginx could not connect to a socket of another user",
+        "660, or nginx.user: wsgi-app",
+    )
+
+
+def _nginx(settings: Settings) -> Iterator[Rule]:
+    nginx, uwsgi = settings.nginx, settings.uwsgi
+    speaks_http = settings.serving.app_server == "gunicorn" or bool(uwsgi.http or uwsgi.http_socket)
+    for key, other, unused, protocol in (
+        ("uwsgi_read_timeout", "proxy_read_timeout", speaks_http, "HTTP"),
+        ("proxy_read_timeout", "uwsgi_read_timeout", not speaks_http, "uWSGI's own protocol"),
+    ):
+        yield (
+            f"nginx.{key}",
+            unused and key in nginx.model_fields_set,
+            f"the app server speaks {protocol}",
+            f"nginx.{other}",
+        )
+    yield (
+        "nginx.user",
+        nginx.user in ("root", "wsgi-build"),
+        "it handles requests, and this user may change the application",
+        "none for the package's own user, or wsgi-app",
     )
 
 
@@ -88,83 +155,78 @@ def _sources(settings: Settings) -> Iterator[Rule]:
                 f"{name}.{key}",
                 from_source and getattr(server, key) is None,
                 f"required with {name}.install: source, which builds one version from one archive",
+                "version, archive and sha256 together",
             )
         for key in ("prefix", "archive", "sha256"):
             yield (
                 f"{name}.{key}",
                 not from_source and key in server.model_fields_set,
-                f"set, but {name}.install is {server.install}; allowed: {name}.install: source",
+                f"set, but {name}.install is {server.install}",
+                f"{name}.install: source",
             )
         yield (
             f"{name}.version",
             server.install == "os" and server.version is not None,
-            f"the OS decides it with {name}.install: os; allowed: {name}.install: source",
+            f"the OS decides it with {name}.install: os",
+            f"{name}.install: source",
         )
     yield (
         "nginx.prefix",
         settings.nginx.prefix == settings.uwsgi.prefix,
-        "uwsgi.prefix is the same; allowed: a folder for each",
+        "uwsgi.prefix is the same",
+        "a folder for each",
     )
     yield (
         "uwsgi.http",
         settings.uwsgi.install == "os" and bool(settings.uwsgi.http),
-        "the OS's uWSGI has no router; allowed: uwsgi.http_socket, or uwsgi.install: index",
+        "the OS's uWSGI has no router",
+        "uwsgi.http_socket, or uwsgi.install: index",
     )
 
 
 def _uwsgi(settings: Settings) -> Iterator[Rule]:
     serving, uwsgi = settings.serving, settings.uwsgi
-    ways = [name for name in ("socket", "http_socket", "http") if getattr(uwsgi, name)]
-    yield (
-        f"uwsgi.{ways[-1] if ways else 'socket'}",
-        len(ways) > 1,
-        f"set beside uwsgi.{ways[0] if ways else ''}; allowed: one of them",
-    )
-    yield (
-        "uwsgi.http",
-        bool(uwsgi.http) and serving.front == "nginx" and not str(uwsgi.http).startswith("127."),
-        "behind nginx only this machine needs it; allowed: 127.0.0.1 and a port, or serving.front: none",
-    )
-    yield (
-        "uwsgi.chmod_socket",
-        uwsgi.chmod_socket[1] == "0" and settings.nginx.user != "wsgi-app" and serving.front == "nginx",
-        "nginx could not connect to a socket of another user; allowed: 660, or nginx.user: wsgi-app",
-    )
     yield (
         "uwsgi.thunder_lock",
         uwsgi.thunder_lock and uwsgi.processes == 1,
-        "one process has nobody to take turns with; allowed: two processes or more",
+        "one process has nobody to take turns with",
+        "two processes or more",
     )
     yield (
         "uwsgi.cheaper",
         uwsgi.cheaper is not None and (uwsgi.processes == "auto" or uwsgi.cheaper >= uwsgi.processes),
-        "it is the least number of processes; allowed: less than uwsgi.processes, which must be a number",
+        "it is the least number of processes",
+        "less than uwsgi.processes, which must be a number",
     )
     yield (
         "uwsgi.daemonize",
         uwsgi.daemonize and serving.process_manager != "systemd",
-        f"{serving.process_manager} would lose a program that goes into the background; "
-        "allowed with serving.process_manager: systemd, which gets a forking unit",
+        f"{serving.process_manager} would lose a program that goes into the background",
+        "serving.process_manager: systemd, which gets a forking unit",
     )
     yield (
         "uwsgi.logto",
         uwsgi.logto and uwsgi.daemonize,
-        "uwsgi.daemonize names the same log; allowed: one of them",
+        "uwsgi.daemonize names the same log",
+        "one of them",
     )
     yield (
         "uwsgi.config",
         uwsgi.config == "command_line" and serving.process_manager == "emperor",
-        "a vassal is an ini file; allowed with the emperor: ini",
+        "a vassal is an ini file",
+        "ini, or serving.process_manager: supervisor or systemd",
     )
     yield (
         "uwsgi.dynamic",
         uwsgi.dynamic and (serving.front != "nginx" or bool(uwsgi.http or uwsgi.http_socket)),
-        "uwsgi_param travels by uWSGI's own protocol from nginx; allowed with uwsgi.socket and serving.front: nginx",
+        "uwsgi_param travels by uWSGI's own protocol from nginx",
+        "uwsgi.socket and serving.front: nginx",
     )
     yield (
         "uwsgi.dynamic",
         uwsgi.dynamic and settings.app.wsgi_file is not None,
-        "UWSGI_SCRIPT names a module; allowed: app.module",
+        "UWSGI_SCRIPT names a module",
+        "app.module",
     )
 
 
@@ -173,40 +235,74 @@ def _gunicorn(settings: Settings) -> Iterator[Rule]:
     yield (
         "gunicorn.threads",
         gunicorn.threads > 1 and gunicorn.worker_class != "gthread",
-        f"a {gunicorn.worker_class} worker has no threads; allowed with gunicorn.worker_class: gthread",
+        f"a {gunicorn.worker_class} worker has no threads",
+        "gunicorn.worker_class: gthread",
     )
     yield (
         "gunicorn.worker_connections",
-        gunicorn.worker_connections is not None and gunicorn.worker_class != "gevent",
-        f"a {gunicorn.worker_class} worker does not read it; allowed with gunicorn.worker_class: gevent",
+        gunicorn.worker_connections is not None and gunicorn.worker_class == "sync",
+        "a sync worker does not read it",
+        "gunicorn.worker_class: gevent",
+    )
+    yield (
+        "gunicorn.worker_connections",
+        gunicorn.worker_connections is not None and gunicorn.worker_class == "gthread",
+        "a gthread worker that has so many answers none of them",
+        "gunicorn.worker_class: gevent",
+    )
+    yield (
+        "gunicorn.keepalive",
+        "keepalive" in gunicorn.model_fields_set and gunicorn.worker_class == "sync",
+        "a sync worker closes each connection",
+        "gunicorn.worker_class: gthread or gevent",
     )
     yield (
         "gunicorn.max_requests_jitter",
         gunicorn.max_requests_jitter > 0 and gunicorn.max_requests == 0,
-        "without max_requests no worker is replaced; allowed with gunicorn.max_requests",
+        "without max_requests no worker is replaced",
+        "gunicorn.max_requests above 0",
+    )
+    if settings.serving.process_manager == "supervisor":
+        stop, seconds = "supervisor.stopwaitsecs", settings.supervisor.stopwaitsecs
+    else:
+        stop, seconds = "systemd.timeout_stop_sec", settings.systemd.timeout_stop_sec
+    yield (
+        "gunicorn.graceful_timeout",
+        "graceful_timeout" in gunicorn.model_fields_set and gunicorn.graceful_timeout >= seconds,
+        f"{stop} ends it after {seconds} seconds",
+        f"less than {stop}",
     )
 
 
 def _ports(settings: Settings) -> Iterator[Rule]:
     used: dict[int, str] = {22: "SSH"}
-    uwsgi, gunicorn, serving = settings.uwsgi, settings.gunicorn, settings.serving
+    uwsgi, serving = settings.uwsgi, settings.serving
     wanted: list[tuple[str, int]] = []
     if serving.app_server == "uwsgi":
         wanted += [("uwsgi.stats", uwsgi.stats), ("uwsgi.stats", uwsgi.stats + 1)]
-        for name in ("socket", "http_socket", "http"):
-            wanted += _pair(f"uwsgi.{name}", getattr(uwsgi, name), serving.front)
-    else:
-        wanted += _pair("gunicorn.bind", gunicorn.bind, serving.front)
+    for key, listen in _listens(settings):
+        wanted += _pair(key, listen, serving.front)
     if serving.front == "nginx":
         wanted.append(("nginx.listen", settings.nginx.listen))
     for key, port in wanted:
-        yield key, port in used, f"port {port} is taken by {used.get(port)}"
+        yield key, port in used, f"port {port} is taken by {used.get(port)}", "another port"
         used[port] = key
 
 
-def _pair(key: str, listen: str | None, front: str) -> list[tuple[str, int]]:
+def _listens(settings: Settings) -> list[tuple[str, str]]:
+    """Where the app server is told to listen: key → unix, or an address and port."""
+    if settings.serving.app_server == "gunicorn":
+        return [("gunicorn.bind", settings.gunicorn.bind)]
+    values = {f"uwsgi.{name}": getattr(settings.uwsgi, name) for name in ("socket", "http_socket", "http")}
+    return [(key, listen) for key, listen in values.items() if listen]
+
+
+def _pair(key: str, listen: str, front: str) -> list[tuple[str, int]]:
     """Behind nginx two releases take two ports in turn, the one that is set and the next."""
-    if listen in (None, "unix"):
+    if listen == "unix":
         return []
-    port = int(str(listen).rsplit(":", 1)[1])
+    port = int(listen.rsplit(":", 1)[1])
     return [(key, port), (key, port + 1)] if front == "nginx" else [(key, port)]
+
+
+PARTS = (_serving, _listening, _nginx, _sources, _uwsgi, _gunicorn, _ports)

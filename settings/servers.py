@@ -65,7 +65,8 @@ class Uwsgi(_FromSource):
     enable_threads: bool = Field(False, description="Let the application start threads of its own.")
     thunder_lock: bool = Field(False, description="Let one process at a time wait for a request.")
     cheaper: Count | None = Field(None, description="Processes kept when there is little to do.")
-    listen: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] = Field(
+    # uWSGI does not start with more than net.core.somaxconn, which the bootstrap sets.
+    listen: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto", description="Length of the queue of connections; auto: what the kernel allows (somaxconn)."
     )
     buffer_size: int = Field(

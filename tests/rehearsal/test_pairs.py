@@ -52,6 +52,7 @@ COMMON: dict[str, Sequence[str]] = {
     "nginx.charset": (UNSET, "'off'"),
     "nginx.client_max_body_size": (UNSET, "75M"),
     "nginx.keepalive_timeout": (UNSET, "0"),
+    "[read_timeout]": (UNSET, "nginx.uwsgi_read_timeout: 120", "nginx.proxy_read_timeout: 120"),
     "nginx.static": (UNSET, "{}", "{/static/: static, /media/files/: static/media}"),
 }
 UWSGI: dict[str, Sequence[str]] = {
@@ -65,6 +66,8 @@ UWSGI: dict[str, Sequence[str]] = {
         "uwsgi.http_socket: unix",
         "uwsgi.http_socket: 127.0.0.1:8080",
         "uwsgi.http: 0.0.0.0:8080",
+        "uwsgi.socket: 0.0.0.0:8080",
+        "uwsgi.http_socket: 0.0.0.0:8080",
     ),
     "[mode]": (
         UNSET,
@@ -95,9 +98,8 @@ UWSGI: dict[str, Sequence[str]] = {
 GUNICORN: dict[str, Sequence[str]] = {
     **COMMON,
     "nginx.user": (UNSET, "wsgi-app"),
-    "nginx.proxy_read_timeout": (UNSET, "120"),
     "[app]": (UNSET, "app.module: wsgi", "app.wsgi_file: SKY.wsgi"),
-    "gunicorn.bind": ("0.0.0.0:8000", "unix", "127.0.0.1:8000"),
+    "gunicorn.bind": ("unix", "127.0.0.1:8000", "0.0.0.0:8000"),
     "gunicorn.worker_class": ("sync", "gthread", "gevent"),
     "gunicorn.workers": ("auto", "3"),
     "gunicorn.threads": (UNSET, "4"),

@@ -18,7 +18,7 @@ BEHIND_NGINX: dict[str, dict[str, Any]] = {
     "uwsgi-http": {"uwsgi": {"http": "127.0.0.1:PORT"}},
     "uwsgi-command-line": {"uwsgi": {"config": "command_line"}},
     "gunicorn": {"serving": GUNICORN},
-    "gunicorn-tcp": {"serving": GUNICORN, "gunicorn": {"bind": "0.0.0.0:PORT"}},
+    "gunicorn-tcp": {"serving": GUNICORN, "gunicorn": {"bind": "127.0.0.1:PORT"}},
     "systemd": {"serving": {"process_manager": "systemd"}},
     "systemd-forking": {"serving": {"process_manager": "systemd"}, "uwsgi": {"daemonize": True}},
     "systemd-gunicorn": {"serving": {**GUNICORN, "process_manager": "systemd"}, "gunicorn": {"bind": "127.0.0.1:PORT"}},

@@ -113,7 +113,7 @@ def test_without_nginx_the_port_of_the_site_is_the_app_servers(run_program: Run,
 
 
 def test_the_ports_of_an_app_server_behind_nginx_stay_closed(run_program: Run) -> None:
-    program = run_program({**CLOUD, "serving": {"app_server": "gunicorn"}, "gunicorn": {"bind": "0.0.0.0:8000"}})
+    program = run_program({**CLOUD, "serving": {"app_server": "gunicorn"}, "gunicorn": {"bind": "127.0.0.1:8000"}})
     rules = [r.name for r in program.requests.values() if r.type.endswith(":SecurityGroupRule")]
     assert sorted(rules) == ["wsgi-ecs-dev-22-from-203.0.113.0-24", "wsgi-ecs-dev-80-from-0.0.0.0-0"]
 
