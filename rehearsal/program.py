@@ -24,7 +24,7 @@ def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Lo
     Raises what the program raises: pulumi.RunError is a user's error, others are the program's.
     The monitor's calls come from worker threads; those under way at a failure are waited for.
     """
-    set_all_config(dict(stack.config))
+    set_all_config(dict(stack.config), list(stack.secret_keys))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     workers = ThreadPoolExecutor(max_workers=_WORKERS)

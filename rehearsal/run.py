@@ -14,7 +14,7 @@ from rehearsal.errors import RehearsalError, UserError
 from rehearsal.keys import NO_KEY, Keys
 from rehearsal.lxd import Lxd, reachable
 from rehearsal.resources import Context, machine, pairs
-from rehearsal.show import Show
+from rehearsal.show import Show, masked
 from rehearsal.state import State
 
 _INSTANCE = "alicloud:ecs/instance:Instance"
@@ -27,11 +27,19 @@ def keys_of(root: Path, stack: str) -> Keys:
 
 def up(root: Path, name: str) -> int:
     """Bring a stack up. Returns the exit code. Raises UserError or RehearsalError."""
-    from rehearsal import host
-
     started = time.monotonic()
     config = stacks.load(root, name)
-    show = Show()
+    try:
+        return _up(root, config, started)
+    except (UserError, RehearsalError) as error:
+        raise type(error)(masked(str(error), config.secrets)) from None
+
+
+def _up(root: Path, config: stacks.Stack, started: float) -> int:
+    from rehearsal import host
+
+    name = config.name
+    show = Show(secrets=config.secrets)
     with lock.held(name):
         _check(root, config)
         host.prepare(show.note)

@@ -4,9 +4,11 @@ On a terminal the last lines show what is under way with its seconds; elsewhere 
 line does so every 15 seconds.
 """
 
+import json
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -27,11 +29,20 @@ def short(type_: str) -> str:
     return f"{parts[0]}:{parts[2]}" if "/" in parts[1] else type_
 
 
-class Show:
-    """A run's output. Safe to use from several threads."""
+def masked(text: str, secrets: Collection[str]) -> str:
+    """`[secret]` in place of each secret, as Pulumi's CLI prints it: not of those that any text may hold by chance."""
+    hidden = {secret for secret in secrets if len(secret.encode()) >= 3 and secret.lower() not in ("true", "false")}
+    hidden |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in hidden}
+    pattern = "|".join(re.escape(secret) for secret in sorted(hidden, key=len, reverse=True))
+    return re.sub(pattern, "[secret]", text) if pattern else text
 
-    def __init__(self, console: Console | None = None) -> None:
+
+class Show:
+    """A run's output, in which no secret is shown. Safe to use from several threads."""
+
+    def __init__(self, console: Console | None = None, secrets: Collection[str] = ()) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
+        self.secrets = secrets
         self.unchanged = 0
         self.counts: dict[Op, int] = {}
         self.failures = 0
@@ -61,7 +72,7 @@ class Show:
 
     def line(self, text: str, style: str = "") -> None:
         with self._lock:
-            self.console.print(Text(text, style=style))
+            self.console.print(Text(masked(text, self.secrets), style=style))
 
     def note(self, text: str) -> None:
         """Something that the user should know, once."""
@@ -85,7 +96,7 @@ class Show:
                 f"[{_COLOURS[op]}]{op.value:>2}[/] {escape(short(type_)):<27} {escape(name)} [dim]{seconds:.1f} s[/]"
             )
             if note:
-                text.append(f"  {note}", style="dim")
+                text.append(f"  {masked(note, self.secrets)}", style="dim")
             self.console.print(text)
 
     def failed(self, key: str, type_: str, name: str, message: str) -> None:
@@ -93,7 +104,7 @@ class Show:
             self._under_way.pop(key, None)
             self.failures += 1
             text = Text.from_markup(f"[bold red] ✗[/] {escape(short(type_)):<27} {escape(name)}\n")
-            text.append("".join(f"    {line}\n" for line in message.splitlines()), style="red")
+            text.append("".join(f"    {line}\n" for line in masked(message, self.secrets).splitlines()), style="red")
             text.rstrip()
             self.console.print(text)
 

@@ -1,13 +1,16 @@
 """A stack's configuration, read the way Pulumi's engine reads it, and what a rehearsal changes in it."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rehearsal import passphrase
 from rehearsal.errors import UserError
 
 # The systems that have an image here; the program's own default is centos7.
@@ -17,11 +20,16 @@ _DEFAULT_OS = "centos7"
 
 @dataclass(frozen=True)
 class Stack:
-    """project, name: Pulumi's. config: `namespace:key` → text, structured values as JSON text."""
+    """project, name: Pulumi's. config: `namespace:key` → text, structured values as JSON text, all decrypted.
+
+    secret_keys: keys of config that hold anything encrypted. secrets: what was encrypted, in plain text.
+    """
 
     project: str
     name: str
-    config: Mapping[str, str]
+    config: Mapping[str, str] = field(repr=False)
+    secret_keys: frozenset[str] = frozenset()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 # https://www.pulumi.com/docs/iac/concepts/projects/stack-settings-file/
@@ -60,13 +68,62 @@ def load(root: Path, name: str) -> Stack:
             allowed = ", ".join(f"{name}:…" for name in (project["name"], *_NAMESPACES))
             raise UserError(f"{shown}: {key}: unknown namespace; allowed: {allowed}")
     values = {**_defaults(project), **{_qualified(project["name"], key): value for key, value in own.items()}}
-    for key, value in values.items():
-        if _secure(value):
-            raise UserError(
-                f"{shown}: {key}: encrypted values are not supported by a rehearsal yet; "
-                "allowed: plain text in a stack of your own for rehearsals"
-            )
-    return Stack(project["name"], name, {key: text(value) for key, value in values.items()})
+    encrypted = {key: list(passphrase.find(value, key)) for key, value in values.items()}
+    plain = _decrypted(list(chain.from_iterable(encrypted.values())), content, shown)
+    return Stack(
+        project["name"],
+        name,
+        {key: text(passphrase.replaced(value, plain)) for key, value in values.items()},
+        frozenset(key for key, found in encrypted.items() if found),
+        frozenset(plain.values()),
+    )
+
+
+def _decrypted(encrypted: list[tuple[str, str]], content: Mapping[str, Any], shown: Path) -> dict[str, str]:
+    """What passphrase.find found, with the content of the stack's file → encrypted text → plain text."""
+    if not encrypted:
+        return {}
+    first = f"{shown}: {encrypted[0][0]}"
+    # Which of Pulumi's providers these lead to: https://www.pulumi.com/docs/iac/concepts/secrets/
+    if content.get("secretsprovider") not in (None, "", "default", "passphrase"):
+        raise UserError(
+            f"{first}: encrypted by another secrets provider; allowed: passphrase, "
+            "set by pulumi stack change-secrets-provider passphrase"
+        )
+    salt = content.get("encryptionsalt")
+    if not salt:
+        raise UserError(
+            f"{first}: encrypted, but not with a passphrase, since encryptionsalt is missing; "
+            "allowed: what pulumi config set --secret writes with the passphrase provider"
+        )
+    try:
+        phrase = passphrase.given(os.environ)
+    except OSError as error:
+        raise UserError(
+            f"{first}: encrypted, and {passphrase.FILE_VARIABLE} cannot be read: {error.filename}: {error.strerror}; "
+            "allowed: a file that holds the passphrase"
+        ) from None
+    if phrase is None:
+        raise UserError(
+            f"{first}: encrypted, and no passphrase is set; "
+            f"allowed: {passphrase.VARIABLE} or {passphrase.FILE_VARIABLE} in the environment"
+        )
+    try:
+        key = passphrase.unlock(phrase, str(salt))
+    except passphrase.WrongPassphraseError:
+        source = passphrase.VARIABLE if passphrase.VARIABLE in os.environ else passphrase.FILE_VARIABLE
+        raise UserError(
+            f"{first}: encrypted with another passphrase than {source} gives; allowed: the stack's own passphrase"
+        ) from None
+    except ValueError:
+        raise UserError(f"{shown}: encryptionsalt: damaged; allowed: the line that Pulumi wrote") from None
+    plain = {}
+    for place, value in encrypted:
+        try:
+            plain[value] = passphrase.decrypt(key, value)
+        except ValueError:
+            raise UserError(f"{shown}: {place}: damaged; allowed: what pulumi config set --secret wrote") from None
+    return plain
 
 
 def _defaults(project: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,12 +137,6 @@ def _defaults(project: Mapping[str, Any]) -> dict[str, Any]:
 
 def _qualified(project: str, key: Any) -> str:
     return str(key) if ":" in str(key) else f"{project}:{key}"
-
-
-def _secure(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "secure" in value or any(_secure(item) for item in value.values())
-    return isinstance(value, list) and any(_secure(item) for item in value)
 
 
 def text(value: Any) -> str:
@@ -132,7 +183,7 @@ def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     if not access.get("public_key"):
         config[f"{stack.project}:access"] = json.dumps({**access, "public_key": public_key})
         notes.append("access.public_key: none, so the rehearsal's own key is used")
-    return Stack(stack.project, stack.name, config), notes
+    return replace(stack, config=config), notes
 
 
 def _section(stack: Stack, name: str) -> dict[str, Any]:

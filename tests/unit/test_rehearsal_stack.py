@@ -75,12 +75,6 @@ def test_a_config_that_is_no_map_is_refused(root: Path, text: str) -> None:
     assert "allowed: a map of keys" in refusal(write(root, text))
 
 
-def test_an_encrypted_value_is_refused_wherever_it_is(root: Path) -> None:
-    message = refusal(write(root, "config:\n  site:app:\n    env:\n      KEY: {secure: v1:abc}\n"))
-    assert "site:app: encrypted values are not supported" in message
-    assert "abc" not in message
-
-
 def changed(**sections: object) -> tuple[dict[str, object], list[str]]:
     stack = Stack("site", "dev", {f"site:{key}": json.dumps(value) for key, value in sections.items()})
     done, notes = overlay(stack, "ssh-ed25519 AAAA own")
