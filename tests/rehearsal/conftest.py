@@ -16,7 +16,9 @@ import httpx
 import pytest
 import yaml
 
+from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
 from tests.conftest import PROJECT
+from tests.encrypted import ENCRYPTION_SALT
 
 # How the rehearsal marks what cannot live in the stack's own project.
 TAG = "user.wsgi-ecs.stack"
@@ -43,11 +45,15 @@ class Done:
 
 @dataclass
 class Stack:
-    """A stack in a copy of the project. Its settings are written before each run."""
+    """A stack in a copy of the project. Its settings are written before each run.
+
+    passphrase: of encrypted settings. Only `up` is given it: nothing else may need it.
+    """
 
     folder: Path
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
+    passphrase: str | None = None
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "rehearsal", *arguments[:1], "--stack", self.name, *arguments[1:]]
@@ -55,10 +61,19 @@ class Stack:
     def run(self, *arguments: str, seconds: float = 420) -> Done:
         self.write()
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=seconds
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(arguments[0]),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
         )
         print(f"$ ./rehearse {' '.join(arguments)}\n{done.stdout}{done.stderr}")
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def environment(self, command: str) -> dict[str, str]:
+        given = {VARIABLE: self.passphrase} if self.passphrase is not None and command == "up" else {}
+        return {**{key: value for key, value in os.environ.items() if key not in (VARIABLE, FILE_VARIABLE)}, **given}
 
     def up(self) -> Done:
         done = self.run("up")
@@ -68,7 +83,7 @@ class Stack:
     def write(self) -> None:
         config = {f"wsgi-ecs:{key}": value for key, value in {"server": {"os": "debian12"}, **self.settings}.items()}
         path = self.folder / "stacks" / f"Pulumi.{self.name}.yaml"
-        path.write_text(yaml.safe_dump({"config": config}))
+        path.write_text(yaml.safe_dump({"encryptionsalt": ENCRYPTION_SALT, "config": config}))
 
     def shell(self, script: str) -> str:
         """Run a script on the machine, as root, through ./rehearse ssh."""

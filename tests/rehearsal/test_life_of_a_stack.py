@@ -1,6 +1,7 @@
 """One stack from its first `up` to its last `destroy`. The tests run in this order, on one machine."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,9 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.encrypted import PASSPHRASE, encrypt
 from tests.rehearsal.conftest import TAG, Stack, lxd, traces
 
 SECRET = "correct-horse-battery-staple"
+ENCRYPTED = "attack-at-dawn"
+# Of an encrypted value that the application itself tells its log.
+TOLD = "open-sesame"
+BROKEN = "    raise RuntimeError('not today: ' + os.environ['TOLD'])\n"
 KNOWN: dict[str, str] = {}
 
 
@@ -53,6 +59,20 @@ def test_a_wrong_setting_is_one_line_and_creates_nothing(stack: Stack, settings:
     assert traces(stack) == set()
 
 
+@pytest.mark.parametrize(
+    ("phrase", "line"),
+    [(None, "encrypted, and no passphrase is set"), ("other", "encrypted with another passphrase")],
+)
+def test_an_encrypted_value_without_its_passphrase_creates_nothing(stack: Stack, phrase: str | None, line: str) -> None:
+    stack.settings, stack.passphrase = {"app": {"env": {"TOKEN": {"secure": encrypt(ENCRYPTED)}}}}, phrase
+    done = stack.run("up")
+    stack.settings, stack.passphrase = {}, None
+    assert done.code == 2
+    assert done.err.startswith(f"rehearse: stacks/Pulumi.{stack.name}.yaml: wsgi-ecs:app.env.TOKEN: {line}")
+    assert done.err.count("\n") == 1
+    assert traces(stack) == set()
+
+
 def test_an_unknown_stack_names_those_that_exist(stack: Stack) -> None:
     done = subprocess.run(
         [*stack.command("up")[:-1], "nowhere"], cwd=stack.folder, capture_output=True, text=True, timeout=60
@@ -65,11 +85,17 @@ def test_an_unknown_stack_names_those_that_exist(stack: Stack) -> None:
 
 def test_a_killed_up_is_completed_by_the_next(stack: Stack) -> None:
     # The first release is a broken one, so that the next test sees the server as cloud-init alone leaves it.
-    stack.edit("app/app.py", "def healthz():\n", "def healthz():\n    raise RuntimeError('not today')\n")
-    stack.settings = {"app": {"env": {"GREETING": SECRET}}}
+    stack.edit("app/app.py", "def healthz():\n", f"def healthz():\n{BROKEN}")
+    encrypted = {"TOKEN": {"secure": encrypt(ENCRYPTED)}, "TOLD": {"secure": encrypt(TOLD)}}
+    stack.settings = {"app": {"env": {"GREETING": SECRET, **encrypted}}}
+    stack.passphrase = PASSPHRASE
     stack.write()
     with subprocess.Popen(
-        stack.command("up"), cwd=stack.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        stack.command("up"),
+        cwd=stack.folder,
+        env=stack.environment("up"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as run:
         deadline = time.monotonic() + 240
         while True:
@@ -90,8 +116,8 @@ def test_a_killed_up_is_completed_by_the_next(stack: Stack) -> None:
 def test_a_broken_first_release_shows_the_applications_own_last_lines(stack: Stack) -> None:
     done = stack.run("up")
     assert done.code == 1
-    assert "RuntimeError: not today" in done.text
-    assert SECRET not in done.text
+    assert "RuntimeError: not today: [secret]" in done.text
+    assert not [secret for secret in (SECRET, ENCRYPTED, TOLD) if secret in done.text]
     KNOWN["address"] = lxd_address(stack)
 
 
@@ -117,7 +143,7 @@ def test_cloud_init_alone_serves_the_built_in_page(stack: Stack) -> None:
 
 
 def test_up_serves_the_sample_application_through_nginx_and_uwsgi(stack: Stack) -> None:
-    stack.edit("app/app.py", "    raise RuntimeError('not today')\n", "")
+    stack.edit("app/app.py", BROKEN, "")
     done = stack.up()
     KNOWN["release"] = done.output("release")
     assert done.output("address") == KNOWN["address"]
@@ -175,23 +201,28 @@ def test_nothing_that_handles_a_request_runs_as_root(stack: Stack) -> None:
     stack.shell("! runuser -u wsgi-app -- find /srv/wsgi-ecs -writable -not -type l | grep .")
 
 
-def test_a_secret_is_in_the_application_and_nowhere_else(stack: Stack) -> None:
+@pytest.mark.parametrize("secret", [SECRET, ENCRYPTED], ids=["plain", "encrypted"])
+def test_a_secret_is_in_the_application_and_nowhere_else(stack: Stack, secret: str) -> None:
     pid = stack.shell("pgrep -o -f bin/uwsgi")
-    assert SECRET in stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ")
-    assert SECRET not in stack.shell("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert secret in stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ")
+    assert secret not in stack.shell("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert stack.shell("stat -c '%a %U:%G' /etc/wsgi-ecs/app.env.json") == "640 root:wsgi-app"
-    held = stack.shell("grep -rlsI -- " + SECRET + " /etc /srv /var/log /var/lib/cloud /run || true")
+    held = stack.shell("grep -rlsI -- " + secret + " /etc /srv /var/log /var/lib/cloud /run || true")
     assert held.split() == ["/etc/wsgi-ecs/app.env.json"]
+    assert_not_in_lxd(stack, secret)
+
+
+def assert_not_in_lxd(stack: Stack, secret: str) -> None:
     project = subprocess.run(
         ["lxc", "query", f"/1.0/projects/wsgi-ecs-{stack.name}"], capture_output=True, text=True, check=True
     )
-    assert SECRET not in project.stdout
+    assert secret not in project.stdout
     for machine in machines(stack):
         state = subprocess.run(
             ["lxc", "config", "show", machine, "--expanded", "--project", f"wsgi-ecs-{stack.name}"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert SECRET not in state.stdout
+        assert secret not in state.stdout
 
 
 def test_a_second_up_with_nothing_changed_does_nothing(stack: Stack) -> None:
@@ -250,11 +281,19 @@ def test_a_broken_release_leaves_the_old_one_serving(stack: Stack, old: str, new
 
 
 def test_a_rotated_secret_goes_live_with_the_next_up(stack: Stack) -> None:
-    stack.settings = {**stack.settings, "app": {"env": {"GREETING": "tr0ub4dor"}}}
+    rotated = {"GREETING": "tr0ub4dor", "TOKEN": "attack-at-dusk"}
+    settings = {"GREETING": rotated["GREETING"], "TOKEN": {"secure": encrypt(rotated["TOKEN"])}}
+    stack.settings = {**stack.settings, "app": {"env": settings}}
     done = stack.up()
     assert done.output("release") == KNOWN["release"]
     pid = stack.shell("pgrep -o -f bin/uwsgi")
-    assert "tr0ub4dor" in stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ")
+    environment = stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ").splitlines()
+    assert json.loads(stack.shell("cat /etc/wsgi-ecs/app.env.json")).items() >= rotated.items()
+    for name, secret in rotated.items():
+        assert f"{name}={secret}" in environment
+        assert secret not in done.text
+        assert_not_in_lxd(stack, secret)
+    assert ENCRYPTED not in "\n".join(environment)
 
 
 def test_a_rebooted_machine_serves_again(stack: Stack) -> None:
