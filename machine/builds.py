@@ -4,14 +4,18 @@
 <prefix>-<version>/built.json   of what; written last, so without it the folder is no good
 <prefix>                        link to the version in use
 
+A folder that no kept release needs is removed again.
+
 Python 3.6, standard library only.
 """
 
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 import urllib.request
 
 import facts
@@ -21,12 +25,15 @@ from venvs import PYTHON, Builder
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30
+# Where a prefix may be: settings/text.py.
+_PARENTS = ("/usr/local", "/opt")
+_MARKS = ("name", "version", "sha256", "options")
 
 
 def make(build, unpacked, say):
     """Build what a release names, unless it is there. Raises ReleaseError, with all that is installed as it was."""
     marker = os.path.join(build["folder"], "built.json")
-    wanted = {name: build[name] for name in ("name", "version", "sha256", "options")}
+    wanted = {name: build[name] for name in _MARKS}
     try:
         if files.read_json(marker) == wanted:
             return
@@ -38,7 +45,9 @@ def make(build, unpacked, say):
             then="move it away, or choose another {}.prefix, and run up again".format(build["name"]),
         )
     archive = checked(build, unpacked)
-    say("building {} {} from source".format(build["name"], build["version"]))
+    what = "{} {}".format(build["name"], build["version"])
+    started = time.monotonic()
+    say("building {} from source, once".format(what))
     builder = Builder()
     builder.end_leftovers()
     scratch = tempfile.mkdtemp(prefix="build-", dir=builder.user.pw_dir)
@@ -58,6 +67,58 @@ def make(build, unpacked, say):
     finally:
         files.remove(scratch)
         files.remove(draft)
+    say("{} is built ({:.0f} s)".format(what, time.monotonic() - started))
+
+
+def prune():
+    """Remove what was built here and is needed by no release of any site, nor by a process that runs."""
+    needed = set()
+    for path in glob.glob(os.path.join(files.ROOT, "*", "releases", "*", "release.json")):
+        try:
+            needed.update(build["folder"] for build in files.read_json(path).get("builds", ()))
+        except (OSError, ValueError):
+            # What this one needs is not known.
+            return
+    programs = running()
+    for marker in [path for parent in _PARENTS for path in glob.glob(os.path.join(parent, "*", "built.json"))]:
+        folder = os.path.dirname(marker)
+        used = any(program.startswith(folder + "/") for program in programs)
+        if folder in needed or used or not ours(folder):
+            continue
+        link = folder[: -len("-" + files.read_json(marker)["version"])]
+        if os.path.islink(link) and os.readlink(link) == folder:
+            files.remove(link)
+        # Half removed, it must not count as whole.
+        files.remove(marker)
+        files.remove(folder)
+
+
+def ours(folder):
+    """Whether a folder was made by this tool: its mark is whole, root's, and names the folder's own version."""
+    marker = os.path.join(folder, "built.json")
+    try:
+        mark = files.read_json(marker)
+        return (
+            not os.path.islink(folder)
+            and os.stat(marker).st_uid == os.geteuid()
+            and sorted(mark) == sorted(_MARKS)
+            and folder.endswith("-" + mark["version"])
+        )
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def running():
+    """Paths of the programs that run, in any process."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                found.add(os.readlink("/proc/{}/exe".format(name)))
+            except OSError:
+                # It has ended, or is the kernel's.
+                continue
+    return found
 
 
 def checked(build, unpacked):

@@ -95,6 +95,7 @@ def apply(folder, env):
             files.link(build["folder"], build["link"])
         files.write(os.path.join(target, "served"), "", 0o640, "wsgi")
         prune(site.releases, unpacked.id, release["keep"])
+        builds.prune()
     except (ReleaseError, OSError) as error:
         say("tidying up failed, the next release tries again: {}".format(describe(error)))
 

@@ -11,6 +11,9 @@ from serving.systems import System
 from settings import Settings
 from settings.servers import Nginx, Uwsgi
 
+# What the OS's nginx has built in, of what a site here may want: TLS, HTTP/2, compressed files beside the plain
+# ones, the client's address from a load balancer, counters.
+_MODULES = ("http_ssl", "http_v2", "http_gzip_static", "http_realip", "http_stub_status")
 # nginx makes the last folder of each path itself, owned by its workers' user.
 _TEMPORARY = "/var/lib/nginx/wsgi-ecs"
 
@@ -83,7 +86,7 @@ def _name(name: str, server: Uwsgi | Nginx) -> str:
 
 
 def _nginx_options(user: str) -> tuple[str, ...]:
-    """The places of the OS's nginx, so that its service, log rotation and configuration fit this one too.
+    """The places of the OS's nginx, so that its service, log rotation and configuration fit this one too, and modules.
 
     https://nginx.org/en/docs/configure.html
     """
@@ -95,6 +98,7 @@ def _nginx_options(user: str) -> tuple[str, ...]:
         "--lock-path=/run/nginx.lock",
         "--error-log-path=/var/log/nginx/error.log",
         "--http-log-path=/var/log/nginx/access.log",
+        *(f"--with-{name}_module" for name in _MODULES),
         *(
             f"--http-{name}-temp-path={_TEMPORARY}-{name}"
             for name in ("client-body", "proxy", "fastcgi", "uwsgi", "scgi")

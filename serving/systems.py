@@ -56,7 +56,7 @@ CENTOS7 = System(
     build_pins=_PYTHON_36_BUILD,
     uwsgi_packages=("uwsgi", "uwsgi-plugin-python36"),
     uwsgi_plugin="python36",
-    nginx_build_packages=("make", "pcre-devel", "zlib-devel"),
+    nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
     warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
         "server.os: debian12 is one setting away",
@@ -76,7 +76,7 @@ DEBIAN12 = System(
     build_pins=_PYTHON_3_BUILD,
     uwsgi_packages=("uwsgi-core", "uwsgi-plugin-python3"),
     uwsgi_plugin="python3",
-    nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev"),
+    nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"),
 )
 
 SYSTEMS = {system.name: system for system in (CENTOS7, DEBIAN12)}

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +78,9 @@ def test_a_local_archive_travels_with_the_release_and_a_url_does_not(tmp_path: P
     packed = archive.build(PROJECT / "app", (), release_files(plan), tmp_path / "out", plan.sources)
     with tarfile.open(packed.path) as tar:
         assert [name for name in tar.getnames() if name.startswith("source/")] == ["source/uwsgi-2.0.31"]
+    elsewhere = file.rename(tmp_path / "b.tar.gz")
+    moved = plan_of(uwsgi={**UWSGI, "archive": str(elsewhere)}, nginx=NGINX)
+    assert archive.build(PROJECT / "app", (), release_files(moved), tmp_path / "out", moved.sources) == packed
     assert [build["archive"] for build in plan.release["builds"]] == ["source/uwsgi-2.0.31", NGINX["archive"]]
 
 
@@ -108,7 +113,7 @@ def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
     assert state["nginx"] is None
     assert state["command"] == "/srv/wsgi-ecs/venvs/bootstrap/bin/uwsgi"
     assert "--no-build-isolation uWSGI==2.0.31\n" in bootstrap.script(plan, settings)
-    assert {"make", "libpcre2-dev", "zlib1g-dev"} <= set(plan.packages)
+    assert {"make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"} <= set(plan.packages)
     assert "/usr/local/uwsgi-" not in "".join(files.values())
     # Another version is a release, not another server.
     other = parse({"server": {"os": "debian12"}, "uwsgi": {**UWSGI, "version": "2.0.30"}, "nginx": NGINX}, FILE)
@@ -176,12 +181,12 @@ def make(tool: Any, build: dict[str, Any], data: bytes) -> list[str]:
 def test_a_source_is_built_once(builds: Any, tmp_path: Path) -> None:
     data = sdist(WORKS)
     build = wanted(tmp_path, data)
-    assert make(builds, build, data) == ["building uwsgi 1 from source"]
+    assert make(builds, build, data) == ["building uwsgi 1 from source, once", "uwsgi 1 is built (0 s)"]
     assert (tmp_path / "uwsgi-1/bin/uwsgi").read_text() == "a program"
     assert (tmp_path / "uwsgi-1/bin/uwsgi").stat().st_mode & 0o777 == 0o755
     assert make(builds, build, data) == []
     other = sdist(WORKS.replace("a program", "another"))
-    assert make(builds, wanted(tmp_path, other), other) == ["building uwsgi 1 from source"]
+    assert len(make(builds, wanted(tmp_path, other), other)) == 2
     assert (tmp_path / "uwsgi-1/bin/uwsgi").read_text() == "another"
     assert {path.name for path in tmp_path.iterdir()} == {"home", "uwsgi-1"}
     assert not list((tmp_path / "home").iterdir())
@@ -213,6 +218,84 @@ def test_a_folder_of_somebody_else_is_left_alone(builds: Any, tmp_path: Path) ->
     data = sdist(WORKS)
     with pytest.raises(builds.ReleaseError, match="is there and not ours"):
         make(builds, wanted(tmp_path, data), data)
+
+
+@pytest.fixture
+def built(builds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The versions 1, 2 and 3 in their folders; a function that says which ones the kept releases need."""
+    monkeypatch.setattr(builds, "_PARENTS", (str(tmp_path / "local"),))
+    monkeypatch.setattr(builds.files, "ROOT", str(tmp_path / "srv"))
+    (tmp_path / "local").mkdir()
+    data = sdist(WORKS)
+    for version in "123":
+        build = wanted(tmp_path, data, version=version)
+        make(builds, {**build, "folder": str(tmp_path / f"local/uwsgi-{version}")}, data)
+
+    def need(site: str, *versions: str) -> None:
+        for version in versions:
+            release = tmp_path / f"srv/{site}/releases/r{version}"
+            release.mkdir(parents=True, exist_ok=True)
+            folder = str(tmp_path / f"local/uwsgi-{version}")
+            (release / "release.json").write_text(json.dumps({"builds": [{"folder": folder}]}))
+
+    return need
+
+
+def left(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "local").iterdir()}
+
+
+def test_what_a_kept_release_of_any_site_needs_stays(builds: Any, built: Any, tmp_path: Path) -> None:
+    built("app", "1")
+    built("blog", "3")
+    (tmp_path / "local/uwsgi").symlink_to(tmp_path / "local/uwsgi-1")
+    builds.prune()
+    assert left(tmp_path) == {"uwsgi", "uwsgi-1", "uwsgi-3"}
+
+
+def test_a_link_to_what_is_removed_goes_with_it(builds: Any, built: Any, tmp_path: Path) -> None:
+    built("app", "1", "2")
+    (tmp_path / "local/uwsgi").symlink_to(tmp_path / "local/uwsgi-3")
+    builds.prune()
+    assert left(tmp_path) == {"uwsgi-1", "uwsgi-2"}
+
+
+def test_a_release_that_cannot_be_read_may_need_all(builds: Any, built: Any, tmp_path: Path) -> None:
+    built("app", "1")
+    (tmp_path / "srv/app/releases/r1/release.json").write_text('{"builds": [')
+    builds.prune()
+    assert left(tmp_path) == {"uwsgi-1", "uwsgi-2", "uwsgi-3"}
+
+
+def test_what_a_process_runs_stays_until_it_ends(builds: Any, built: Any, tmp_path: Path) -> None:
+    program = tmp_path / "local/uwsgi-2/bin/uwsgi"
+    shutil.copy("/bin/sleep", program)
+    process = subprocess.Popen([program, "60"])
+    try:
+        builds.prune()
+        assert left(tmp_path) == {"uwsgi-2"}
+    finally:
+        process.kill()
+        process.wait()
+    builds.prune()
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize("mark", [None, "[]", "{}", "no JSON", '{"version": "2"}', "another version", "a link"])
+def test_what_is_not_ours_is_never_removed(builds: Any, built: Any, tmp_path: Path, mark: str | None) -> None:
+    folder = tmp_path / "local/uwsgi-2"
+    if mark == "another version":
+        folder.rename(tmp_path / "local/uwsgi-5")
+    elif mark == "a link":
+        folder.rename(tmp_path / "elsewhere-2")
+        folder.symlink_to(tmp_path / "elsewhere-2")
+    elif mark is None:
+        (folder / "built.json").unlink()
+    else:
+        (folder / "built.json").write_text(mark)
+    builds.prune()
+    assert left(tmp_path) == {"uwsgi-5" if mark == "another version" else "uwsgi-2"}
+    assert (tmp_path / "local" / left(tmp_path).pop() / "bin/uwsgi").exists()
 
 
 def test_nothing_but_plain_files_is_installed(builds: Any, tmp_path: Path) -> None:
