@@ -53,7 +53,7 @@ def recipe_hash(host: Mapping[str, str], packages: trust.Packages) -> str:
 
 def cache_folder() -> Path:
     """The host's folder that machines see read-only as /var/cache/rehearsal."""
-    for part in ("apt", "wheels"):
+    for part in ("apt", "wheels", "archives"):
         (CACHE / part).mkdir(parents=True, exist_ok=True)
     for folder in (CACHE.parent, CACHE, *CACHE.iterdir()):
         # Machines are unprivileged: their root is nobody on the host.

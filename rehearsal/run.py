@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rehearsal import image, lock, packages_cache
+from rehearsal import archives, image, lock, packages_cache
 from rehearsal import stack as stacks
 from rehearsal.engine import Dry, Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
@@ -47,7 +47,8 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
         keys = keys_of(root, name)
         made = keys.ensure()
         config, notes = stacks.overlay(config, keys.public)
-        for text in notes:
+        config, more = archives.overlay(config, image.cache_folder() / "archives")
+        for text in (*notes, *more):
             show.note(text)
         state = State.load(name)
         if state.exists and state.folder != str(root) and Path(state.folder).is_dir():

@@ -171,7 +171,7 @@ def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     """What a rehearsal changes before the program reads its settings → (stack, one line for each change)."""
     config = {**stack.config, "rehearsal:active": "true"}
     notes = []
-    server = _section(stack, "server")
+    server = section(stack, "server")
     system = server.get("os", _DEFAULT_OS)
     if isinstance(system, str) and system in ("centos7", "alinux3", "ubuntu2204"):
         if isinstance(mirrors := server.get("mirrors"), dict):
@@ -179,14 +179,15 @@ def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
             server["mirrors"] = {key: value for key, value in mirrors.items() if key not in ("packages", "epel")}
         config[f"{stack.project}:server"] = json.dumps({**server, "os": _IMAGES[0]})
         notes.append(f"rehearsed on {_IMAGES[0]}: no {system} image here; its own package steps do not run")
-    access = _section(stack, "access")
+    access = section(stack, "access")
     if not access.get("public_key"):
         config[f"{stack.project}:access"] = json.dumps({**access, "public_key": public_key})
         notes.append("access.public_key: none, so the rehearsal's own key is used")
     return replace(stack, config=config), notes
 
 
-def _section(stack: Stack, name: str) -> dict[str, Any]:
+def section(stack: Stack, name: str) -> dict[str, Any]:
+    """One structured key of the project's config, empty when it is unset or no map."""
     try:
         value = json.loads(stack.config.get(f"{stack.project}:{name}", "{}"))
     except ValueError:
