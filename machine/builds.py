@@ -50,6 +50,8 @@ def make(build, unpacked, say):
     say("building {} from source, once".format(what))
     builder = Builder()
     builder.end_leftovers()
+    for left in glob.glob(os.path.join(builder.user.pw_dir, "build-*")):
+        files.remove(left)
     scratch = tempfile.mkdtemp(prefix="build-", dir=builder.user.pw_dir)
     draft = build["folder"] + ".new"
     try:

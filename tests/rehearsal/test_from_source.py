@@ -1,49 +1,82 @@
 """uWSGI and nginx from their real sources, on a machine of their own."""
 
+import functools
+import gzip
 import hashlib
+import http.server
+import json
 import subprocess
-import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from rehearsal import trust
-from tests.rehearsal.conftest import Stack
+from rehearsal import archives, image, trust
+from rehearsal import stack as stacks
+from tests.conftest import PROJECT
+from tests.rehearsal.conftest import TAG, Stack, lxd
 
-UWSGI, NGINX = "2.0.31", "1.22.1"
+GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
+SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name in ("uwsgi", "nginx")}
+UWSGI, NGINX = (SOURCES[name]["version"] for name in ("uwsgi", "nginx"))
+# The same sources under other versions: what is shown is the change, not another nginx.
+SECOND, BROKEN = "1.22.2", "1.22.3"
 
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The settings of both servers: uWSGI's source distribution, and the archive of Debian's source package."""
-    folder = tmp_path_factory.mktemp("sources")
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps", f"uWSGI=={UWSGI}"]
-    subprocess.run(pip, cwd=folder, check=True)
-    for name in ("parts", "lists/partial"):
-        (folder / name).mkdir(parents=True)
-    # The first of this host's own package sources, for source packages.
-    binary = trust.packages("bookworm").sources.splitlines()[0]
-    (folder / "parts/source.list").write_text(binary.replace("deb ", "deb-src ", 1) + "\n")
-    places = {"sourcelist": "/dev/null", "sourceparts": folder / "parts"}
-    options = [f"-oDir::Etc::{name}={path}" for name, path in places.items()] + [f"-oDir::State::lists={folder}/lists"]
-    for command in (["update"], ["source", "--download-only", "nginx"]):
-        subprocess.run(["apt-get", "-q", *options, *command], cwd=folder, check=True)
-    return {
-        "uwsgi": source(UWSGI, folder / f"uwsgi-{UWSGI}.tar.gz"),
-        "nginx": source(NGINX, folder / f"nginx_{NGINX}.orig.tar.gz"),
-    }
+pytestmark = pytest.mark.skipif(
+    not trust.packages(image.SUITE).sources, reason="only a Debian host has Debian's source packages"
+)
 
 
-def source(version: str, archive: Path) -> dict[str, Any]:
-    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+def source(version: str, archive: Path | str, data: bytes) -> dict[str, Any]:
+    sha256 = hashlib.sha256(data).hexdigest()
     return {"install": "source", "version": version, "archive": str(archive), "sha256": sha256}
 
 
+def test_a_rehearsal_takes_the_makers_own_files_from_the_registries(tmp_path: Path) -> None:
+    guide = stacks.load(PROJECT, "guide-emperor")
+    made, notes = archives.overlay(guide, tmp_path)
+    assert notes == [
+        "nginx.archive: taken from Debian's source package, the same checksum",
+        "uwsgi.archive: taken from the package index, the same checksum",
+    ]
+    for name, server in SOURCES.items():
+        file = tmp_path / server["sha256"]
+        assert json.loads(made.config[f"wsgi-ecs:{name}"]) == {**server, "archive": str(file)}
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == server["sha256"]
+    assert {path.name for path in tmp_path.iterdir()} == {server["sha256"] for server in SOURCES.values()}
+
+
 @pytest.fixture(scope="module")
-def address(stack: Stack, sources: dict[str, dict[str, Any]]) -> str:
-    stack.settings = {"serving": {"process_manager": "emperor"}, **sources}
-    return stack.up().output("address")
+def address(stack: Stack) -> str:
+    stack.settings = {"serving": {"process_manager": "emperor"}, **SOURCES}
+    done = stack.up()
+    for name in SOURCES:
+        assert f"{name}.archive: taken from " in done.text
+        assert f"building {name} {SOURCES[name]['version']} from source, once" in done.text
+    return done.output("address")
+
+
+def test_no_path_of_this_host_is_remembered(stack: Stack, address: str) -> None:
+    kept = json.dumps(lxd(f"/1.0/projects/wsgi-ecs-{stack.name}"))
+    for server in SOURCES.values():
+        assert server["sha256"] not in kept
+        assert stack.shell(f"grep -rl {image.CACHE}/archives /srv /etc /usr/local /var/lib/wsgi-ecs || true") == ""
+
+
+def test_nginx_has_what_a_site_may_ask_of_it(stack: Stack, address: str) -> None:
+    """By its own check of a configuration that uses each module."""
+    stack.shell(
+        "set -e; cd $(mktemp -d);"
+        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout key -out crt 2>/dev/null;"
+        "printf '%s' 'events {} http { server { listen 8443 ssl http2; gzip_static on; set_real_ip_from 10.0.0.0/8;"
+        " ssl_certificate '$PWD'/crt; ssl_certificate_key '$PWD'/key; location /s { stub_status; }"
+        " location ~ ^/x { uwsgi_pass 127.0.0.1:3031; } } }' >nginx.conf;"
+        "/usr/local/nginx/sbin/nginx -t -q -c $PWD/nginx.conf"
+    )
 
 
 def test_both_are_installed_where_the_prefix_leads_and_belong_to_root(stack: Stack, address: str) -> None:
@@ -99,16 +132,19 @@ def until(condition: str) -> str:
 def test_another_release_builds_nothing_again(stack: Stack, address: str) -> None:
     before = stack.shell("systemctl show -p MainPID nginx")
     stack.edit("app/app.py", "import flask\n", "import flask\n\n")
-    assert "from source" not in stack.up().text
+    done = stack.up()
+    assert "from source" not in done.text
+    assert "nginx.archive: taken from the rehearsal's cache, the same checksum" in done.text
     assert stack.shell("systemctl show -p MainPID nginx") == before
 
 
-def test_a_wrong_checksum_is_refused_before_anything_happens(stack: Stack, address: str) -> None:
+def test_a_wrong_checksum_is_refused_before_anything_happens(stack: Stack, address: str, tmp_path: Path) -> None:
     kept = stack.settings
-    stack.settings = {**kept, "nginx": {**kept["nginx"], "sha256": "0" * 64}}
+    (tmp_path / "nginx.tar.gz").write_bytes(b"anything")
+    stack.settings = {**kept, "nginx": source(NGINX, tmp_path / "nginx.tar.gz", b"something else")}
     done = stack.run("up")
     stack.settings = kept
-    assert done.code != 0
+    assert done.code == 2
     (line,) = [line for line in done.text.splitlines() if "sha256" in line]
     assert "nginx.sha256: " in line
     assert "allowed: " in line
@@ -122,7 +158,8 @@ def test_an_archive_that_does_not_build_leaves_the_old_release_serving(
     (tmp_path / "uwsgi").mkdir()
     (tmp_path / "uwsgi/uwsgiconfig.py").write_text("raise SystemExit('core/uwsgi.c:1: error: broken on purpose')\n")
     subprocess.run(["tar", "-czf", "broken.tar.gz", "uwsgi"], cwd=tmp_path, check=True)
-    stack.settings = {**kept, "uwsgi": source("2.0.32", tmp_path / "broken.tar.gz")}
+    broken = tmp_path / "broken.tar.gz"
+    stack.settings = {**kept, "uwsgi": source("2.0.32", broken, broken.read_bytes())}
     done = stack.run("up")
     stack.settings = kept
     assert done.code == 1
@@ -133,8 +170,102 @@ def test_an_archive_that_does_not_build_leaves_the_old_release_serving(
     assert "2.0.32" not in stack.shell("ls /usr/local")
 
 
+def running(stack: Stack) -> str:
+    """Path of the nginx that systemd has started."""
+    return stack.shell("readlink /proc/$(systemctl show --value -p MainPID nginx)/exe")
+
+
+def versions(stack: Stack) -> set[str]:
+    return set(stack.shell("ls -d /usr/local/nginx*").split())
+
+
+@contextmanager
+def served(stack: Stack, files: dict[str, bytes], folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A web server of this host that the stack's machine reaches: its URL, and who asked for what."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (bridge,) = [network for network in lxd("/1.0/networks?recursion=1") if network["config"].get(TAG) == stack.name]
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, code: Any = "-", size: Any = "-") -> None:
+            asked.append(f"{self.path} {int(code)}")
+
+    handler = functools.partial(Handler, directory=str(folder))
+    host = bridge["config"]["ipv4.address"].split("/")[0]
+    with http.server.ThreadingHTTPServer((host, 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://{host}:{server.server_port}", asked
+        finally:
+            server.shutdown()
+
+
+def test_a_url_is_downloaded_by_the_machine_and_another_version_takes_over(
+    stack: Stack, address: str, tmp_path: Path
+) -> None:
+    # Packed again: a file that no registry has.
+    data = gzip.compress(gzip.decompress((image.CACHE / "archives" / SOURCES["nginx"]["sha256"]).read_bytes()), 1)
+    with served(stack, {"nginx.tar.gz": data}, tmp_path) as (url, asked):
+        stack.settings = {**stack.settings, "nginx": source(SECOND, f"{url}/nginx.tar.gz", data)}
+        done = stack.up()
+    assert "nginx.archive: not in Debian's source package, so the machine downloads it" in done.text
+    assert asked == ["/nginx.tar.gz 200"]
+    assert running(stack) == f"/usr/local/nginx-{SECOND}/sbin/nginx"
+    assert stack.shell("readlink /usr/local/nginx") == f"/usr/local/nginx-{SECOND}"
+    assert stack.get(address, "/healthz").status_code == 200
+    # The release before this one needs its own.
+    assert versions(stack) == {"/usr/local/nginx", f"/usr/local/nginx-{NGINX}", f"/usr/local/nginx-{SECOND}"}
+
+
+def test_a_url_that_gives_another_file_or_none_is_refused(stack: Stack, address: str, tmp_path: Path) -> None:
+    kept = stack.settings
+    with served(stack, {"nginx.tar.gz": b"another"}, tmp_path) as (url, _):
+        stack.settings = {**kept, "nginx": source(BROKEN, f"{url}/nginx.tar.gz", b"wanted")}
+        other = stack.run("up")
+        stack.settings = {**kept, "nginx": source(BROKEN, f"{url}/no-such.tar.gz", b"wanted")}
+        none = stack.run("up")
+    stack.settings = kept
+    assert (other.code, none.code) == (1, 1)
+    assert f"nginx.sha256: {url}/nginx.tar.gz has {hashlib.sha256(b'another').hexdigest()}; allowed: " in other.text
+    assert f"{url}/no-such.tar.gz does not come: HTTP Error 404" in none.text
+    assert running(stack) == f"/usr/local/nginx-{SECOND}/sbin/nginx"
+
+
+def test_a_refused_release_goes_back_to_the_nginx_before_it(stack: Stack, address: str, tmp_path: Path) -> None:
+    """An nginx that builds and takes every configuration, and then does not start."""
+    kept = stack.settings
+    folder = tmp_path / "nginx"
+    folder.mkdir()
+    (folder / "nginx").write_text('#!/bin/sh\nfor word; do [ "$word" = -t ] && exit 0; done\nexit 1\n')
+    rules = "all:\\ninstall:\\n\\tinstall -D nginx $(DESTDIR)%s/sbin/nginx\\n"
+    (folder / "configure").write_text(f"#!/bin/sh\nprintf '{rules}' ${{1#--prefix=}} >Makefile\n")
+    (folder / "configure").chmod(0o755)
+    subprocess.run(["tar", "-czf", "broken.tar.gz", "nginx"], cwd=tmp_path, check=True)
+    broken = tmp_path / "broken.tar.gz"
+    stack.settings = {**kept, "nginx": source(BROKEN, broken, broken.read_bytes())}
+    done = stack.run("up")
+    stack.settings = kept
+    assert done.code == 1
+    assert f"nginx {BROKEN} is built" in done.text
+    assert "release refused, the one before it still serves: nginx does not start" in done.text
+    assert running(stack) == f"/usr/local/nginx-{SECOND}/sbin/nginx"
+    assert stack.shell("readlink /usr/local/nginx") == f"/usr/local/nginx-{SECOND}"
+    assert stack.get(address, "/healthz").status_code == 200
+
+
+def test_what_no_kept_release_needs_is_removed_and_nothing_else(stack: Stack, address: str) -> None:
+    stack.shell("mkdir /usr/local/nginx-0.9; touch /usr/local/nginx-0.9/built.json; mkdir /usr/local/nginx-own")
+    stack.settings = {**stack.settings, "nginx": SOURCES["nginx"], "release": {"keep": 1}}
+    # Built long ago, and still there.
+    assert "from source" not in stack.up().text
+    assert running(stack) == f"/usr/local/nginx-{NGINX}/sbin/nginx"
+    ours = {"/usr/local/nginx", f"/usr/local/nginx-{NGINX}"}
+    assert versions(stack) == {*ours, "/usr/local/nginx-0.9", "/usr/local/nginx-own"}
+    assert stack.shell("ls -d /usr/local/uwsgi-*") == f"/usr/local/uwsgi-{UWSGI}"
+
+
 def test_systemd_starts_the_same_nginx(stack: Stack, address: str) -> None:
     stack.shell("systemctl restart nginx")
-    main = stack.shell("readlink /proc/$(systemctl show --value -p MainPID nginx)/exe")
-    assert main == f"/usr/local/nginx-{NGINX}/sbin/nginx"
+    assert running(stack) == f"/usr/local/nginx-{NGINX}/sbin/nginx"
     assert stack.get(address, "/healthz").status_code == 200

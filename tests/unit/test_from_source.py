@@ -114,6 +114,8 @@ def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
     assert state["command"] == "/srv/wsgi-ecs/venvs/bootstrap/bin/uwsgi"
     assert "--no-build-isolation uWSGI==2.0.31\n" in bootstrap.script(plan, settings)
     assert {"make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"} <= set(plan.packages)
+    centos = make_plan(parse({"server": {"os": "centos7"}, "nginx": NGINX}, FILE))
+    assert {"gcc", "make", "pcre-devel", "zlib-devel", "openssl-devel"} <= set(centos.packages)
     assert "/usr/local/uwsgi-" not in "".join(files.values())
     # Another version is a release, not another server.
     other = parse({"server": {"os": "debian12"}, "uwsgi": {**UWSGI, "version": "2.0.30"}, "nginx": NGINX}, FILE)
@@ -126,6 +128,7 @@ def test_nginx_from_source_takes_the_places_of_the_oss() -> None:
     assert plan.release["nginx"] == {"folder": "/usr/local/nginx-1.22.1", "link": "/usr/local/nginx"}
     assert build["options"][:3] == ("--prefix=/usr/local/nginx-1.22.1", "--user=www-data", "--group=www-data")
     assert {"--conf-path=/etc/nginx/nginx.conf", "--pid-path=/run/nginx.pid"} <= set(build["options"])
+    assert {"--with-http_ssl_module", "--with-http_v2_module"} <= set(build["options"])
     # Modules of the OS's package are made for the OS's nginx alone.
     assert "modules-enabled" not in plan.configs["nginx.conf"]
     assert "modules-enabled" in plan_of().configs["nginx.conf"]
@@ -179,6 +182,8 @@ def make(tool: Any, build: dict[str, Any], data: bytes) -> list[str]:
 
 
 def test_a_source_is_built_once(builds: Any, tmp_path: Path) -> None:
+    # Of a run that was killed.
+    (tmp_path / "home/build-old/source").mkdir(parents=True)
     data = sdist(WORKS)
     build = wanted(tmp_path, data)
     assert make(builds, build, data) == ["building uwsgi 1 from source, once", "uwsgi 1 is built (0 s)"]
