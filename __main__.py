@@ -7,15 +7,15 @@ import pulumi
 import settings
 from components import archive, lookup
 from components.network import Network, NetworkArgs, rules
-from components.release import Release, ReleaseArgs
+from components.release import Release, ReleaseArgs, outputs
 from components.server import Server, ServerArgs
-from serving import bootstrap, make_plan, release_files
+from serving import bootstrap, make_plan
 
 wanted = settings.load()
 plan = make_plan(wanted)
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
-packed = archive.build(Path(wanted.app.source), wanted.app.exclude, release_files(plan), Path(".build"), plan.sources)
+packed = archive.build_all(plan, wanted, Path(".build"))
 for warning in plan.system.warnings:
     pulumi.warn(warning)
 
@@ -44,16 +44,14 @@ server = Server(
 release = Release(
     name,
     ReleaseArgs(
-        archive=packed,
+        archives=packed,
+        env={site.site.name: site.app.env for site in wanted.each},
         address=server.address,
         instance_id=server.instance_id,
-        env=wanted.app.env,
         private_key=settings.private_key(wanted),
         host_key=wanted.access.host_key,
     ),
 )
 
-pulumi.export("url", pulumi.Output.from_input(server.address).apply(plan.url))
-pulumi.export("address", server.address)
-pulumi.export("ssh", pulumi.Output.concat("ssh root@", server.address))
-pulumi.export("release", release.id)
+for key, value in outputs(plan, server.address, release.ids).items():
+    pulumi.export(key, value)

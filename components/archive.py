@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from settings import refused
+from serving import ServingPlan, host_files, release_files
+from settings import Settings, refused
 
 # Never part of a release: secrets, histories, environments, caches, and the stacks' own files.
 EXCLUDED = (
@@ -34,23 +35,42 @@ class Archive:
     path: str
 
 
+@dataclass(frozen=True)
+class Archives:
+    """What a server gets: its own part, and one for each site by its name."""
+
+    host: Archive
+    sites: Mapping[str, Archive]
+
+
+def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
+    """The archives of a plan, written into `folder`. Raises like build."""
+    return Archives(
+        build(host_files(plan), plan.sources, folder),
+        {
+            site.place.name: build(release_files(site), site.sources, folder, Path(own.app.source), own.app.exclude)
+            for site, own in zip(plan.sites, settings.each, strict=True)
+        },
+    )
+
+
 def build(
-    source: Path,
-    exclude: Iterable[str],
     texts: Mapping[str, str],
+    sources: Mapping[str, str],
     folder: Path,
-    sources: Mapping[str, str] | None = None,
+    source: Path | None = None,
+    exclude: Iterable[str] = (),
 ) -> Archive:
     """Write `folder`/<id>.tar.gz and return it.
 
-    source: the application's folder, which becomes app/. exclude: patterns of names or of paths
-    inside it. texts: relative path → text of the other files. sources: the same → file
-    of this machine, as it is. Raises pulumi.RunError for a link or
-    a special file, which could name anything on this machine.
+    texts: relative path → text. sources: relative path → file of this machine, as it is. source: the
+    application's folder, which becomes app/, if there is one. exclude: patterns of names or of paths
+    inside it. Raises pulumi.RunError for a link or a special file, which could name anything on this machine.
     """
-    files = {f"app/{name}": content for name, content in _application(source, (*EXCLUDED, *exclude)).items()}
+    application = _application(source, (*EXCLUDED, *exclude)) if source else {}
+    files = {f"app/{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
-    files |= {name: (0o644, Path(path).read_bytes()) for name, path in (sources or {}).items()}
+    files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
     manifest = {name: (f"{mode:o}", hashlib.sha256(data).hexdigest()) for name, (mode, data) in sorted(files.items())}
     identifier = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
     files["manifest.json"] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())

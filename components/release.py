@@ -1,18 +1,19 @@
 """A release on a server: cloud-init awaited, the archive copied, the release tool run over SSH.
 
-wait ─▶ copy ─▶ apply (secrets on standard input)
+wait ─▶ copy ─▶ prepare what the sites share ─▶ apply each site (secrets on standard input)
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_command as command
 from pydantic import SecretStr
 
-from components.archive import Archive
-from serving import layout
+from components.archive import Archive, Archives
+from serving import ServingPlan, layout
 from serving.templates import render
 
 
@@ -20,23 +21,35 @@ from serving.templates import render
 class ReleaseArgs:
     """What is released, and to which server.
 
-    address, instance_id: of the server; a new instance gets the release again. env: the application's
-    environment, secret. private_key: OpenSSH private key text, or None for the SSH agent.
-    host_key: the server's public host key when it is known.
+    archives: what the sites share, released before them, and theirs. env: site's name → the environment of its
+    application, secret. address, instance_id: of the server; a new instance gets all of it again.
+    private_key: OpenSSH private key text, or None for the SSH agent. host_key: the server's public host key
+    when it is known.
     """
 
-    archive: Archive
+    archives: Archives
+    env: Mapping[str, Mapping[str, SecretStr]]
     address: pulumi.Input[str]
     instance_id: pulumi.Input[str]
-    env: Mapping[str, SecretStr]
     private_key: str | None
     host_key: str | None
 
 
-class Release(pulumi.ComponentResource):
-    """Applied when the archive, the environment or the server changes."""
+def outputs(
+    plan: ServingPlan, address: pulumi.Output[str], ids: Mapping[str, pulumi.Output[str]]
+) -> dict[str, pulumi.Input[Any]]:
+    """What the stack exports: of several sites `url` and `release` are the first one's."""
+    urls = {site.place.name: address.apply(site.url) for site in plan.sites}
+    first = plan.sites[0].place.name
+    several = {"urls": urls, "releases": dict(ids)} if len(urls) > 1 else {}
+    ssh = pulumi.Output.concat("ssh root@", address)
+    return {"url": urls[first], "address": address, "ssh": ssh, "release": ids[first], **several}
 
-    id: pulumi.Output[str]
+
+class Release(pulumi.ComponentResource):
+    """Each part is applied when its archive, its environment or the server changes, and no other with it."""
+
+    ids: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: ReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:release:Release", name, None, opts)
@@ -49,7 +62,6 @@ class Release(pulumi.ComponentResource):
             dial_error_limit=60,
             per_dial_timeout=5,
         )
-        remote_path = f"{layout.INCOMING}/{args.archive.id}.tar.gz"
         ready = command.remote.Command(
             f"{name}-ready",
             connection=connection,
@@ -58,24 +70,34 @@ class Release(pulumi.ComponentResource):
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        copy = command.remote.CopyToRemote(
-            f"{name}-archive",
-            connection=connection,
-            source=pulumi.FileAsset(args.archive.path),
-            remote_path=remote_path,
-            triggers=[args.archive.id, args.instance_id],
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[ready]),
-        )
-        env = {name: value.get_secret_value() for name, value in args.env.items()}
-        apply = command.remote.Command(
-            f"{name}-apply",
-            connection=connection,
-            create=render("templates/release/apply.sh.j2", layout=layout, id=args.archive.id),
-            stdin=pulumi.Output.secret(json.dumps({"env": env}, sort_keys=True)),
-            triggers=[args.archive.id, args.instance_id],
-            add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[copy]),
-        )
-        # The id is exported only when the release serves.
-        self.id = apply.id.apply(lambda _: args.archive.id)
-        self.register_outputs({"id": self.id})
+
+        def apply(
+            part: str, verb: str, archive: Archive, stdin: pulumi.Input[str] | None, after: pulumi.Resource
+        ) -> command.remote.Command:
+            copy = command.remote.CopyToRemote(
+                f"{name}-{part}-archive",
+                connection=connection,
+                source=pulumi.FileAsset(archive.path),
+                remote_path=f"{layout.INCOMING}/{archive.id}.tar.gz",
+                triggers=[archive.id, args.instance_id],
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[ready]),
+            )
+            return command.remote.Command(
+                f"{name}-{part}-apply",
+                connection=connection,
+                create=render("templates/release/apply.sh.j2", layout=layout, verb=verb, id=archive.id),
+                stdin=stdin,
+                triggers=[archive.id, args.instance_id],
+                add_previous_output_in_env=False,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[copy, after]),
+            )
+
+        host = apply("host", "prepare", args.archives.host, None, ready)
+        self.ids = {}
+        for site, archive in args.archives.sites.items():
+            env = {key: value.get_secret_value() for key, value in args.env[site].items()}
+            stdin = pulumi.Output.secret(json.dumps({"env": env}, sort_keys=True))
+            done = apply(f"site-{site}", "apply", archive, stdin, host)
+            # The id is exported only when the release serves.
+            self.ids[site] = done.id.apply(lambda _, id=archive.id: id)
+        self.register_outputs({"ids": self.ids})

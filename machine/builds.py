@@ -73,12 +73,15 @@ def make(build, unpacked, say):
 
 
 def prune():
-    """Remove what was built here and is needed by no release of any site, nor by a process that runs."""
+    """Remove what was built here and is needed by no release of any site, by neither of the machine's last two
+    and by no process that runs.
+    """
+    releases = glob.glob(os.path.join(files.site_root("*"), "releases", "*", "release.json"))
     needed = set()
-    for path in glob.glob(os.path.join(files.ROOT, "*", "releases", "*", "release.json")):
+    for path in releases + glob.glob(os.path.join(files.host_root(), "*", "state.json")):
         try:
-            needed.update(build["folder"] for build in files.read_json(path).get("builds", ()))
-        except (OSError, ValueError):
+            needed.update(build["folder"] for build in files.read_json(path)["builds"])
+        except (OSError, ValueError, KeyError):
             # What this one needs is not known.
             return
     programs = running()

@@ -36,9 +36,14 @@ def somaxconn():
     return _number(SOMAXCONN) or 128
 
 
-def free_port(candidates):
-    """The first of the loopback ports that nobody listens on. Raises OSError when all are taken."""
+def free_port(candidates, others=()):
+    """The first of the loopback ports that nobody listens on and that is not of `others`.
+
+    Raises OSError when all are taken.
+    """
     for port in candidates:
+        if port in others:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -11,8 +11,32 @@ import shutil
 
 ROOT = "/srv/wsgi-ecs"
 ETC = "/etc/wsgi-ecs"
+RUN = "/run/wsgi-ecs"
+LOG = "/var/log/wsgi-ecs"
+TMPFILES = "/etc/tmpfiles.d"
 # Not in /run/lock, where any user of the machine could take the lock and keep it.
 LOCK = "/run/wsgi-ecs-release.lock"
+
+
+def sites():
+    """Names of the sites on this machine."""
+    return sorted(os.listdir(os.path.join(ROOT, "sites")))
+
+
+def site_root(name):
+    return os.path.join(ROOT, "sites", name)
+
+
+def host_root():
+    return os.path.join(ROOT, "host")
+
+
+def logs(name):
+    return os.path.join(LOG, name)
+
+
+def env_file(name):
+    return os.path.join(ETC, name + ".env.json")
 
 
 def read_json(path):
@@ -54,7 +78,7 @@ def remove(path):
         os.unlink(path)
 
 
-def log(path, user="wsgi-app"):
+def log(path, user):
     """Make a log that the application may write, unless it is there."""
     if not os.path.exists(path):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640))

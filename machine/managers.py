@@ -13,7 +13,7 @@ import files
 from servers import ReleaseError, run
 
 RUNNING, STARTING, FAILED = "RUNNING", "STARTING", "FAILED"
-EMPEROR_STATS = "/run/wsgi-ecs/emperor.sock"
+EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
 
 
 class Supervisor:

@@ -1,6 +1,7 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
-    release.py apply FOLDER < {"env": {...}}
+    release.py prepare FOLDER                    what the machine's sites share (host.py)
+    release.py apply FOLDER < {"env": {...}}     one site
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
 new release starts beside the old one in the other slot, is asked for its health, and only
@@ -17,21 +18,20 @@ import os
 import signal
 import sys
 import time
-import traceback
 
 import builds
 import files
+import host
 import venvs
 from managers import MANAGERS
-from servers import Nginx, NoNginx, ReleaseError
+from servers import SIGNALS, Nginx, NoNginx, ReleaseError, describe, go_back
 from slots import Site, other_slot
 from unpacked import Unpacked
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # Another archive may lie there for a run that waits for this one.
 _INCOMING_SECONDS = 3600
-# Longer than a start that fails takes, with its way back.
-LOCK_SECONDS = 150
+# The other sites of a machine are released one after another, each perhaps with a virtual environment to build.
+LOCK_SECONDS = 900
 
 
 def say(text, to=None):
@@ -51,7 +51,8 @@ def apply(folder, env):
     """
     unpacked = Unpacked(folder)
     release = json.loads(unpacked.read("release.json").decode())
-    site = Site(release, MANAGERS[release["manager"]](), NoNginx() if release["front"] == "none" else Nginx())
+    nginx = NoNginx() if release["front"] == "none" else Nginx(host.own_nginx())
+    site = Site(release, MANAGERS[release["manager"]](), nginx)
     old = site.settle(say)
     before = site.env()
     env = (before or {}) if env is None else env
@@ -62,18 +63,21 @@ def apply(folder, env):
             site.write_env(env)
         say("release {} serves already: nothing to do".format(unpacked.id))
         return
-    target = unpacked.install(site.releases)
+    target = unpacked.install(site.releases, site.web_group)
     for build in release["builds"]:
         builds.make(build, unpacked, say)
     venv = venvs.make(release, target, say)
     slot = other_slot(old)
+    pointed = site.target()
     site.clear(site.state(slot))
     state = site.fill(target, unpacked.id, slot, venv)
     state.update(env=digest, trial=True)
     site.save(state)
-    site.nginx.check(os.path.join(site.slot_dir(slot), "nginx.conf"), state["nginx"])
+    site.check(state)
     where = "in place of" if site.alone else "beside"
     say("starting release {} {} {}".format(unpacked.id, where, old["release"] if old else "nothing"))
+    if state["computed"]:
+        say("{} runs {}".format(release["site"], state["computed"]))
     try:
         if site.alone and old:
             site.clear(old)
@@ -84,7 +88,8 @@ def apply(folder, env):
         del state["trial"]
         site.save(state)
     except BaseException as error:
-        go_back(site, old, state, before, error)
+        error.first = old is None
+        go_back(error, lambda: undo(site, pointed, old, state, before))
         raise
     try:
         say("release {} serves".format(unpacked.id))
@@ -93,32 +98,21 @@ def apply(folder, env):
             site.clear(old)
         for build in release["builds"]:
             files.link(build["folder"], build["link"])
-        files.write(os.path.join(target, "served"), "", 0o640, "wsgi")
+        files.write(os.path.join(target, "served"), "", 0o640, site.web_group)
         prune(site.releases, unpacked.id, release["keep"])
         builds.prune()
     except (ReleaseError, OSError) as error:
         say("tidying up failed, the next release tries again: {}".format(describe(error)))
 
 
-def go_back(site, old, state, env, error):
-    """Leave the old slot and its environment as they were. Raises ReleaseError when that fails too."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def undo(site, pointed, old, state, env):
+    """Leave the old slot and its environment as they were."""
     try:
-        try:
-            # First: without nginx the old program starts again, and reads it.
-            if env is not None:
-                site.write_env(env)
-        finally:
-            site.undo(old, state)
-    except (ReleaseError, OSError) as second:
-        worse = ReleaseError(
-            "{}; and going back to the one before failed: {}".format(describe(error), describe(second)),
-            "\n".join(filter(None, (getattr(error, "lines", ""), getattr(second, "lines", "")))),
-            "see on the server that its services run (systemctl --failed), then run up again: it ends this",
-        )
-        worse.went_back = False
-        raise worse from error
+        # First: without nginx the old program starts again, and reads it.
+        if env is not None:
+            site.write_env(env)
+    finally:
+        site.undo(pointed, old, state)
 
 
 def prune(releases, identifier, keep):
@@ -141,7 +135,7 @@ def prune(releases, identifier, keep):
                 os.rename(path, path + ".old")
                 path += ".old"
             files.remove(path)
-    venvs.prune({os.path.basename(os.path.realpath(os.path.join(releases, name, "venv"))) for name in kept})
+    venvs.prune(venvs.used())
     incoming = os.path.join(files.ROOT, "incoming")
     for name in os.listdir(incoming):
         path = os.path.join(incoming, name)
@@ -149,21 +143,12 @@ def prune(releases, identifier, keep):
             files.remove(path)
 
 
-def describe(error):
-    """An exception as one line; one that nobody expected names its place in this tool."""
-    if isinstance(error, (ReleaseError, OSError)):
-        return " ".join(str(error).split())
-    here = os.path.dirname(__file__)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = [frame for frame in frames if os.path.dirname(frame.filename) == here][-1]
-    name = os.path.basename(place.filename)
-    return "{}: {} ({}:{})".format(type(error).__name__, " ".join(str(error).split()), name, place.lineno)
-
-
 def refuse(error):
     """Tell the user what happened, the lines that explain it, and what to do then."""
     went_back = getattr(error, "went_back", True)
     outcome = "release refused, the one before it still serves" if went_back else "release failed"
+    if went_back and getattr(error, "first", False):
+        outcome = "release refused, the site waits for its first one"
     lines = getattr(error, "lines", "").strip("\n")
     then = getattr(error, "then", "")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -190,7 +175,7 @@ def read_env(stream):
 
 def take(lock):
     """Wait for a release that another run, perhaps one that was cut off, has begun. Raises ReleaseError."""
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline, told = time.monotonic() + LOCK_SECONDS, False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -199,8 +184,9 @@ def take(lock):
                 raise ReleaseError(
                     "another release is being applied on this machine", then="run up again when it has ended"
                 ) from None
-        if deadline - time.monotonic() > LOCK_SECONDS - 0.1:
+        if not told:
             say("waiting for the release that is being applied")
+            told = True
         time.sleep(0.2)
 
 
@@ -210,17 +196,20 @@ def interrupted(number, _):
 
 def main(arguments):
     """Returns the exit status: 0 the release serves, 1 it was refused, 2 wrong use."""
-    if len(arguments) != 2 or arguments[0] != "apply":
+    if len(arguments) != 2 or arguments[0] not in ("apply", "prepare"):
         print(__doc__, file=sys.stderr)
         return 2
     os.umask(0o022)
     try:
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, interrupted)
         env = read_env(sys.stdin.buffer)
         with open(files.LOCK, "a") as lock:
             take(lock)
-            apply(arguments[1], env)
+            if arguments[0] == "prepare":
+                host.prepare(arguments[1], say)
+            else:
+                apply(arguments[1], env)
     except Exception as error:
         refuse(error)
         return 1

@@ -1,8 +1,13 @@
-"""Running commands, reading logs, and nginx on this machine. Python 3.6, standard library only."""
+"""Running commands, going back when one fails, reading logs, and nginx on this machine.
+
+Python 3.6, standard library only.
+"""
 
 import os
+import signal
 import subprocess
 import time
+import traceback
 
 import files
 
@@ -10,6 +15,9 @@ NGINX_CONF = "/etc/nginx/nginx.conf"
 NGINX_PID = "/run/nginx.pid"
 NGINX_UNIT = "/etc/systemd/system/nginx.service.d/wsgi-ecs.conf"
 NGINX_LOG = "/var/log/nginx/error.log"
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class ReleaseError(Exception):
@@ -37,6 +45,33 @@ def run(*command, **options):
         what = "{} ended with {}".format(" ".join(command), done.returncode)
         raise ReleaseError(what, "\n".join(output.splitlines()[-40:]))
     return output
+
+
+def describe(error):
+    """An exception as one line; one that nobody expected names its place in this tool."""
+    if isinstance(error, (ReleaseError, OSError)):
+        return " ".join(str(error).split())
+    here = os.path.dirname(__file__)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = [frame for frame in frames if os.path.dirname(frame.filename) == here][-1]
+    name = os.path.basename(place.filename)
+    return "{}: {} ({}:{})".format(type(error).__name__, " ".join(str(error).split()), name, place.lineno)
+
+
+def go_back(error, undo):
+    """Undo what `error` ended, whatever signal comes. Raises ReleaseError when that fails too."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        undo()
+    except (ReleaseError, OSError) as second:
+        worse = ReleaseError(
+            "{}; and going back to the one before failed: {}".format(describe(error), describe(second)),
+            "\n".join(filter(None, (getattr(error, "lines", ""), getattr(second, "lines", "")))),
+            "see on the server that its services run (systemctl --failed), then run up again: it ends this",
+        )
+        worse.went_back = False
+        raise worse from error
 
 
 def size(path):
@@ -93,10 +128,13 @@ def running():
 class Nginx:
     """nginx's master and workers. `own` says which: {"folder", "link"} of one from source, None for the OS's."""
 
-    def check(self, file, own):
+    def __init__(self, own):
+        self.own = own
+
+    def check(self, file):
         """nginx's own check of a configuration, without touching the one that serves."""
         try:
-            run(binary(own), "-t", "-q", "-c", file)
+            run(binary(self.own), "-t", "-q", "-c", file)
         except ReleaseError as error:
             then = "mend the setting behind the line that nginx names, and run up again"
             raise ReleaseError("nginx refuses the configuration", error.lines, then) from error
@@ -129,9 +167,9 @@ class Nginx:
             return False
         return bool(title) and b"shutting down" not in title
 
-    def choose(self, own):
+    def choose(self):
         """Have systemd start this nginx from now on. Returns whether another one runs."""
-        text = ""
+        text, own = "", self.own
         if own:
             files.link(own["folder"], own["link"])
             text = _UNIT.format(own["link"] + "/sbin/nginx")
@@ -148,7 +186,7 @@ class Nginx:
             run("systemctl", "daemon-reload")
         return text != before or (own is not None and running() != os.path.realpath(binary(own)))
 
-    def reload(self, own, seconds=15.0):
+    def reload(self, seconds=15.0):
         """Take up the configuration now in place. Returns the old workers, which finish their requests.
 
         Another nginx is started in place of the one that runs: requests of that moment are lost.
@@ -158,7 +196,7 @@ class Nginx:
         """
         # Workers that replace each other during the look at /proc may all be missed.
         old = self.workers() or self.workers()
-        if self.choose(own) or not old:
+        if self.choose() or not old:
             offset = size(NGINX_LOG)
             try:
                 run("systemctl", "restart", "nginx")
@@ -166,7 +204,7 @@ class Nginx:
                 raise ReleaseError("nginx does not start", error.lines + tail(NGINX_LOG, offset)) from error
             return set()
         offset = size(NGINX_LOG)
-        run(binary(own), "-s", "reload")
+        run(binary(self.own), "-s", "reload")
         deadline = time.monotonic() + seconds
         # A request may reach an old worker until each of them has heard that it is to stop.
         while not self.workers() - old or any(map(self.accepts, old)):
@@ -185,10 +223,10 @@ class Nginx:
 class NoNginx:
     """In place of Nginx where the application server answers the world itself."""
 
-    def check(self, file, own):
+    def check(self, file):
         pass
 
-    def reload(self, own):
+    def reload(self):
         return set()
 
     def drain(self, old, seconds):

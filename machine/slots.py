@@ -17,15 +17,30 @@ import facts
 import files
 import probe
 from managers import RUNNING, STARTING
-from servers import NGINX_CONF, NGINX_LOG, ReleaseError, printed, size, tail
+from servers import NGINX_LOG, ReleaseError, printed, size, tail
 
+SLOTS = ("a", "b")
+# The page of a site before its first release; host.py makes it.
+WAITING = "slots/waiting"
 START_SECONDS = 60.0
 # An application may answer 503 for a moment while it warms up.
 SETTLE_SECONDS = 3.0
 # What the application prints reaches its log a moment later.
 LOG_SECONDS = 0.3
 
-_NAMES = ("program", "program_config", "program_link", "endpoint", "pidfile", "log", "nginx", "command")
+_NAMES = (
+    "site",
+    "manager",
+    "program",
+    "program_config",
+    "program_link",
+    "endpoint",
+    "pidfile",
+    "log",
+    "command",
+    "env_file",
+    "stop_seconds",
+)
 
 
 class Site:
@@ -34,10 +49,12 @@ class Site:
     def __init__(self, release, manager, nginx):
         self.release = release
         self.request = release["probe"]
-        self.folder = os.path.join(files.ROOT, release["site"])
+        self.folder = files.site_root(release["site"])
         self.releases = os.path.join(self.folder, "releases")
         self.link = os.path.join(self.folder, "current")
-        self.env_file = os.path.join(files.ETC, release["site"] + ".env.json")
+        self.env_file = files.env_file(release["site"])
+        self.group = release["group"]
+        self.web_group = release["web_group"]
         self.manager = manager
         # Without nginx the port is the site's own: one program at a time can have it.
         self.alone = release["front"] == "none"
@@ -52,8 +69,6 @@ class Site:
         state = {"slot": slot, "release": None}
         for name in _NAMES:
             state[name] = json.loads(json.dumps(self.release[name]).replace("@@slot@@", slot))
-        # A state from before there was a choice has the OS's.
-        state["nginx"] = None
         try:
             state.update(files.read_json(os.path.join(self.slot_dir(slot), "state.json")))
         except (OSError, ValueError, TypeError):
@@ -62,19 +77,31 @@ class Site:
 
     def save(self, state):
         path = os.path.join(self.slot_dir(state["slot"]), "state.json")
-        files.write(path, json.dumps(state, indent=1), 0o640, "wsgi")
+        files.write(path, json.dumps(state, indent=1), 0o640, self.web_group)
 
     def current(self):
         """State of the slot that has the traffic, None before there is one."""
+        slot = self.target().rpartition("/")[2]
+        return self.state(slot) if slot in SLOTS else None
+
+    def target(self):
+        """What `current` points to: a slot, or the page of a site that waits for its first release."""
         try:
-            return self.state(os.path.basename(os.readlink(self.link)))
+            return os.readlink(self.link)
         except OSError:
-            return None
+            return ""
 
     def settle(self, say):
         """Undo what a killed run left, or end it. Returns the state of the slot that serves, or None."""
         old = self.current()
-        if old is None:
+        if old is None or (old.get("trial") and self.state(other_slot(old))["release"] is None):
+            # A first release that was killed before its proof.
+            if old and self.alone:
+                files.remove(self.link)
+            elif old:
+                self.nginx.drain(self.give_traffic(WAITING), self.release["stop_seconds"])
+            for slot in SLOTS:
+                self.clear(self.state(slot))
             return None
         other = self.state(other_slot(old))
         running = self.manager.state(other)
@@ -85,7 +112,7 @@ class Site:
             self.clear(other)
             return self.awake(old)
         # Which of the two nginx has loaded is not known: neither may stop before it has loaded this one.
-        self.nginx.drain(self.give_traffic(old), self.release["stop_seconds"])
+        self.nginx.drain(self.give_traffic("slots/" + old["slot"]), self.release["stop_seconds"])
         self.clear(other)
         return self.awake(old)
 
@@ -120,7 +147,7 @@ class Site:
             return None
 
     def write_env(self, env):
-        files.write(self.env_file, json.dumps(env, sort_keys=True), 0o640, "wsgi-app")
+        files.write(self.env_file, json.dumps(env, sort_keys=True), 0o640, self.group)
 
     def fill(self, target, identifier, slot, venv):
         """Write a slot: the release's configs with this machine's facts. Returns the slot's state."""
@@ -132,10 +159,12 @@ class Site:
             "slot_dir": folder,
             "venv": venv,
             "cpus": str(facts.cpus()),
+            "workers": str(2 * facts.cpus() + 1),
             "somaxconn": str(facts.somaxconn()),
         }
+        others = ports_of_others(self.release["site"])
         for name, ports in self.release["ports"].items():
-            known[name] = str(facts.free_port(ports))
+            known[name] = str(facts.free_port(ports, others))
 
         def filled(text):
             text = re.sub("@@([a-z_]+)@@", lambda match: known.get(match.group(1), match.group(0)), text)
@@ -146,20 +175,33 @@ class Site:
 
         files.remove(folder)
         os.makedirs(folder)
-        files.own(folder, "wsgi", 0o750)
+        files.own(folder, self.web_group, 0o750)
         configs = os.path.join(target, "config")
         for name in sorted(os.listdir(configs)):
             with open(os.path.join(configs, name), encoding="utf-8") as file:
-                files.write(os.path.join(folder, name), filled(file.read()), 0o640, "wsgi")
+                files.write(os.path.join(folder, name), filled(file.read()), 0o640, self.web_group)
         state = {"release": identifier, "slot": slot, "facts": known}
         for name in _NAMES:
             state[name] = json.loads(filled(json.dumps(self.release[name])))
+        state["computed"] = filled(self.release["computed"])
         state["probe"] = json.loads(filled(json.dumps(self.request)))
         return state
 
+    def check(self, state):
+        """nginx's own check of its configuration with the slot's part in it. Raises ReleaseError."""
+        if self.alone:
+            return
+        folder = self.slot_dir(state["slot"])
+        with open(os.path.join(files.host_root(), "current", "nginx.conf"), encoding="utf-8") as file:
+            text = file.read().replace(self.link + "/", folder + "/")
+        path = os.path.join(folder, "check.conf")
+        files.write(path, text, 0o640)
+        self.nginx.check(path)
+        files.remove(path)
+
     def start(self, state):
         """Start the slot's program and wait until it is healthy. Raises ReleaseError."""
-        files.log(state["log"])
+        files.log(state["log"], self.release["user"])
         offset = size(state["log"])
         self.manager.add(state, self.slot_dir(state["slot"]))
         deadline = time.monotonic() + START_SECONDS
@@ -187,17 +229,15 @@ class Site:
             time.sleep(LOG_SECONDS)
             raise ReleaseError(problem, printed(state["log"], offset), self.mend(state))
 
-    def give_traffic(self, state):
+    def give_traffic(self, target):
         """The one switch. Returns nginx's old workers, which finish their requests."""
-        files.link("slots/" + state["slot"], self.link)
-        if not self.alone:
-            files.link(os.path.join(self.link, "nginx.conf"), NGINX_CONF)
-        return self.nginx.reload(state["nginx"])
+        files.link(target, self.link)
+        return self.nginx.reload()
 
     def switch(self, state):
         """Give the traffic to the slot and ask through the entrance. Returns nginx's old workers."""
         offset, nginx_offset = size(state["log"]), size(NGINX_LOG)
-        old = self.give_traffic(state)
+        old = self.give_traffic("slots/" + state["slot"])
         lines = ""
         try:
             answer = probe.through_entrance(self.request)
@@ -222,12 +262,12 @@ class Site:
         except OSError:
             return False
 
-    def undo(self, old, state):
-        """Back to the old slot, when there is one, and stop the new. Raises what fails on the way."""
+    def undo(self, target, old, state):
+        """Back to where `current` pointed, and stop the new slot. Raises what fails on the way."""
         if self.alone:
             self.clear(state)
-        if old and os.readlink(self.link) != "slots/" + old["slot"]:
-            self.give_traffic(old)
+        if target and self.target() != target:
+            self.give_traffic(target)
         if self.alone and old:
             self.manager.add(old, self.slot_dir(old["slot"]))
         elif not self.alone:
@@ -236,3 +276,16 @@ class Site:
 
 def other_slot(state):
     return "b" if state and state["slot"] == "a" else "a"
+
+
+def ports_of_others(site):
+    """The ports that the slots of other sites have, whether their programs run just now or not."""
+    found = set()
+    for name in files.sites():
+        for slot in SLOTS if name != site else ():
+            try:
+                known = files.read_json(os.path.join(files.site_root(name), "slots", slot, "state.json"))["facts"]
+            except (OSError, ValueError, KeyError):
+                continue
+            found.update(int(value) for fact, value in known.items() if fact.endswith("_port"))
+    return found

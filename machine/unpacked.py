@@ -38,10 +38,10 @@ class Unpacked:
             raise ReleaseError("the release is damaged: {} is missing".format(name), then=SEND_AGAIN) from None
         raise ReleaseError("the release is damaged: {} is not what was sent".format(name), then=SEND_AGAIN)
 
-    def install(self, releases):
+    def install(self, releases, group):
         """Copy the release into the folder `releases`, or find it there. Returns its path.
 
-        The copy is readable by the shared group and writable by nobody but root; what the
+        The copy is readable by `group` and writable by nobody but root; what the
         manifest does not name stays behind.
         """
         target = os.path.join(releases, self.id)
@@ -58,9 +58,9 @@ class Unpacked:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "wb") as file:
                     file.write(self.read(name))
-                files.own(path, "wsgi", 0o750 if int(mode, 8) & 0o100 else 0o640)
+                files.own(path, group, 0o750 if int(mode, 8) & 0o100 else 0o640)
             for folder, _, _ in os.walk(draft):
-                files.own(folder, "wsgi", 0o750)
+                files.own(folder, group, 0o750)
             # A machine that loses its power must not keep a whole folder of empty files.
             os.sync()
             os.rename(draft, target)

@@ -19,7 +19,7 @@ def main(arguments):
     with_env = os.path.join(state["facts"]["release_dir"], "tool", "with_env.py")
     program = state["command"]
     os.environ["APP_RELEASE"] = state["release"]
-    command = ["/usr/bin/python3", with_env, "/etc/wsgi-ecs/app.env.json", "-", program]
+    command = ["/usr/bin/python3", with_env, state["env_file"], "-", program]
     os.execv(command[0], command + arguments)  # noqa: S606 - no shell is wanted
 
 

@@ -77,11 +77,21 @@ def make(release, target, say):
     return path
 
 
-def prune(used):
-    """Remove the environments whose names are not in `used`."""
+def used():
+    """Names of the environments that the releases of all sites have."""
+    found = set()
+    for site in files.sites():
+        releases = os.path.join(files.site_root(site), "releases")
+        for name in os.listdir(releases):
+            found.add(os.path.basename(os.path.realpath(os.path.join(releases, name, "venv"))))
+    return found
+
+
+def prune(names):
+    """Remove the environments that are not among `names`."""
     for name in os.listdir(folder()):
         # The bootstrap's own is kept: a server without a release needs it.
-        if name.split(".")[0] not in used | {"bootstrap"}:
+        if name.split(".")[0] not in names | {"bootstrap"}:
             # The list goes first: an environment that is half removed must not count as whole.
             files.remove(os.path.join(folder(), name.split(".")[0] + ".freeze.txt"))
             files.remove(os.path.join(folder(), name))

@@ -7,10 +7,10 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 """
 
 import json
+from itertools import groupby
 
-from serving import layout
-from serving.plan import STATE_NAMES, File, ServingPlan, make_plan
-from serving.server import LOG
+from serving import emperor, layout
+from serving.plan import STATE_NAMES, File, ServingPlan, SitePlan, builtin_settings, make_plan
 from serving.systems import System
 from serving.templates import render, source
 from settings import Settings
@@ -57,31 +57,40 @@ _CONTROL = "/usr/local/sbin/wsgi-ecs-app"
 
 def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     """What cloud-init writes: the script, and a first slot that serves the built-in page."""
-    builtin = make_plan(_builtin(settings))
-    facts = {**layout.BOOTSTRAP_FACTS, **{name: str(pair[0]) for name, pair in plan.release["ports"].items()}}
-    slot, release = facts["slot_dir"], facts["release_dir"]
-    tools = ("with_env", "vassal") if plan.program.manager == "emperor" else ("with_env",)
+    page = make_plan(builtin_settings(settings))
+    (site,) = page.sites
+    facts = _facts(site)
+    slot, release, place = facts["slot_dir"], facts["release_dir"], site.place
+    is_emperor = site.program.manager == "emperor"
+    names = dict.fromkeys(("app", *(each.server for each in plan.sites)))
     return (
         *_repositories(plan.system, settings),
-        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in builtin.configs.items()),
+        *(File(f"{layout.HOST}/a/{name}", text) for name, text in page.configs.items()),
+        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in site.configs.items()),
         *(File(path, text) for path, text in plan.bootstrap_files.items()),
-        File(f"{slot}/state.json", _first_state(builtin, facts), "0640"),
+        File(f"{slot}/state.json", _first_state(site, facts), "0640"),
         File(f"{release}/app/builtin.py", _code("builtin"), "0640"),
-        *(File(f"{release}/tool/{name}.py", _code(name), "0750") for name in tools),
-        File(layout.ENV_FILE, "{}\n", "0640"),
-        File("/etc/tmpfiles.d/wsgi-ecs.conf", f"d {layout.RUN} 2750 {layout.APP_USER} {layout.SHARED_GROUP} -\n"),
+        File(f"{release}/tool/with_env.py", _code("with_env"), "0750"),
+        *((File(emperor.WRAPPER, _code("vassal"), "0755"),) if is_emperor else ()),
+        File(place.env_file, "{}\n", "0640"),
+        File(
+            f"/etc/tmpfiles.d/wsgi-ecs-{place.name}.conf",
+            f"d {layout.RUN} 0755 root root -\nd {place.run} 2750 {place.user} {place.web_group} -\n",
+        ),
         File("/etc/sysctl.d/90-wsgi-ecs.conf", "net.core.somaxconn = 4096\n"),
-        File(_CONTROL, render("cloud-init/app.sh.j2", layout=layout, manager=plan.program.manager), "0755"),
+        File(_CONTROL, render("cloud-init/app.sh.j2", layout=layout, manager=site.program.manager), "0755"),
         File(
             "/etc/profile.d/wsgi-ecs.sh",
             "".join(
-                f"alias {name}-{word}='{_CONTROL} {word}'\n"
-                for name in ("app", plan.server)
-                for word in ("start", "reload", "stop")
+                f"alias {name}-{word}='{_CONTROL} {word}'\n" for name in names for word in ("start", "reload", "stop")
             ),
         ),
         File(_SCRIPT, script(plan, settings), "0700"),
     )
+
+
+def _facts(site: SitePlan) -> dict[str, str]:
+    return {**layout.BOOTSTRAP_FACTS, **{name: str(ports[0]) for name, ports in site.release["ports"].items()}}
 
 
 def _code(name: str) -> str:
@@ -91,52 +100,39 @@ def _code(name: str) -> str:
     return first + text.split('"""', 2)[2].lstrip()
 
 
-def _builtin(settings: Settings) -> Settings:
-    """The same servers with the built-in page in place of the application."""
-    app = settings.app.model_copy(update={"module": "builtin", "callable": "app", "wsgi_file": None})
-    return settings.model_copy(
-        update={
-            "app": app,
-            "uwsgi": settings.uwsgi.model_copy(
-                update={
-                    "pythonpath": (),
-                    "static_map": {},
-                    "processes": 1,
-                    "cheaper": None,
-                    "install": "index",
-                    "version": settings.uwsgi.version if settings.uwsgi.install == "index" else None,
-                }
-            ),
-            # Built-in: what is there without a release, which brings the archives.
-            "nginx": settings.nginx.model_copy(update={"install": "os"}),
-            "gunicorn": settings.gunicorn.model_copy(update={"workers": 1}),
-        }
-    )
-
-
 def script(plan: ServingPlan, settings: Settings) -> str:
     """The one `set -eu` script that installs and starts everything."""
+    (site,) = make_plan(builtin_settings(settings)).sites
+    facts = _facts(site)
     return render(
         "cloud-init/bootstrap.sh.j2",
         plan=plan,
-        server_pins=make_plan(_builtin(settings)).release["server_pins"],
+        # One command for those of an owner and mode: every byte counts.
+        directories=[
+            (*key, [directory.path for directory in group])
+            for key, group in groupby(plan.directories, lambda directory: (*directory.owner.split(":"), directory.mode))
+        ],
+        place=site.place,
+        server_pins=site.release["server_pins"],
+        port=site.port,
         system=plan.system,
         layout=layout,
-        facts=layout.BOOTSTRAP_FACTS,
+        facts=facts,
         indexes=settings.server.mirrors.index or _INDEXES,
         packages_script=f"cloud-init/{plan.system.name}.sh.j2",
         mirrors=settings.server.mirrors,
         epel=settings.server.mirrors.epel or _EPEL[plan.system.name],
-        program=layout.fill(plan.program.name, layout.BOOTSTRAP_FACTS),
-        program_config=plan.program.config,
-        program_link=layout.fill(plan.program.link, layout.BOOTSTRAP_FACTS),
-        log=layout.fill(LOG, layout.BOOTSTRAP_FACTS),
+        manager=site.program.manager,
+        program=layout.fill(site.program.name, facts),
+        program_config=site.program.config,
+        program_link=layout.fill(site.program.link, facts),
+        log=layout.fill(site.place.log, facts),
     )
 
 
-def _first_state(plan: ServingPlan, facts: dict[str, str]) -> str:
+def _first_state(site: SitePlan, facts: dict[str, str]) -> str:
     """What machine/release.py wants to know of the slot that serves."""
-    names = json.loads(layout.fill(json.dumps({name: plan.release[name] for name in STATE_NAMES}), facts))
+    names = json.loads(layout.fill(json.dumps({name: site.release[name] for name in STATE_NAMES}), facts))
     known = {name: facts[name] for name in ("release_dir", "venv")}
     return json.dumps({"release": layout.BOOTSTRAP, "slot": facts["slot"], "facts": known, **names}) + "\n"
 

@@ -1,6 +1,7 @@
 """gunicorn as the application server: https://docs.gunicorn.org/en/stable/settings.html"""
 
-from serving.server import PIDFILE, AppServer, endpoint
+from serving import layout
+from serving.server import AppServer, endpoint
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
@@ -18,13 +19,19 @@ _PINS = {
 }
 
 
-def app_server(settings: Settings, system: System) -> AppServer:
+def app_server(settings: Settings, system: System, stop_seconds: int) -> AppServer:
     """Settings → gunicorn with its gconf.py."""
-    gunicorn = settings.gunicorn
-    where, ports = endpoint("http", gunicorn.bind, settings.serving.front == "none")
+    gunicorn, place = settings.gunicorn, layout.place(settings)
+    where, ports = endpoint("http", gunicorn.bind, settings.serving.front == "none", place)
     plain, gevent = _PINS[system.name]
     text = render(
-        "templates/gunicorn/gconf.py.j2", gunicorn=gunicorn, bind=where.address, pidfile=PIDFILE, public=where.public
+        "templates/gunicorn/gconf.py.j2",
+        gunicorn=gunicorn,
+        bind=where.address,
+        pidfile=place.pidfile,
+        graceful_timeout=gunicorn.graceful_timeout or stop_seconds - 1,
+        # gunicorn takes the application's place on the site from here.
+        script_name=settings.site.location.rstrip("/"),
     )
     return AppServer(
         name="gunicorn",
@@ -39,4 +46,5 @@ def app_server(settings: Settings, system: System) -> AppServer:
         endpoint=where,
         ports=ports,
         stop_signal="TERM",
+        computed="@@workers@@ workers: 2 × @@cpus@@ CPUs + 1" if gunicorn.workers == "auto" else "",
     )

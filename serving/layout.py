@@ -1,53 +1,114 @@
 """Where things are on a server, and the placeholders that only a running machine can fill.
 
-/srv/wsgi-ecs/app/releases/<id>/   a release as it was sent: app/, config/, tool/  (root:wsgi, not writable)
-/srv/wsgi-ecs/app/slots/a, slots/b its configs filled in; one slot serves, the other starts the next release
-/srv/wsgi-ecs/app/current          link to the slot that serves: the one switch
-/srv/wsgi-ecs/venvs/<hash>/        virtual environments (wsgi-build)
-/etc/wsgi-ecs/app.env.json         environment of the application (root:wsgi-app 0640)
-/run/wsgi-ecs/app-<slot>.sock      sockets (wsgi-app:wsgi 0660)
-/var/log/wsgi-ecs/app-<slot>.log   what the application prints
+/srv/wsgi-ecs/host/a, b, current          what the sites share: nginx.conf; one serves
+/srv/wsgi-ecs/sites/<site>/releases/<id>/ a release as it was sent: app/, config/, tool/  (not writable by the site)
+/srv/wsgi-ecs/sites/<site>/slots/a, b     its configs filled in; one slot serves, the other starts the next release
+/srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the one switch
+/srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
+/etc/wsgi-ecs/<site>.env.json             environment of the application (root:<group> 0640)
+/run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660)
+/var/log/wsgi-ecs/<site>/<slot>.log       what the application prints
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from settings import Settings
+from settings.models import BUILTIN
 
 ROOT = "/srv/wsgi-ecs"
-SITE = "app"
-SITE_ROOT = f"{ROOT}/{SITE}"
+SITES = f"{ROOT}/sites"
+HOST = f"{ROOT}/host"
 ETC = "/etc/wsgi-ecs"
-ENV_FILE = f"{ETC}/{SITE}.env.json"
 RUN = "/run/wsgi-ecs"
 LOG = "/var/log/wsgi-ecs"
 INCOMING = f"{ROOT}/incoming"
 MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 
-APP_USER = "wsgi-app"
 BUILD_USER = "wsgi-build"
 BUILD_HOME = "/var/lib/wsgi-build"
-# nginx, the application and the build user share this group: it may read code and use sockets.
-SHARED_GROUP = "wsgi"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site's own names on its server, with placeholders of FACTS.
+
+    user: that it runs as. group: may read its environment. web_group: may read its code and use its
+    sockets: the user, nginx, and who builds virtual environments.
+    """
+
+    name: str
+    user: str
+    group: str
+    web_group: str
+
+    @property
+    def root(self) -> str:
+        return f"{SITES}/{self.name}"
+
+    @property
+    def env_file(self) -> str:
+        return f"{ETC}/{self.name}.env.json"
+
+    @property
+    def run(self) -> str:
+        return f"{RUN}/{self.name}"
+
+    @property
+    def socket(self) -> str:
+        return f"{self.run}/@@slot@@.sock"
+
+    @property
+    def pidfile(self) -> str:
+        return f"{self.run}/@@slot@@.pid"
+
+    @property
+    def logs(self) -> str:
+        return f"{LOG}/{self.name}"
+
+    @property
+    def log(self) -> str:
+        return f"{self.logs}/@@slot@@.log"
+
+
+def place(settings: Settings) -> Place:
+    """Where the site of these settings is."""
+    return Place(settings.site.name, settings.user, group=settings.owner, web_group=f"{settings.owner}-web")
+
 
 # Facts of the running machine, written @@fact@@ in a config and filled in by machine/release.py.
-FACTS = ("slot", "release", "release_dir", "slot_dir", "venv", "cpus", "somaxconn", "stats_port", "app_port")
+FACTS = (
+    "slot",
+    "release",
+    "release_dir",
+    "slot_dir",
+    "venv",
+    "cpus",
+    "workers",
+    "somaxconn",
+    "stats_port",
+    "app_port",
+)
 
 BOOTSTRAP = "bootstrap"
 BOOTSTRAP_FACTS = {
     "slot": "a",
     "release": BOOTSTRAP,
-    "release_dir": f"{SITE_ROOT}/releases/{BOOTSTRAP}",
-    "slot_dir": f"{SITE_ROOT}/slots/a",
+    "release_dir": f"{SITES}/{BUILTIN}/releases/{BOOTSTRAP}",
+    "slot_dir": f"{SITES}/{BUILTIN}/slots/a",
     "venv": f"{ROOT}/venvs/{BOOTSTRAP}",
     "cpus": "1",
+    "workers": "3",
     "somaxconn": "100",
 }
 
 
-def with_env(command: Sequence[str], log: str = "-") -> list[str]:
+def with_env(place: Place, command: Sequence[str], log: str = "-") -> list[str]:
     """A command that gets the application's environment from its file, and from nowhere else.
 
     log: file that it writes what it prints into, `-` when the process manager does.
     """
-    return ["/usr/bin/python3", "@@release_dir@@/tool/with_env.py", ENV_FILE, log, *command]
+    return ["/usr/bin/python3", "@@release_dir@@/tool/with_env.py", place.env_file, log, *command]
 
 
 def fill(text: str, facts: Mapping[str, str]) -> str:

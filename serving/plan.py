@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving import emperor, gunicorn, layout, nginx, sources, supervisor, systemd, uwsgi
-from serving.server import LOG, PIDFILE, AppServer, Program
+from serving.server import AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
 from settings import Settings
+from settings.models import App, Site
 
 
 @dataclass(frozen=True)
@@ -40,40 +41,56 @@ class User:
 
 
 @dataclass(frozen=True)
+class SitePlan:
+    """A site: its program, its part of nginx's configuration, its releases.
+
+    place: its names on the server. pins: what its virtual environments hold beside the application's
+    requirements. configs: file name → text with @@fact@@ placeholders, part of every release. program: how
+    the process manager is told. server: uwsgi or gunicorn. sources: archives that travel with a release,
+    name in it → path on this machine. port: where the world reaches it. server_name: its domain, None for
+    any. release: what the release tool needs to know.
+    """
+
+    place: layout.Place
+    pins: tuple[str, ...]
+    configs: dict[str, str]
+    program: Program
+    server: str
+    sources: dict[str, str]
+    port: int
+    server_name: str | None
+    location: str
+    release: dict[str, Any]
+
+    def url(self, address: str) -> str:
+        """URL of the site: its domain, or the server's address when it has none."""
+        port = "" if self.port == 80 else f":{self.port}"
+        return f"http://{_host(self.server_name) or address}{port}{self.location}"
+
+
+@dataclass(frozen=True)
 class ServingPlan:
     """All that is known of a server before it runs.
 
     system: facts of its operating system. groups, users, directories: made once, by cloud-init.
-    pins: what its virtual environments hold beside the application's requirements.
-    configs: file name → text with @@fact@@ placeholders, part of every release.
-    bootstrap_files: path → text that a server gets once. program: how the process manager is told.
-    server: uwsgi or gunicorn. sources: archives that travel with a release, name in it → path on this machine.
-    ports: the TCP ports that the world may reach. server_name: the site's domain, None for any.
-    release: what the release tool needs to know.
+    bootstrap_files: path → text that a server gets once. configs: file name → text of what its sites
+    share. sources: as a site's. ports: the TCP ports that the world may reach. host: what the release tool
+    needs to know of the machine.
     """
 
     system: System
     packages: tuple[str, ...]
     services: tuple[str, ...]
-    nginx_user: str
     groups: tuple[str, ...]
     users: tuple[User, ...]
     directories: tuple[Directory, ...]
-    pins: tuple[str, ...]
-    configs: dict[str, str]
     bootstrap_files: dict[str, str]
-    program: Program
-    server: str
-    sources: dict[str, str]
     has_nginx: bool
+    configs: dict[str, str]
+    sources: dict[str, str]
     ports: tuple[int, ...]
-    server_name: str | None
-    release: dict[str, Any]
-
-    def url(self, address: str) -> str:
-        """URL of the site: its domain, or the server's address when it has none."""
-        port = "" if self.ports[0] == 80 else f":{self.ports[0]}"
-        return f"http://{_host(self.server_name) or address}{port}/"
+    host: dict[str, Any]
+    sites: tuple[SitePlan, ...]
 
     @property
     def bootstrap_version(self) -> str:
@@ -82,7 +99,6 @@ class ServingPlan:
             self.system.name,
             self.packages,
             self.services,
-            self.nginx_user,
             sorted(self.bootstrap_files.items()),
             self.groups,
             [(user.name, user.home, user.groups) for user in self.users],
@@ -93,6 +109,8 @@ class ServingPlan:
 
 _TOOL = (
     "release",
+    "host",
+    "accounts",
     "unpacked",
     "slots",
     "venvs",
@@ -103,25 +121,32 @@ _TOOL = (
     "facts",
     "with_env",
     "managers",
-    "vassal",
 )
 
 _DIRECTORIES = (
     Directory(layout.ROOT, "root:root", "0755"),
-    Directory(layout.INCOMING, "root:root", "0700"),
+    Directory(layout.HOST, "root:root", "0755"),
+    Directory(layout.SITES, "root:root", "0755"),
     Directory(f"{layout.ROOT}/venvs", "root:root", "0755"),
-    Directory(layout.SITE_ROOT, f"root:{layout.SHARED_GROUP}", "0750"),
-    Directory(f"{layout.SITE_ROOT}/releases", f"root:{layout.SHARED_GROUP}", "0750"),
-    Directory(f"{layout.SITE_ROOT}/slots", f"root:{layout.SHARED_GROUP}", "0750"),
     Directory(layout.ETC, "root:root", "0755"),
-    Directory(layout.LOG, f"root:{layout.APP_USER}", "0750"),
+    Directory(layout.LOG, "root:root", "0755"),
     Directory("/var/lib/wsgi-ecs", "root:root", "0755"),
+    Directory(layout.INCOMING, "root:root", "0700"),
 )
-_VASSALS = (Directory(emperor.VASSALS, f"root:{layout.APP_USER}", "0750"),)
-
 
 # What the state of a slot keeps of its release, with the slot's own names filled in.
-STATE_NAMES = ("manager", "program", "program_config", "program_link", "endpoint", "pidfile", "log", "nginx", "command")
+STATE_NAMES = (
+    "site",
+    "manager",
+    "program",
+    "program_config",
+    "program_link",
+    "endpoint",
+    "pidfile",
+    "log",
+    "command",
+    "env_file",
+)
 
 _PROGRAMS = {"supervisor": supervisor.program, "systemd": systemd.program, "emperor": emperor.program}
 
@@ -135,43 +160,101 @@ def make_plan(settings: Settings) -> ServingPlan:
     """Settings → ServingPlan, without I/O beyond reading templates."""
     system = SYSTEMS[settings.server.os]
     serving = settings.serving
-    server = _app_server(settings, system)
-    program = _PROGRAMS[serving.process_manager](settings, system, server)
-    front = nginx.files(settings, system, server) if serving.front == "nginx" else {}
-    once = emperor.bootstrap_files(settings, system) if serving.process_manager == "emperor" else {}
-    port = settings.nginx.listen if front else int(server.endpoint.address.rpartition(":")[2])
+    sites = tuple(_site(site, system) for site in settings.each)
+    has_nginx = serving.front == "nginx"
+    is_emperor = serving.process_manager == "emperor"
+    builtin = layout.place(builtin_settings(settings))
     return ServingPlan(
         system=system,
         packages=system.packages_for(
-            nginx=bool(front),
-            supervisor=program.manager == "supervisor",
-            uwsgi=settings.uwsgi.install == "os",
+            nginx=has_nginx,
+            supervisor=serving.process_manager == "supervisor",
+            uwsgi=any(site.uwsgi.install == "os" for site in settings.each),
             nginx_from_source=settings.nginx.install == "source",
         ),
-        services=_services(system, program, bool(front)),
-        groups=(layout.SHARED_GROUP,),
+        services=_services(system, serving.process_manager, has_nginx),
+        groups=(builtin.group, builtin.web_group),
         users=(
-            User(layout.APP_USER, "/nonexistent", (layout.SHARED_GROUP,)),
-            User(layout.BUILD_USER, layout.BUILD_HOME, (layout.SHARED_GROUP,)),
+            User(builtin.user, "/nonexistent", (builtin.group, builtin.web_group)),
+            User(layout.BUILD_USER, layout.BUILD_HOME, (builtin.web_group,)),
         ),
-        nginx_user=settings.nginx.user or system.nginx_user,
-        directories=(*_DIRECTORIES, *(_VASSALS if program.manager == "emperor" else ())),
+        directories=(
+            *_DIRECTORIES,
+            *_site_directories(builtin),
+            *((Directory(emperor.VASSALS, f"root:{builtin.group}", "0750"),) if is_emperor else ()),
+        ),
+        bootstrap_files=emperor.bootstrap_files(settings.each[0], system) if is_emperor else {},
+        has_nginx=has_nginx,
+        configs=nginx.host_files(settings, system) if has_nginx else {},
+        sources=sources.archives("nginx", settings.nginx),
+        ports=tuple(sorted({site.port for site in sites})),
+        host=_host_facts(settings, system, sites),
+        sites=sites,
+    )
+
+
+def builtin_settings(settings: Settings) -> Settings:
+    """The same servers with the built-in page in place of the sites."""
+    first = settings.each[0]
+    uwsgi = first.uwsgi
+    is_emperor = first.serving.process_manager == "emperor"
+    changes: dict[str, Any] = {
+        "site": Site(),
+        "app": App(module="builtin"),
+        "uwsgi": uwsgi.model_copy(
+            update={
+                "pythonpath": (),
+                "static_map": {},
+                "processes": 1,
+                "cheaper": None,
+                "chmod_socket": "660",
+                "install": "index",
+                "version": uwsgi.version if uwsgi.install == "index" else None,
+                # The emperor stays what it is; any other program's user comes with its release.
+                "uid": uwsgi.uid if is_emperor else None,
+                "gid": uwsgi.gid if is_emperor else None,
+            }
+        ),
+        # Built-in: what is there without a release, which brings the archives.
+        "nginx": first.nginx.model_copy(update={"install": "os", "user": None}),
+        "gunicorn": first.gunicorn.model_copy(update={"workers": 1, "user": None, "group": None}),
+        "sites": {},
+    }
+    return first.model_copy(update=changes)
+
+
+def _site_directories(place: layout.Place) -> tuple[Directory, ...]:
+    return (
+        *(
+            Directory(path, f"root:{place.web_group}", "0750")
+            for path in (place.root, f"{place.root}/releases", f"{place.root}/slots", place.logs)
+        ),
+    )
+
+
+def _site(settings: Settings, system: System) -> SitePlan:
+    server = _app_server(settings, system)
+    program = _PROGRAMS[settings.serving.process_manager](settings, system, server)
+    has_nginx = settings.serving.front == "nginx"
+    front = nginx.site_files(settings, server) if has_nginx else {}
+    port = settings.nginx.listen if has_nginx else int(server.endpoint.address.rpartition(":")[2])
+    return SitePlan(
+        place=layout.place(settings),
         pins=(*system.build_pins, *server.pins),
         configs={**front, **server.configs, **program.configs},
-        bootstrap_files=once,
         program=program,
         server=server.name,
-        sources=sources.archives(settings),
-        has_nginx=bool(front),
-        ports=(port,),
+        sources=sources.archives("uwsgi", settings.uwsgi),
+        port=port,
         server_name=settings.site.server_name,
+        location=settings.site.location,
         release=_release(settings, system, server, program, port),
     )
 
 
 def _app_server(settings: Settings, system: System) -> AppServer:
     if settings.serving.app_server == "gunicorn":
-        return gunicorn.app_server(settings, system)
+        return gunicorn.app_server(settings, system, stop_seconds(settings))
     return uwsgi.app_server(settings, system, stop_seconds(settings))
 
 
@@ -182,34 +265,62 @@ def stop_seconds(settings: Settings) -> int:
     return settings.systemd.timeout_stop_sec
 
 
-def _services(system: System, program: Program, has_nginx: bool) -> tuple[str, ...]:
+def _services(system: System, manager: str, has_nginx: bool) -> tuple[str, ...]:
     """Units of systemd that a new server starts, in this order."""
-    manager = {"supervisor": (system.supervisor_service,), "emperor": (emperor.SERVICE,), "systemd": ()}
-    return (*manager[program.manager], *(("nginx",) if has_nginx else ()))
+    services = {"supervisor": (system.supervisor_service,), "emperor": (emperor.SERVICE,), "systemd": ()}
+    return (*services[manager], *(("nginx",) if has_nginx else ()))
+
+
+def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...]) -> dict[str, Any]:
+    """What machine/host.py needs to know."""
+    has_nginx = settings.serving.front == "nginx"
+    return {
+        "front": settings.serving.front,
+        "nginx_user": settings.nginx.user or system.nginx_user,
+        "builds": sources.told(sources.nginx(settings, system)) if has_nginx else [],
+        "stop_seconds": stop_seconds(settings),
+        "sites": [
+            {
+                "name": site.place.name,
+                "user": site.place.user,
+                "group": site.place.group,
+                "web_group": site.place.web_group,
+                "waiting": nginx.waiting_files(own) if has_nginx else {},
+                "entrance": {name: site.release["probe"][name] for name in ("host", "port")},
+            }
+            for own, site in zip(settings.each, sites, strict=True)
+        ],
+    }
 
 
 def _release(settings: Settings, system: System, server: AppServer, program: Program, port: int) -> dict[str, Any]:
     """What machine/release.py needs to know, with placeholders of layout.FACTS."""
+    place = layout.place(settings)
     return {
-        "site": layout.SITE,
+        "site": place.name,
+        "user": place.user,
+        "group": place.group,
+        "web_group": place.web_group,
+        "env_file": place.env_file,
         "system": system.name,
         "build_pins": list(system.build_pins),
         "server_pins": list(server.pins),
         "requirements": settings.app.requirements,
-        "ports": {name: list(pair) for name, pair in server.ports.items()},
+        "ports": {name: list(ports) for name, ports in server.ports.items()},
         "manager": program.manager,
         "program": program.name,
         "program_config": program.config,
         "program_link": program.link,
         "endpoint": {"protocol": server.endpoint.protocol, "address": server.endpoint.address},
-        "pidfile": PIDFILE,
+        "pidfile": place.pidfile,
         # What the emperor's vassal starts.
         "command": server.command[0],
-        **sources.in_release(settings, system),
-        "log": LOG,
+        "computed": server.computed,
+        "builds": sources.told(sources.uwsgi(settings)) if server.name == "uwsgi" else [],
+        "log": place.log,
         "front": settings.serving.front,
         "probe": {
-            "path": settings.app.health,
+            "path": settings.site.location.rstrip("/") + settings.app.health,
             "host": _host(settings.site.server_name) or "localhost",
             "port": port,
             "uwsgi_params": nginx.uwsgi_params(settings),
@@ -220,10 +331,23 @@ def _release(settings: Settings, system: System, server: AppServer, program: Pro
     }
 
 
-def release_files(plan: ServingPlan) -> dict[str, str]:
-    """Relative path → text of what a release carries beside the application."""
-    return {
-        **{f"config/{name}": text for name, text in plan.configs.items()},
-        "release.json": json.dumps(plan.release, indent=1, sort_keys=True) + "\n",
-        **{f"tool/{name}.py": source(f"machine/{name}.py") for name in _TOOL},
-    }
+def release_files(site: SitePlan) -> dict[str, str]:
+    """Relative path → text of what a site's release carries beside the application."""
+    return {"release.json": _json(site.release), **_config_files(site.configs), **_tool_files()}
+
+
+def host_files(plan: ServingPlan) -> dict[str, str]:
+    """Relative path → text of what a machine's own release carries."""
+    return {"host.json": _json(plan.host), **_config_files(plan.configs), **_tool_files()}
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+
+def _config_files(configs: dict[str, str]) -> dict[str, str]:
+    return {f"config/{name}": text for name, text in configs.items()}
+
+
+def _tool_files() -> dict[str, str]:
+    return {f"tool/{name}.py": source(f"machine/{name}.py") for name in _TOOL}

@@ -30,8 +30,9 @@ class AppServer:
     """An application server, ready to be managed.
 
     configs: file name → text. command: arguments, the program first. pins: what pip installs for it.
-    ports: placeholder → the two ports that releases take in turn. stop_signal: finishes the requests
+    ports: placeholder → the ports of which a release takes the first that is free. stop_signal: finishes the requests
     under way and ends. forks: it goes into the background. owns_log: it writes its log itself.
+    computed: what the machine computes, in words with placeholders, for the user to see; empty for nothing.
     """
 
     name: str
@@ -39,10 +40,11 @@ class AppServer:
     command: tuple[str, ...]
     pins: tuple[str, ...]
     endpoint: Endpoint
-    ports: dict[str, tuple[int, int]]
+    ports: dict[str, tuple[int, ...]]
     stop_signal: str
     forks: bool = False
     owns_log: bool = False
+    computed: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,15 @@ class Program:
     configs: dict[str, str]
 
 
-SOCKET = f"{layout.RUN}/{layout.SITE}-@@slot@@.sock"
-PIDFILE = f"{layout.RUN}/{layout.SITE}-@@slot@@.pid"
-LOG = f"{layout.LOG}/{layout.SITE}-@@slot@@.log"
 APP_PORT = "app_port"
 
 
 def endpoint(
-    protocol: Literal["uwsgi", "http"], listen: str, public: bool
-) -> tuple[Endpoint, dict[str, tuple[int, int]]]:
+    protocol: Literal["uwsgi", "http"], listen: str, public: bool, place: layout.Place
+) -> tuple[Endpoint, dict[str, tuple[int, ...]]]:
     """`unix` or `<IPv4>:<port>` → the endpoint, and the ports that releases take in turn."""
     if listen == "unix":
-        return Endpoint(protocol, f"unix:{SOCKET}"), {}
+        return Endpoint(protocol, f"unix:{place.socket}"), {}
     host, _, port = listen.rpartition(":")
     if public:
         return Endpoint(protocol, listen, public=True), {}

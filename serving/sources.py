@@ -1,7 +1,7 @@
 """uWSGI and nginx built from source on the server: what is built, from which archive, to which place.
 
-uwsgi.install: source ─┐
-nginx.install: source ─┴─▶ Build ─▶ release.json ─▶ machine/builds.py ─▶ <prefix>-<version>, linked at <prefix>
+uwsgi.install: source ─▶ Build ─▶ release.json ─┐
+nginx.install: source ─▶ Build ─▶ host.json ────┴─▶ machine/builds.py ─▶ <prefix>-<version>, linked at <prefix>
 """
 
 from dataclasses import asdict, dataclass
@@ -35,25 +35,23 @@ class Build:
     options: tuple[str, ...]
 
 
-def builds(settings: Settings, system: System) -> tuple[Build, ...]:
-    """What a release of these settings has built, in this order."""
-    found = []
-    if settings.uwsgi.install == "source":
-        found.append(_build("uwsgi", settings.uwsgi, ()))
-    if settings.nginx.install == "source":
-        options = _nginx_options(settings.nginx.user or system.nginx_user)
-        found.append(_build("nginx", settings.nginx, (f"--prefix={folder(settings.nginx)}", *options)))
-    return tuple(found)
+def uwsgi(settings: Settings) -> tuple[Build, ...]:
+    """What a site's release has built: its own uWSGI, or nothing."""
+    return (_build("uwsgi", settings.uwsgi, ()),) if settings.uwsgi.install == "source" else ()
 
 
-def archives(settings: Settings) -> dict[str, str]:
-    """Name in the release → path on this machine, of the archives that travel with a release."""
-    chosen: tuple[tuple[str, Uwsgi | Nginx], ...] = (("uwsgi", settings.uwsgi), ("nginx", settings.nginx))
-    return {
-        _name(name, server): server.archive or ""
-        for name, server in chosen
-        if server.install == "source" and not server.is_remote
-    }
+def nginx(settings: Settings, system: System) -> tuple[Build, ...]:
+    """What the machine has built for its sites: nginx, or nothing."""
+    if settings.nginx.install != "source":
+        return ()
+    options = _nginx_options(settings.nginx.user or system.nginx_user)
+    return (_build("nginx", settings.nginx, (f"--prefix={folder(settings.nginx)}", *options)),)
+
+
+def archives(name: str, server: Uwsgi | Nginx) -> dict[str, str]:
+    """Name in the release → path on this machine, of the archive that travels with it."""
+    travels = server.install == "source" and not server.is_remote
+    return {_name(name, server): server.archive or ""} if travels else {}
 
 
 def folder(server: Uwsgi | Nginx) -> str:
@@ -61,11 +59,9 @@ def folder(server: Uwsgi | Nginx) -> str:
     return f"{server.prefix}-{server.version}"
 
 
-def in_release(settings: Settings, system: System) -> dict[str, Any]:
-    """What release.json says of it. nginx is one for the machine, so a slot remembers which one it wants."""
-    made = [asdict(build) for build in builds(settings, system)]
-    own = [{"folder": build["folder"], "link": build["link"]} for build in made if build["name"] == "nginx"]
-    return {"builds": made, "nginx": own[0] if own else None}
+def told(builds: tuple[Build, ...]) -> list[dict[str, Any]]:
+    """What the release tool is told of them."""
+    return [asdict(build) for build in builds]
 
 
 def _build(name: str, server: Uwsgi | Nginx, options: tuple[str, ...]) -> Build:

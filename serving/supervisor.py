@@ -3,7 +3,7 @@
 import shlex
 
 from serving import layout
-from serving.server import LOG, AppServer, Program
+from serving.server import AppServer, Program
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
@@ -11,17 +11,18 @@ from settings import Settings
 
 def program(settings: Settings, system: System, server: AppServer) -> Program:
     """The program's file, with placeholders of layout.FACTS."""
-    name = f"{layout.SITE}-@@slot@@"
+    place = layout.place(settings)
+    name = f"{place.name}-@@slot@@"
     text = render(
         "templates/supervisor/program.conf.j2",
         name=name,
         # A percent sign is supervisor's own.
-        command=shlex.join(layout.with_env(server.command)).replace("%", "%%"),
+        command=shlex.join(layout.with_env(place, server.command)).replace("%", "%%"),
         supervisor=settings.supervisor,
         server=server,
         system=system,
-        layout=layout,
-        log="NONE" if server.owns_log else LOG,
+        place=place,
+        log="NONE" if server.owns_log else place.log,
     )
     return Program(
         manager="supervisor",

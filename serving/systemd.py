@@ -4,7 +4,7 @@ https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
 """
 
 from serving import layout
-from serving.server import LOG, PIDFILE, AppServer, Program
+from serving.server import AppServer, Program
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
@@ -12,22 +12,24 @@ from settings import Settings
 
 def program(settings: Settings, system: System, server: AppServer) -> Program:
     """The unit's file, with placeholders of layout.FACTS."""
-    name = f"wsgi-{layout.SITE}-@@slot@@.service"
+    place = layout.place(settings)
+    name = f"wsgi-{place.name}-@@slot@@.service"
+    chosen = settings.uwsgi.gid if server.name == "uwsgi" else settings.gunicorn.group
     text = render(
         "templates/systemd/app.service.j2",
-        command=" ".join(map(_quoted, layout.with_env(server.command, LOG))),
+        command=" ".join(map(_quoted, layout.with_env(place, server.command, place.log))),
         systemd=settings.systemd,
         server=server,
         system=system,
-        layout=layout,
-        pidfile=PIDFILE,
+        place=place,
+        group=chosen,
     )
     return Program(
         manager="systemd",
         name=name,
-        config=f"{layout.SITE}.service",
+        config="app.service",
         link=f"/etc/systemd/system/{name}",
-        configs={f"{layout.SITE}.service": text},
+        configs={"app.service": text},
     )
 
 

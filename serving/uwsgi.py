@@ -1,10 +1,11 @@
 """uWSGI as the application server: https://uwsgi-docs.readthedocs.io/en/latest/Options.html"""
 
-from serving import sources
-from serving.server import LOG, PIDFILE, AppServer, Endpoint, endpoint
+from serving import layout, sources
+from serving.server import AppServer, Endpoint, endpoint
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
+from settings.servers import STATS_PORTS
 
 VERSION = "2.0.31"
 STATS_PORT = "stats_port"
@@ -31,10 +32,11 @@ def app_server(settings: Settings, system: System, stop_seconds: int) -> AppServ
         command=command,
         pins=(f"uWSGI=={uwsgi.version or VERSION}",) if uwsgi.install == "index" else (),
         endpoint=where,
-        ports={**ports, STATS_PORT: (uwsgi.stats, uwsgi.stats + 1)},
+        ports={**ports, STATS_PORT: _stats_ports(uwsgi.stats)},
         stop_signal="TERM",
         forks=uwsgi.daemonize,
         owns_log=_owns_log(settings),
+        computed="@@cpus@@ processes: one per CPU" if uwsgi.processes == "auto" else "",
     )
 
 
@@ -45,23 +47,28 @@ def binary(settings: Settings) -> str:
     return "/usr/bin/uwsgi" if settings.uwsgi.install == "os" else "@@venv@@/bin/uwsgi"
 
 
+def _stats_ports(stats: str | int) -> tuple[int, ...]:
+    """Two in turn; where nobody chose, enough for every site of a machine."""
+    return tuple(STATS_PORTS) if isinstance(stats, str) else (stats, stats + 1)
+
+
 def _owns_log(settings: Settings) -> bool:
     """Whether uWSGI writes its log itself: the emperor's own log would mix those of all vassals."""
     return settings.uwsgi.logto or settings.uwsgi.daemonize or settings.serving.process_manager == "emperor"
 
 
-def _endpoint(settings: Settings) -> tuple[Endpoint, dict[str, tuple[int, int]]]:
-    uwsgi, public = settings.uwsgi, settings.serving.front == "none"
+def _endpoint(settings: Settings) -> tuple[Endpoint, dict[str, tuple[int, ...]]]:
+    uwsgi, public, place = settings.uwsgi, settings.serving.front == "none", layout.place(settings)
     if uwsgi.http:
-        return endpoint("http", uwsgi.http, public)
+        return endpoint("http", uwsgi.http, public, place)
     if uwsgi.http_socket:
-        return endpoint("http", uwsgi.http_socket, False)
-    return endpoint("uwsgi", uwsgi.socket or "unix", False)
+        return endpoint("http", uwsgi.http_socket, False, place)
+    return endpoint("uwsgi", uwsgi.socket or "unix", False, place)
 
 
 def options(settings: Settings, where: Endpoint, stop_seconds: int) -> list[Option]:
     """All options in uWSGI's own names; True for one without a value."""
-    uwsgi = settings.uwsgi
+    uwsgi, place = settings.uwsgi, layout.place(settings)
     found: list[Option] = [
         ("strict", True),
         ("master", True),
@@ -89,11 +96,11 @@ def options(settings: Settings, where: Endpoint, stop_seconds: int) -> list[Opti
             found.append((name, str(value)))
     found += [("static-map", f"{url.rstrip('/')}=@@release_dir@@/app/{path}") for url, path in uwsgi.static_map.items()]
     if uwsgi.pidfile or uwsgi.daemonize:
-        found.append(("pidfile", PIDFILE))
+        found.append(("pidfile", place.pidfile))
     if uwsgi.daemonize:
-        found.append(("daemonize2", LOG))
+        found.append(("daemonize2", place.log))
     elif _owns_log(settings):
-        found.append(("logto2", LOG))
+        found.append(("logto2", place.log))
     return [
         *found,
         ("stats", f"127.0.0.1:@@{STATS_PORT}@@"),
@@ -113,14 +120,21 @@ def _application(settings: Settings) -> list[Option]:
     if settings.uwsgi.dynamic:
         # nginx names the application with each request: https://uwsgi-docs.readthedocs.io/en/latest/Nginx.html
         return paths
-    loaded: Option = ("wsgi-file", f"@@release_dir@@/app/{app.wsgi_file}") if app.wsgi_file else ("module", app.module)
+    file = f"@@release_dir@@/app/{app.wsgi_file}" if app.wsgi_file else ""
+    location = settings.site.location.rstrip("/")
+    if location:
+        # The application sees its own paths, and this one as SCRIPT_NAME.
+        name = file or f"{app.module}:{app.callable}"
+        loaded: list[Option] = [("manage-script-name", True), ("mount", f"{location}={name}")]
+    else:
+        loaded = [("wsgi-file", file) if file else ("module", app.module)]
     return [
         ("need-app", True),
         ("single-interpreter", True),
         ("virtualenv", "@@venv@@"),
         ("chdir", "@@release_dir@@/app"),
         *paths,
-        loaded,
+        *loaded,
         ("callable", app.callable),
     ]
 

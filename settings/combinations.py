@@ -5,8 +5,10 @@ One rule is one `yield`: the key to name, whether it is broken, the reason, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from settings.servers import STATS_PORTS
 
 if TYPE_CHECKING:
     from settings.models import Settings
@@ -17,6 +19,32 @@ def check(settings: Settings) -> None:
     for key, broken, reason, allowed in (rule for part in PARTS for rule in part(settings)):
         if broken:
             raise ValueError(f"{key}: {reason}; allowed: {allowed}")
+
+
+def check_sites(sites: Sequence[Settings]) -> None:
+    """Raise ValueError, like check, for sites that cannot share a machine."""
+    places: dict[tuple[int, str | None, str], str] = {}
+    ports: dict[int, tuple[str, str, bool]] = {}
+    for settings in sites:
+        site, name = settings.site, f"sites.{settings.site.name}"
+        if settings.serving.front == "nginx":
+            place = (settings.nginx.listen, site.server_name, site.location)
+            if place in places:
+                raise ValueError(
+                    f"{name}.site: {places[place]} stands there already; allowed: another server_name, location or port"
+                )
+            places[place] = name
+        for key, port in _wanted_ports(settings):
+            # nginx has a port for all sites; of those that nobody chose each site finds a free one.
+            is_shared = key == "nginx.listen" or (key == "uwsgi.stats" and settings.uwsgi.stats == "auto")
+            owner, of_owner, shares = ports.setdefault(port, (name, key, is_shared))
+            if owner != name and not (key == of_owner and is_shared and shares):
+                raise ValueError(f"{name}.{key}: port {port} is taken by {owner}.{of_owner}; allowed: another port")
+        for key in ("uid", "gid") if settings.serving.process_manager == "emperor" else ():
+            if getattr(settings.uwsgi, key) != getattr(sites[0].uwsgi, key):
+                raise ValueError(
+                    f"{name}.uwsgi.{key}: the emperor runs all sites as one user; allowed: uwsgi.{key}, for all"
+                )
 
 
 Rule = tuple[str, bool, str, str]
@@ -61,6 +89,25 @@ def _serving(settings: Settings) -> Iterator[Rule]:
         serving.process_manager == "emperor" and "restart_sec" in settings.systemd.model_fields_set,
         "the emperor itself starts its vassals again",
         "serving.process_manager: systemd",
+    )
+    for key, group in (("uwsgi.gid", settings.uwsgi.gid), ("gunicorn.group", settings.gunicorn.group)):
+        yield (
+            key,
+            group is not None and serving.process_manager == "supervisor",
+            "supervisor takes the user's own group",
+            "serving.process_manager: systemd or emperor",
+        )
+    yield (
+        "site.location",
+        settings.site.location != "/" and serving.front == "none",
+        "without nginx a site has its port for itself",
+        "/",
+    )
+    yield (
+        "site.location",
+        settings.site.location != "/" and settings.uwsgi.dynamic,
+        "uWSGI in dynamic mode does not know it",
+        "/",
     )
     yield (
         "app.module",
@@ -120,9 +167,9 @@ def _listening(settings: Settings) -> Iterator[Rule]:
     )
     yield (
         "uwsgi.chmod_socket",
-        uwsgi.chmod_socket[1] == "0" and settings.nginx.user != "wsgi-app",
+        uwsgi.chmod_socket[1] == "0" and settings.nginx.user != settings.user,
         "nginx could not connect to a socket of another user",
-        "660, or nginx.user: wsgi-app",
+        f"660, or nginx.user: {settings.user}",
     )
 
 
@@ -139,12 +186,6 @@ def _nginx(settings: Settings) -> Iterator[Rule]:
             f"the app server speaks {protocol}",
             f"nginx.{other}",
         )
-    yield (
-        "nginx.user",
-        nginx.user in ("root", "wsgi-build"),
-        "it handles requests, and this user may change the application",
-        "none for the package's own user, or wsgi-app",
-    )
 
 
 def _sources(settings: Settings) -> Iterator[Rule]:
@@ -268,7 +309,7 @@ def _gunicorn(settings: Settings) -> Iterator[Rule]:
         stop, seconds = "systemd.timeout_stop_sec", settings.systemd.timeout_stop_sec
     yield (
         "gunicorn.graceful_timeout",
-        "graceful_timeout" in gunicorn.model_fields_set and gunicorn.graceful_timeout >= seconds,
+        gunicorn.graceful_timeout is not None and gunicorn.graceful_timeout >= seconds,
         f"{stop} ends it after {seconds} seconds",
         f"less than {stop}",
     )
@@ -276,17 +317,22 @@ def _gunicorn(settings: Settings) -> Iterator[Rule]:
 
 def _ports(settings: Settings) -> Iterator[Rule]:
     used: dict[int, str] = {22: "SSH"}
+    for key, port in _wanted_ports(settings):
+        yield key, port in used, f"port {port} is taken by {used.get(port)}", "another port"
+        used[port] = key
+
+
+def _wanted_ports(settings: Settings) -> list[tuple[str, int]]:
     uwsgi, serving = settings.uwsgi, settings.serving
     wanted: list[tuple[str, int]] = []
     if serving.app_server == "uwsgi":
-        wanted += [("uwsgi.stats", uwsgi.stats), ("uwsgi.stats", uwsgi.stats + 1)]
+        stats = STATS_PORTS if uwsgi.stats == "auto" else (uwsgi.stats, uwsgi.stats + 1)
+        wanted += [("uwsgi.stats", port) for port in stats]
     for key, listen in _listens(settings):
         wanted += _pair(key, listen, serving.front)
     if serving.front == "nginx":
         wanted.append(("nginx.listen", settings.nginx.listen))
-    for key, port in wanted:
-        yield key, port in used, f"port {port} is taken by {used.get(port)}", "another port"
-        used[port] = key
+    return wanted
 
 
 def _listens(settings: Settings) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from settings import combinations
 from settings.models import Settings, SettingsError
 from settings.sources import check_files
 
@@ -33,7 +34,8 @@ def load() -> Settings:
                 "allowed: another stack, such as dev"
             )
         settings = parse(_config(pulumi.get_project(), file), file)
-        check_files(settings, Path.cwd(), file)
+        for site in settings.each:
+            check_files(site, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
     except SettingsError as error:
@@ -71,10 +73,19 @@ def parse(config: Mapping[str, Any], file: str) -> Settings:
 
     Raises SettingsError with one line that names file, key and what is allowed.
     """
+    where = ""
     try:
-        return Settings.model_validate(config)
+        settings = Settings.model_validate(config)
+        for name in settings.sites:
+            where = f"sites.{name}."
+            settings.of_site(name)
     except ValidationError as error:
-        raise SettingsError(f"{file}: {_first_error(error)}") from None
+        raise SettingsError(f"{file}: {where}{_first_error(error)}") from None
+    try:
+        combinations.check_sites(settings.each)
+    except ValueError as error:
+        raise SettingsError(f"{file}: {error}") from None
+    return settings
 
 
 def _first_error(error: ValidationError) -> str:

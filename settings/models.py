@@ -5,7 +5,7 @@ server's own manual explains it.
 """
 
 from ipaddress import IPv4Network
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
@@ -50,7 +50,9 @@ class App(Model):
 
 
 class Site(Model):
+    name: text.SiteName = Field("app", description="Its name on the machine: of its user, folders and program.")
     server_name: text.ServerName | None = Field(None, description="Domain of the site; none serves any.")
+    location: text.SiteLocation = Field("/", description="URL path that it stands at; another site has the rest.")
 
 
 class Mirrors(Model):
@@ -129,8 +131,19 @@ class Release(Model):
     generation: int = Field(0, ge=0, description="Raise it to apply the same release again.")
 
 
+# The site that a server has before its first release.
+BUILTIN = "app"
+# What a site of its own may say; the rest is the machine's.
+_SITE_KEYS = ("app", "site", "serving", "uwsgi", "gunicorn", "nginx", "supervisor", "systemd", "release")
+_MACHINE_KEYS = {
+    "site": ("name",),
+    "serving": ("process_manager", "front"),
+    "nginx": ("install", "version", "archive", "sha256", "prefix", "user", "keepalive_timeout"),
+}
+
+
 class Settings(Model):
-    """All settings of one stack."""
+    """All settings of one stack: its machine, and its site or what its sites have in common."""
 
     app: App = App()
     site: Site = Site()
@@ -144,8 +157,59 @@ class Settings(Model):
     supervisor: Supervisor = Supervisor()
     systemd: Systemd = Systemd()
     release: Release = Release()
+    sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="Site's name to its own settings, which go before those of the stack."
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
-        combinations.check(self)
+        if self.sites:
+            for name, own in self.sites.items():
+                _check_keys(name, own)
+        else:
+            combinations.check(self)
         return self
+
+    @property
+    def owner(self) -> str:
+        """The site's own user, which the server has for it."""
+        # The emperor is one process of one user, which cannot become another.
+        return f"wsgi-{BUILTIN if self.serving.process_manager == 'emperor' else self.site.name}"
+
+    @property
+    def user(self) -> str:
+        """The user that the site runs as."""
+        return (self.uwsgi.uid if self.serving.app_server == "uwsgi" else self.gunicorn.user) or self.owner
+
+    def of_site(self, name: str) -> "Settings":
+        """The whole settings of a site of `sites`. Raises pydantic.ValidationError."""
+        shared = self.model_dump(exclude_unset=True, exclude={"sites"})
+        return Settings.model_validate(_merged(shared, {**self.sites[name], "site": _named(self.sites[name], name)}))
+
+    @property
+    def each(self) -> tuple["Settings", ...]:
+        """The whole settings of each site."""
+        return tuple(map(self.of_site, self.sites)) if self.sites else (self,)
+
+
+def _named(own: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    return {**own.get("site", {}), "name": name}
+
+
+def _check_keys(name: str, own: dict[str, dict[str, Any]]) -> None:
+    for part, values in own.items():
+        if part not in _SITE_KEYS:
+            raise ValueError(f"sites.{name}.{part}: unknown key; allowed: {', '.join(_SITE_KEYS)}")
+        for key in values:
+            if key in _MACHINE_KEYS.get(part, ()):
+                where = "the site's key in sites" if key == "name" else f"{part}.{key}, for all sites"
+                raise ValueError(f"sites.{name}.{part}.{key}: one for the machine; allowed: {where}")
+
+
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Maps key by key, anything else as `own` has it."""
+    found = dict(shared)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _merged(found[key], value) if both else value
+    return found

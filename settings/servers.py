@@ -7,6 +7,8 @@ from pydantic import Field
 from settings import text
 from settings.base import Count, Model, Seconds
 
+# Where uWSGI's statistics are when nobody chose: enough for two releases of every site of a machine.
+STATS_PORTS = range(9191, 9291)
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Below 1024 a port is root's, and no application server runs as root.
 AppPort = Annotated[int, Field(ge=1024, le=65534)]
@@ -76,8 +78,13 @@ class Uwsgi(_FromSource):
     max_requests: int | None = Field(None, ge=1, description="Replace a worker after this many requests.")
     reload_on_rss: int | None = Field(None, ge=16, description="Replace a worker above this much memory, MiB.")
     vacuum: bool = Field(True, description="Remove the socket and the pidfile at the end.")
-    pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/app-<slot>.pid.")
-    stats: AppPort = Field(9191, description="Port of the statistics on loopback; a release may use the next one.")
+    pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
+    uid: text.User | None = Field(None, description="User that it runs as; none: one of the site's own.")
+    gid: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
+    stats: Literal["auto"] | AppPort = Field(
+        "auto",
+        description="Port of the statistics on loopback, in turn with the next one; auto: a free one from 9191 on.",
+    )
     stats_http: bool = Field(False, description="Give the statistics over HTTP.")
     static_map: dict[text.Location, text.InsidePath] = Field(
         default_factory=dict, description="URL path to folder of the application that uWSGI serves itself."
@@ -99,13 +106,18 @@ class Gunicorn(Model):
     worker_connections: int | None = Field(None, ge=1, le=65535, description="Clients of a gevent worker at once.")
     backlog: int = Field(2048, ge=64, le=65535, description="Length of the queue of connections.")
     timeout: Seconds = Field(30, description="Seconds after which a silent worker is killed.")
-    graceful_timeout: Seconds = Field(29, description="Seconds a stopping worker may take to finish its requests.")
+    graceful_timeout: Seconds | None = Field(
+        None,
+        description="Seconds a stopping worker may take to finish its requests; none: one less than its manager's.",
+    )
     keepalive: int = Field(2, ge=0, le=3600, description="Seconds to wait for the next request of a connection.")
     max_requests: int = Field(0, ge=0, description="Replace a worker after this many requests; 0: never.")
     max_requests_jitter: int = Field(0, ge=0, description="At most this much is added to max_requests at random.")
     loglevel: Literal["debug", "info", "warning", "error", "critical"] = Field("info", description="What is logged.")
     accesslog: bool = Field(False, description="Log each request, which nginx does already.")
-    pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/app-<slot>.pid.")
+    pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
+    user: text.User | None = Field(None, description="User that it runs as; none: one of the site's own.")
+    group: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
 
 
 class Nginx(_FromSource):
@@ -116,7 +128,7 @@ class Nginx(_FromSource):
         "/usr/local/nginx", description="Link to <prefix>-<version>, where the one from source is installed."
     )
     listen: Port = Field(80, description="Port of the site; the security group opens it.")
-    user: text.UnixName | None = Field(None, description="User of the workers; none: the package's own.")
+    user: text.User | None = Field(None, description="User of the workers; none: the package's own.")
     charset: text.Charset = Field("utf-8", description="Charset of text answers, or off.")
     client_max_body_size: text.Size = Field("16m", description="Largest request body.")
     keepalive_timeout: int = Field(65, ge=0, le=3600, description="Seconds an idle connection stays open.")
@@ -124,7 +136,7 @@ class Nginx(_FromSource):
     proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
     static: dict[text.Location, text.InsidePath] = Field(
         default_factory=lambda: {"/static/": "static"},
-        description="URL path to folder of the application that nginx serves itself.",
+        description="URL path below site.location to folder of the application that nginx serves itself.",
     )
 
 

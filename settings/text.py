@@ -104,6 +104,10 @@ UrlPath = Annotated[
     str,
     AfterValidator(_matching(r"/[A-Za-z0-9._~/%?=&+-]*", "a URL path such as /healthz")),
 ]
+SiteLocation = Annotated[
+    str,
+    AfterValidator(_matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*", "a URL path that ends in /, such as / or /blog/")),
+]
 Location = Annotated[
     str,
     AfterValidator(_matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", "a URL path that ends in /, such as /static/")),
@@ -117,6 +121,8 @@ ServerName = Annotated[
             "a domain such as www.example.com, *.example.com, or an IPv4 address",
         )
     ),
+    # As nginx compares them: two sites of one name are found out.
+    AfterValidator(str.lower),
 ]
 Cidr = Annotated[str, AfterValidator(_ipv4_network)]
 PublicKey = Annotated[str, AfterValidator(_openssh_key)]
@@ -165,7 +171,24 @@ def _listen(value: str) -> str:
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode such as 660 or 666"))]
-UnixName = Annotated[str, AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx"))]
+
+
+def _answers(value: str) -> str:
+    if value in ("root", "wsgi-build"):
+        raise ValueError("this user may change the application, so it answers no requests; allowed: any other")
+    return value
+
+
+User = Annotated[
+    str,
+    AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx")),
+    AfterValidator(_answers),
+]
+SiteName = Annotated[
+    str,
+    # With what stands around it, it is the name of a user, which Linux ends at 31 characters.
+    AfterValidator(_matching(r"[a-z][a-z0-9-]{0,19}", "a name of 20 characters at most, such as shop or blog-2")),
+]
 
 
 def _archive(value: str) -> str:

@@ -139,11 +139,16 @@ def project_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def new_stack(project_copy: Path, name: str) -> Stack:
+    """A stack in a copy of its own, with a name that nobody else has. Whoever makes it destroys it."""
+    folder = project_copy.parent / f"{name}-project"
+    shutil.copytree(project_copy, folder, dirs_exist_ok=True)
+    return Stack(folder, f"{name[:12].rstrip('-')}-{secrets.token_hex(3)}")
+
+
 @pytest.fixture(scope="module")
 def stack(project_copy: Path, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A stack of its own for each module, destroyed in the end whatever happened."""
-    folder = project_copy.parent / f"{request.module.__name__.rsplit('.', 1)[-1]}-project"
-    shutil.copytree(project_copy, folder, dirs_exist_ok=True)
-    made = Stack(folder, f"test-{secrets.token_hex(3)}")
+    made = new_stack(project_copy, request.module.__name__.rsplit(".", 1)[-1].replace("_", "-"))
     yield made
     made.run("destroy")

@@ -31,9 +31,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def source(version: str, archive: Path | str, data: bytes) -> dict[str, Any]:
-    sha256 = hashlib.sha256(data).hexdigest()
-    return {"install": "source", "version": version, "archive": str(archive), "sha256": sha256}
+def source(name: str, version: str, archive: Path | str, data: bytes) -> dict[str, Any]:
+    """The guide's settings of a server with another archive."""
+    return {**SOURCES[name], "version": version, "archive": str(archive), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def test_a_rehearsal_takes_the_makers_own_files_from_the_registries(tmp_path: Path) -> None:
@@ -104,31 +104,6 @@ def test_they_serve_and_no_other_of_their_kind_does(stack: Stack, address: str) 
     }
 
 
-def test_adding_touching_and_removing_a_vassal_leaves_the_others_alone(stack: Stack, address: str) -> None:
-    """Another site beside the stack's own, as one would add it by hand: a slot of its own and a link to its file."""
-    before = stack.shell("pgrep -f -- '--ini app-[ab]-'")
-    stack.shell(
-        "set -e; cp -a /srv/wsgi-ecs/app/slots/$(basename $(readlink /srv/wsgi-ecs/app/current)) /srv/wsgi-ecs/other;"
-        "cd /srv/wsgi-ecs/other; sed -i 's,/app-[ab],/other,; s,^stats = .*,stats = 127.0.0.1:9299,' uwsgi.ini;"
-        "install -o wsgi-app -g wsgi-app -m 0640 /dev/null /var/log/wsgi-ecs/other.log;"
-        "ln -s /srv/wsgi-ecs/other/uwsgi.ini /etc/wsgi-ecs/vassals/other.ini"
-    )
-    stack.shell(until("grep -q 'spawned uWSGI worker 1' /var/log/wsgi-ecs/other.log"))
-    assert stack.shell("pgrep -f -- '--ini othe[r].ini'")
-    stack.shell("touch /srv/wsgi-ecs/other/uwsgi.ini")
-    stack.shell(until("grep -q 'gracefully (RE)spawned' /var/log/wsgi-ecs/other.log"))
-    stack.shell("rm /etc/wsgi-ecs/vassals/other.ini")
-    stack.shell(until("! pgrep -f -- '--ini othe[r].ini' >/dev/null"))
-    assert stack.shell("pgrep -f -- '--ini app-[ab]-'") == before
-    stack.shell("rm -r /srv/wsgi-ecs/other")
-    assert stack.get(address, "/healthz").status_code == 200
-
-
-def until(condition: str) -> str:
-    """A script that waits for a condition, 20 seconds at most, and fails when it does not come."""
-    return f"for n in $(seq 100); do {{ {condition}; }} && exit 0; sleep 0.2; done; exit 1"
-
-
 def test_another_release_builds_nothing_again(stack: Stack, address: str) -> None:
     before = stack.shell("systemctl show -p MainPID nginx")
     stack.edit("app/app.py", "import flask\n", "import flask\n\n")
@@ -141,7 +116,7 @@ def test_another_release_builds_nothing_again(stack: Stack, address: str) -> Non
 def test_a_wrong_checksum_is_refused_before_anything_happens(stack: Stack, address: str, tmp_path: Path) -> None:
     kept = stack.settings
     (tmp_path / "nginx.tar.gz").write_bytes(b"anything")
-    stack.settings = {**kept, "nginx": source(NGINX, tmp_path / "nginx.tar.gz", b"something else")}
+    stack.settings = {**kept, "nginx": source("nginx", NGINX, tmp_path / "nginx.tar.gz", b"something else")}
     done = stack.run("up")
     stack.settings = kept
     assert done.code == 2
@@ -159,7 +134,7 @@ def test_an_archive_that_does_not_build_leaves_the_old_release_serving(
     (tmp_path / "uwsgi/uwsgiconfig.py").write_text("raise SystemExit('core/uwsgi.c:1: error: broken on purpose')\n")
     subprocess.run(["tar", "-czf", "broken.tar.gz", "uwsgi"], cwd=tmp_path, check=True)
     broken = tmp_path / "broken.tar.gz"
-    stack.settings = {**kept, "uwsgi": source("2.0.32", broken, broken.read_bytes())}
+    stack.settings = {**kept, "uwsgi": source("uwsgi", "2.0.32", broken, broken.read_bytes())}
     done = stack.run("up")
     stack.settings = kept
     assert done.code == 1
@@ -207,23 +182,23 @@ def test_a_url_is_downloaded_by_the_machine_and_another_version_takes_over(
     # Packed again: a file that no registry has.
     data = gzip.compress(gzip.decompress((image.CACHE / "archives" / SOURCES["nginx"]["sha256"]).read_bytes()), 1)
     with served(stack, {"nginx.tar.gz": data}, tmp_path) as (url, asked):
-        stack.settings = {**stack.settings, "nginx": source(SECOND, f"{url}/nginx.tar.gz", data)}
+        stack.settings = {**stack.settings, "nginx": source("nginx", SECOND, f"{url}/nginx.tar.gz", data)}
         done = stack.up()
     assert "nginx.archive: not in Debian's source package, so the machine downloads it" in done.text
     assert asked == ["/nginx.tar.gz 200"]
     assert running(stack) == f"/usr/local/nginx-{SECOND}/sbin/nginx"
     assert stack.shell("readlink /usr/local/nginx") == f"/usr/local/nginx-{SECOND}"
     assert stack.get(address, "/healthz").status_code == 200
-    # The release before this one needs its own.
+    # What was there before is kept, for the way back.
     assert versions(stack) == {"/usr/local/nginx", f"/usr/local/nginx-{NGINX}", f"/usr/local/nginx-{SECOND}"}
 
 
 def test_a_url_that_gives_another_file_or_none_is_refused(stack: Stack, address: str, tmp_path: Path) -> None:
     kept = stack.settings
     with served(stack, {"nginx.tar.gz": b"another"}, tmp_path) as (url, _):
-        stack.settings = {**kept, "nginx": source(BROKEN, f"{url}/nginx.tar.gz", b"wanted")}
+        stack.settings = {**kept, "nginx": source("nginx", BROKEN, f"{url}/nginx.tar.gz", b"wanted")}
         other = stack.run("up")
-        stack.settings = {**kept, "nginx": source(BROKEN, f"{url}/no-such.tar.gz", b"wanted")}
+        stack.settings = {**kept, "nginx": source("nginx", BROKEN, f"{url}/no-such.tar.gz", b"wanted")}
         none = stack.run("up")
     stack.settings = kept
     assert (other.code, none.code) == (1, 1)
@@ -243,7 +218,7 @@ def test_a_refused_release_goes_back_to_the_nginx_before_it(stack: Stack, addres
     (folder / "configure").chmod(0o755)
     subprocess.run(["tar", "-czf", "broken.tar.gz", "nginx"], cwd=tmp_path, check=True)
     broken = tmp_path / "broken.tar.gz"
-    stack.settings = {**kept, "nginx": source(BROKEN, broken, broken.read_bytes())}
+    stack.settings = {**kept, "nginx": source("nginx", BROKEN, broken, broken.read_bytes())}
     done = stack.run("up")
     stack.settings = kept
     assert done.code == 1
@@ -254,13 +229,13 @@ def test_a_refused_release_goes_back_to_the_nginx_before_it(stack: Stack, addres
     assert stack.get(address, "/healthz").status_code == 200
 
 
-def test_what_no_kept_release_needs_is_removed_and_nothing_else(stack: Stack, address: str) -> None:
+def test_what_nothing_needs_is_removed_and_nothing_else(stack: Stack, address: str) -> None:
     stack.shell("mkdir /usr/local/nginx-0.9; touch /usr/local/nginx-0.9/built.json; mkdir /usr/local/nginx-own")
     stack.settings = {**stack.settings, "nginx": SOURCES["nginx"], "release": {"keep": 1}}
     # Built long ago, and still there.
     assert "from source" not in stack.up().text
     assert running(stack) == f"/usr/local/nginx-{NGINX}/sbin/nginx"
-    ours = {"/usr/local/nginx", f"/usr/local/nginx-{NGINX}"}
+    ours = {"/usr/local/nginx", f"/usr/local/nginx-{NGINX}", f"/usr/local/nginx-{SECOND}"}
     assert versions(stack) == {*ours, "/usr/local/nginx-0.9", "/usr/local/nginx-own"}
     assert stack.shell("ls -d /usr/local/uwsgi-*") == f"/usr/local/uwsgi-{UWSGI}"
 

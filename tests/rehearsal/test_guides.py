@@ -28,13 +28,14 @@ class Guide:
     lines: tuple[str, ...]
     # A changed setting of another kind than the application's code.
     changed: str
+    user: str = "wsgi-app"
 
 
 GUIDES = (
     Guide(
         "guide-supervisor", 80, "uWSGI", True, 9191, "bin/uwsgi",
         ("wsgi-file = ", "processes = 4", "threads = 2", "socket = 127.0.0.1:808", "pidfile = ",
-         "startsecs=3", "uwsgi_pass 127.0.0.1:808", "client_max_body_size 100M;", "charset utf-8;"),
+         "startsecs=3", "server 127.0.0.1:808", "client_max_body_size 100M;", "charset utf-8;"),
         "    processes: 4\n",
     ),
     Guide(
@@ -45,25 +46,27 @@ GUIDES = (
     Guide(
         "guide-aliyun", 80, "uWSGI", True, 9191, "bin/uwsgi",
         ("uwsgi_param UWSGI_PYHOME ", "uwsgi_param UWSGI_CHDIR ", "uwsgi_param UWSGI_SCRIPT wsgi:app;",
-         "uwsgi_pass 127.0.0.1:808", "processes = 4", "threads = 2"),
+         "server 127.0.0.1:808", "processes = 4", "threads = 2"),
         "    processes: 4\n",
     ),
     Guide(
         "guide-emperor", 80, "uWSGI", True, 9191, "bin/uwsgi --ini app-",
         ("wsgi-file = ", "callable = application", "processes = 8", "enable-threads = true", "pidfile = "),
         "    processes: 8\n",
+        user="nginx",
     ),
     Guide(
         "guide-gunicorn", 8000, "gunicorn", True, 0, "bin/python[^ ]* [^ ]*bin/gunicorn",
         ('worker_class = "gevent"', "worker_connections = 10240", "backlog = min(5000, ", "max_requests_jitter = 3",
-         "workers = 2 * 2 + 1", "proxy_pass http://127.0.0.1:500", "listen 8000", "client_max_body_size 75M;"),
+         "workers = 5", "server 127.0.0.1:500", "listen 8000", "client_max_body_size 75M;"),
         "    workers: auto\n",
     ),
     Guide(
         "guide-gunicorn-uwsgi", 8000, "uWSGI", True, 5002, "bin/uwsgi",
         ("chmod-socket = 600", "buffer-size = 65535", "thunder-lock = true", "stats-http = true",
-         "static-map = /static=", "user wsgi-app;", "threads = 4"),
+         "static-map = /static=", "user nobody;", "threads = 4"),
         "    processes: 4\n",
+        user="nobody",
     ),
 )  # fmt: skip
 
@@ -131,7 +134,7 @@ def test_it_serves_the_page_through_the_guides_chain(served: Served) -> None:
 
 
 def test_the_guides_values_are_in_force(served: Served) -> None:
-    texts = served.stack.shell("cat /srv/wsgi-ecs/app/current/*")
+    texts = served.stack.shell("cat /srv/wsgi-ecs/sites/app/current/* /srv/wsgi-ecs/host/current/* 2>/dev/null")
     for line in served.guide.lines:
         assert line in texts, line
 
@@ -153,7 +156,7 @@ def test_only_the_site_and_ssh_are_open(served: Served) -> None:
 
 def test_nothing_that_handles_a_request_runs_as_root(served: Served) -> None:
     for pid in served.pids():
-        assert served.stack.shell(f"ps -o user:20= -p {pid}") == "wsgi-app"
+        assert served.stack.shell(f"ps -o user:20= -p {pid}") == served.guide.user
 
 
 def test_a_killed_worker_comes_back(served: Served) -> None:

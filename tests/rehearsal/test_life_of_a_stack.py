@@ -197,7 +197,7 @@ def test_nothing_that_handles_a_request_runs_as_root(stack: Stack) -> None:
     workers = [line.split()[0] for line in processes if "nginx: worker" in line]
     assert set(uwsgi) == {"wsgi-app"}
     assert set(workers) == {"www-data"}
-    stack.shell("! runuser -u wsgi-app -- touch /srv/wsgi-ecs/app/current/x /srv/wsgi-ecs/app/releases/x 2>/dev/null")
+    stack.shell("cd /srv/wsgi-ecs/sites/app && ! runuser -u wsgi-app -- touch current/x releases/x 2>/dev/null")
     stack.shell("! runuser -u wsgi-app -- find /srv/wsgi-ecs -writable -not -type l | grep .")
 
 

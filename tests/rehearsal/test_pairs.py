@@ -12,9 +12,7 @@ import io
 import json
 import os
 import re
-import secrets
 import shlex
-import shutil
 import subprocess
 import tarfile
 import time
@@ -31,7 +29,7 @@ from serving import ServingPlan, layout, make_plan
 from settings import SettingsError
 from settings.loader import parse
 from tests.conftest import PROJECT
-from tests.rehearsal.conftest import Stack
+from tests.rehearsal.conftest import Stack, new_stack
 from tests.rehearsal.pairwise import Cover, Part, Row, cover, has, parts
 
 CASES = Path(__file__).parent / "cases"
@@ -200,7 +198,8 @@ def lines(text: str) -> list[str]:
 
 def command(plan: ServingPlan) -> list[str]:
     """Words of the application server's command, as its process manager is told."""
-    text = plan.configs.get(plan.program.config, "")
+    (site,) = plan.sites
+    text = site.configs.get(site.program.config, "")
     found = re.search(r"^(?:command|ExecStart)=(.+)$", text, re.MULTILINE)
     return shlex.split(found.group(1)) if found else []
 
@@ -215,7 +214,11 @@ def test_a_setting_gives_the_directives_of_its_case(file: Path) -> None:
         assert set(case) == {"settings", "refused"}
         return
     plan = plan_of(config)
-    texts = {name: lines(text) for name, text in plan.configs.items()} | {"command": command(plan)}
+    texts = {name: lines(text) for name, text in plan.sites[0].configs.items()} | {"command": command(plan)}
+    if plan.has_nginx:
+        texts["nginx"] = lines(plan.configs["nginx.conf"])
+        for name in ("http.conf", "server.conf"):
+            texts["nginx"] += texts[name]
     assert case.get("expect") or case.get("absent"), "a case that expects nothing cannot fail"
     for name, expected in case.get("expect", {}).items():
         assert [line for line in expected if line not in texts[name]] == [], texts[name]
@@ -269,13 +272,16 @@ def filled(plan: ServingPlan, name: str, number: int) -> dict[str, str]:
         "slot_dir": f"{SCRATCH}/rows/{name}",
         "venv": f"{SCRATCH}/venv",
         "cpus": "2",
+        "workers": "5",
         "somaxconn": "4096",
         "stats_port": str(20000 + 2 * number),
         "app_port": str(20001 + 2 * number),
     }
-    texts = {**plan.configs, **{Path(path).name: text for path, text in plan.bootstrap_files.items()}}
+    (site,) = plan.sites
+    texts = {**plan.configs, **site.configs, **{Path(path).name: text for path, text in plan.bootstrap_files.items()}}
     return {
         file: layout.fill(text, facts)
+        .replace(f"{site.place.root}/current", facts["slot_dir"])
         .replace(layout.RUN, f"{SCRATCH}/run")
         .replace(layout.LOG, f"{SCRATCH}/log")
         .replace(f"{layout.ETC}/vassals", f"{SCRATCH}/vassals")
@@ -303,14 +309,14 @@ def rendered() -> dict[str, dict[str, str]]:
 
 # What is broken: name → app server and its settings, file, good text, bad text, and the checker that must say so.
 BROKEN: dict[str, tuple[str, dict[str, str], str, str, str, str]] = {
-    "broken-nginx": ("uwsgi", {}, "site.conf", "client_max_body_size", "client_max_bodysize", "nginx"),
-    "broken-nginx-value": ("gunicorn", {}, "site.conf", "max_body_size 16m", "max_body_size 16x", "nginx"),
+    "broken-nginx": ("uwsgi", {}, "server.conf", "client_max_body_size", "client_max_bodysize", "nginx"),
+    "broken-nginx-value": ("gunicorn", {}, "server.conf", "max_body_size 16m", "max_body_size 16x", "nginx"),
     "broken-ini": ("uwsgi", {}, "uwsgi.ini", "buffer-size =", "bufer-size =", "uwsgi"),
     "broken-app": ("uwsgi", {}, "uwsgi.ini", "callable = app", "callable = nowhere", "uwsgi"),
     "broken-arguments": (
         "uwsgi", {"uwsgi.config": "command_line"}, "app.service", "--buffer-size=", "--bufer-size=", "uwsgi",
     ),
-    "broken-workers": ("gunicorn", {}, "gconf.py", "workers = 2 * 2 + 1", 'workers = "some"', "gunicorn"),
+    "broken-workers": ("gunicorn", {}, "gconf.py", "workers = 5", 'workers = "some"', "gunicorn"),
     "broken-class": ("gunicorn", {}, "gconf.py", 'worker_class = "sync"', 'worker_class = "sink"', "gunicorn"),
     "broken-name": ("gunicorn", {}, "gconf.py", "backlog =", "backlogs =", "gunicorn"),
     "broken-unit": ("uwsgi", {}, "app.service", "RestartSec=", "RestartSek=", "systemd"),
@@ -372,9 +378,7 @@ exec python3 -B check.py
 @pytest.fixture(scope="module")
 def machine(project_copy: Path) -> Iterator[Stack]:
     """A stack of default settings on debian12, with nginx, supervisor and the release's users on its machine."""
-    folder = project_copy.parent / "test_pairs-project"
-    shutil.copytree(project_copy, folder, dirs_exist_ok=True)
-    stack = Stack(folder, f"pair-{secrets.token_hex(3)}")
+    stack = new_stack(project_copy, "pairs")
     try:
         stack.up()
         yield stack
@@ -387,7 +391,7 @@ def answers(machine: Stack) -> dict[str, dict[str, str]]:
     """Row → checker → what it says against it; all rows in one go."""
     plans = [plan_of(config_of("uwsgi", {})), plan_of(config_of("gunicorn", {"gunicorn.worker_class": "gevent"}))]
     build = plans[0].system.build_pins
-    pins = dict.fromkeys(pin for plan in plans for pin in plan.pins if pin not in build)
+    pins = dict.fromkeys(pin for plan in plans for pin in plan.sites[0].pins if pin not in build)
     script = PREPARE.replace("@build@", shlex.join(build)).replace("@pins@", shlex.join(pins))
     started = time.monotonic()
     done = subprocess.run(
@@ -419,7 +423,7 @@ def test_every_file_met_its_checker(answers: dict[str, dict[str, str]]) -> None:
     rows = rendered()
     assert set(answers) == {*rows, *BROKEN}
     for name, files in rows.items():
-        wanted = {checker[file] for file in files if file != "site.conf"}
+        wanted = {checker[file] for file in files if file not in ("http.conf", "server.conf")}
         server = "gunicorn" if name.startswith("gunicorn") else "uwsgi"
         assert set(answers[name]) == {*wanted, server}, name
 

@@ -25,7 +25,7 @@ def app(tmp_path: Path) -> Path:
 
 
 def pack(app: Path, *exclude: str, texts: dict[str, str] = TEXTS, out: str = "out") -> Archive:
-    return build(app, exclude, texts, app.parent / out)
+    return build(texts, {}, app.parent / out, app, exclude)
 
 
 def names(archive: Archive) -> list[str]:

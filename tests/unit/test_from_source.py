@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from components import archive
-from serving import bootstrap, make_plan, release_files
+from serving import bootstrap, make_plan
 from settings import SettingsError
 from settings.loader import parse
 from settings.sources import check_files
@@ -74,14 +74,23 @@ def test_a_local_archive_is_held_against_its_checksum_before_anything_is_created
 def test_a_local_archive_travels_with_the_release_and_a_url_does_not(tmp_path: Path) -> None:
     file = tmp_path / "a.tar.gz"
     file.write_bytes(b"the archive")
-    plan = plan_of(uwsgi={**UWSGI, "archive": str(file)}, nginx=NGINX)
-    packed = archive.build(PROJECT / "app", (), release_files(plan), tmp_path / "out", plan.sources)
-    with tarfile.open(packed.path) as tar:
-        assert [name for name in tar.getnames() if name.startswith("source/")] == ["source/uwsgi-2.0.31"]
-    elsewhere = file.rename(tmp_path / "b.tar.gz")
-    moved = plan_of(uwsgi={**UWSGI, "archive": str(elsewhere)}, nginx=NGINX)
-    assert archive.build(PROJECT / "app", (), release_files(moved), tmp_path / "out", moved.sources) == packed
-    assert [build["archive"] for build in plan.release["builds"]] == ["source/uwsgi-2.0.31", NGINX["archive"]]
+    app = {"source": str(PROJECT / "app")}
+    config = {"server": {"os": "debian12"}, "app": app, "uwsgi": {**UWSGI, "archive": str(file)}, "nginx": NGINX}
+    settings = parse(config, FILE)
+    plan = make_plan(settings)
+    packed = archive.build_all(plan, settings, tmp_path / "out")
+    held = {}
+    for name, each in (("host", packed.host), ("site", packed.sites["app"])):
+        with tarfile.open(each.path) as tar:
+            held[name] = [name for name in tar.getnames() if name.startswith("source/")]
+    assert held == {"host": [], "site": ["source/uwsgi-2.0.31"]}
+    (site,) = plan.sites
+    assert [build["archive"] for build in site.release["builds"]] == ["source/uwsgi-2.0.31"]
+    assert [build["archive"] for build in plan.host["builds"]] == [NGINX["archive"]]
+    # nginx is the machine's: its archive travels with what the sites share.
+    plan = plan_of(nginx={**NGINX, "archive": str(file)})
+    assert plan.sources == {"source/nginx-1.22.1": str(file)}
+    assert plan.sites[0].sources == {}
 
 
 @pytest.mark.parametrize(
@@ -97,11 +106,12 @@ def test_a_release_starts_the_uwsgi_that_is_chosen(
     uwsgi: dict[str, str], program: str, pins: list[str], plugin: bool
 ) -> None:
     plan = plan_of(uwsgi=uwsgi)
-    assert plan.release["command"] == program
-    assert f"app.env.json - {program} --ini" in plan.configs["supervisor.conf"]
-    assert plan.release["server_pins"] == pins
-    assert ("\nplugin = python3\n" in plan.configs["uwsgi.ini"]) == plugin
-    assert "\nvirtualenv = @@venv@@\n" in plan.configs["uwsgi.ini"]
+    (site,) = plan.sites
+    assert site.release["command"] == program
+    assert f"app.env.json - {program} --ini" in site.configs["supervisor.conf"]
+    assert site.release["server_pins"] == pins
+    assert ("\nplugin = python3\n" in site.configs["uwsgi.ini"]) == plugin
+    assert "\nvirtualenv = @@venv@@\n" in site.configs["uwsgi.ini"]
     assert ("uwsgi-plugin-python3" in plan.packages) == plugin
 
 
@@ -109,8 +119,9 @@ def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
     settings = parse({"server": {"os": "debian12"}, "uwsgi": UWSGI, "nginx": NGINX}, FILE)
     plan = make_plan(settings)
     files = {file.path: file.text for file in bootstrap.files(plan, settings)}
-    state = json.loads(files["/srv/wsgi-ecs/app/slots/a/state.json"])
-    assert state["nginx"] is None
+    state = json.loads(files["/srv/wsgi-ecs/sites/app/slots/a/state.json"])
+    # The OS's nginx, with the OS's modules.
+    assert "modules-enabled" in files["/srv/wsgi-ecs/host/a/nginx.conf"]
     assert state["command"] == "/srv/wsgi-ecs/venvs/bootstrap/bin/uwsgi"
     assert "--no-build-isolation uWSGI==2.0.31\n" in bootstrap.script(plan, settings)
     assert {"make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"} <= set(plan.packages)
@@ -124,8 +135,8 @@ def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
 
 def test_nginx_from_source_takes_the_places_of_the_oss() -> None:
     plan = plan_of(nginx=NGINX)
-    (build,) = plan.release["builds"]
-    assert plan.release["nginx"] == {"folder": "/usr/local/nginx-1.22.1", "link": "/usr/local/nginx"}
+    (build,) = plan.host["builds"]
+    assert (build["folder"], build["link"]) == ("/usr/local/nginx-1.22.1", "/usr/local/nginx")
     assert build["options"][:3] == ("--prefix=/usr/local/nginx-1.22.1", "--user=www-data", "--group=www-data")
     assert {"--conf-path=/etc/nginx/nginx.conf", "--pid-path=/run/nginx.pid"} <= set(build["options"])
     assert {"--with-http_ssl_module", "--with-http_v2_module"} <= set(build["options"])
@@ -238,7 +249,7 @@ def built(builds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def need(site: str, *versions: str) -> None:
         for version in versions:
-            release = tmp_path / f"srv/{site}/releases/r{version}"
+            release = tmp_path / f"srv/sites/{site}/releases/r{version}"
             release.mkdir(parents=True, exist_ok=True)
             folder = str(tmp_path / f"local/uwsgi-{version}")
             (release / "release.json").write_text(json.dumps({"builds": [{"folder": folder}]}))
@@ -258,6 +269,15 @@ def test_what_a_kept_release_of_any_site_needs_stays(builds: Any, built: Any, tm
     assert left(tmp_path) == {"uwsgi", "uwsgi-1", "uwsgi-3"}
 
 
+def test_the_nginx_of_the_machines_last_two_configurations_stays(builds: Any, built: Any, tmp_path: Path) -> None:
+    for slot, version in (("a", "1"), ("b", "3")):
+        (tmp_path / "srv/host" / slot).mkdir(parents=True)
+        state = {"builds": [{"folder": str(tmp_path / f"local/uwsgi-{version}")}]}
+        (tmp_path / "srv/host" / slot / "state.json").write_text(json.dumps(state))
+    builds.prune()
+    assert left(tmp_path) == {"uwsgi-1", "uwsgi-3"}
+
+
 def test_a_link_to_what_is_removed_goes_with_it(builds: Any, built: Any, tmp_path: Path) -> None:
     built("app", "1", "2")
     (tmp_path / "local/uwsgi").symlink_to(tmp_path / "local/uwsgi-3")
@@ -267,7 +287,7 @@ def test_a_link_to_what_is_removed_goes_with_it(builds: Any, built: Any, tmp_pat
 
 def test_a_release_that_cannot_be_read_may_need_all(builds: Any, built: Any, tmp_path: Path) -> None:
     built("app", "1")
-    (tmp_path / "srv/app/releases/r1/release.json").write_text('{"builds": [')
+    (tmp_path / "srv/sites/app/releases/r1/release.json").write_text('{"builds": [')
     builds.prune()
     assert left(tmp_path) == {"uwsgi-1", "uwsgi-2", "uwsgi-3"}
 

@@ -55,7 +55,7 @@ def test_releases_take_over_from_each_other(server: Server) -> None:
     only_slot(server, first.id)
     server.apply(second, {"KEY": "two"})
     only_slot(server, second.id)
-    program = server.programs["a"]
+    program = server.programs["app-a"]
     assert json.loads(program.env) == {"KEY": "two"}
     assert {asked["PATH_INFO"] for asked in program.asked} == {"/healthz"}
     assert {asked["HTTP_HOST"] for asked in program.asked} == {"localhost"}
@@ -95,20 +95,20 @@ def test_a_broken_release_ends_with_the_old_one_serving(server: Server, behaviou
 def test_without_nginx_the_old_one_is_started_again_with_its_own_environment(server: Server) -> None:
     good = server.archive()
     server.apply(good, {"KEY": "one"})
-    first = server.programs["b"]
+    first = server.programs["app-b"]
     server.apply(server.archive("500"), {"KEY": "two"}, wanted=1)
-    assert server.programs["b"] is not first
+    assert server.programs["app-b"] is not first
     # The program reads its environment as it starts.
-    assert json.loads(server.programs["b"].env) == {"KEY": "one"}
+    assert json.loads(server.programs["app-b"].env) == {"KEY": "one"}
 
 
 @each("direct-uwsgi")
 def test_without_nginx_a_refusal_before_the_start_does_not_touch_the_old_one(server: Server) -> None:
     good = server.archive()
     server.apply(good)
-    first = server.programs["b"]
+    first = server.programs["app-b"]
     server.apply(server.archive(requirements="no-such-package\n"), wanted=1)
-    assert server.programs["b"] is first
+    assert server.programs["app-b"] is first
     only_slot(server, good.id)
     assert not any("nginx" in command for command in server.commands)
 
@@ -187,8 +187,8 @@ def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server) -> None:
 def test_what_an_earlier_program_left_does_not_answer_for_the_new_one(server: Server) -> None:
     good = server.archive()
     server.apply(good)
-    stale = Application("stale", "ok", server.state()["endpoint"]["protocol"], f"unix:{server.root}/run/app-a.sock")
-    (server.root / "run/app-a.pid").write_text("1\n")
+    stale = Application("stale", "ok", server.state()["endpoint"]["protocol"], f"unix:{server.root}/run/app/a.sock")
+    (server.root / "run/app/a.pid").write_text("1\n")
     assert "the application does not answer" in server.apply(server.archive("silent"), wanted=1)
     assert not stale.asked
     stale.stop()
@@ -197,12 +197,12 @@ def test_what_an_earlier_program_left_does_not_answer_for_the_new_one(server: Se
 
 @each("systemd-forking")
 def test_a_program_starts_without_the_pidfile_and_the_socket_of_an_earlier_one(server: Server) -> None:
-    (server.root / "run/app-b.pid").write_text("1\n")
-    (server.root / "run/app-b.sock").touch()
+    (server.root / "run/app/b.pid").write_text("1\n")
+    (server.root / "run/app/b.sock").touch()
     archive = server.archive()
     server.apply(archive)
     only_slot(server, archive.id)
-    assert server.programs["b"].found == set()
+    assert server.programs["app-b"].found == set()
 
 
 @each("emperor")
@@ -240,8 +240,8 @@ def test_a_unit_that_systemd_does_not_take_leaves_the_old_one_serving(server: Se
 def test_without_nginx_a_port_that_another_program_took_is_told(server: Server) -> None:
     good = server.archive()
     server.apply(good)
-    server.programs["b"].stop()
-    del server.programs["b"]
+    server.programs["app-b"].stop()
+    del server.programs["app-b"]
     other = Application("other", "500", "http", f"127.0.0.1:{server._port}")
     assert "the application does not start (supervisor: " in server.apply(good, wanted=1)
     other.stop()
@@ -256,7 +256,7 @@ def test_another_app_server_is_a_release_like_any_other(server: Server) -> None:
     gunicorn = server.archive(config=config)
     server.apply(gunicorn)
     only_slot(server, gunicorn.id)
-    assert server.programs["a"].protocol == "http"
+    assert server.programs["app-a"].protocol == "http"
     server.apply(server.archive("500", config=config), wanted=1)
     only_slot(server, gunicorn.id)
     server.apply(uwsgi)
@@ -276,7 +276,7 @@ def test_in_dynamic_mode_the_probe_names_the_application_as_nginx_does() -> None
     server = Server({"uwsgi": {"dynamic": True}})
     archive = server.archive()
     server.apply(archive)
-    asked = server.programs["b"].asked[0]
+    asked = server.programs["app-b"].asked[0]
     assert asked["UWSGI_SCRIPT"] == "app:app"
     assert asked["UWSGI_CHDIR"] == f"{server.site}/releases/{archive.id}/app"
     assert asked["UWSGI_PYHOME"] == server.state()["facts"]["venv"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import bootstrap, layout, make_plan, release_files
+from serving import bootstrap, emperor, host_files, layout, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.application import Application
@@ -20,8 +20,11 @@ facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "ven
 
 
 def test_a_release_carries_the_whole_tool() -> None:
-    carried = {name[5:] for name in release_files(make_plan(parse({}, "test"))) if name.startswith("tool/")}
-    assert carried == {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py"}
+    plan = make_plan(parse({}, "test"))
+    for texts in (release_files(plan.sites[0]), host_files(plan)):
+        carried = {name[5:] for name in texts if name.startswith("tool/")}
+        # The bootstrap brings the others: the emperor's vassals outlive a release, the page comes before any.
+        assert carried == {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_a_vassal_is_the_uwsgi_of_its_own_release_with_the_environment(
             "/usr/bin/python3",
             "/usr/bin/python3",
             f"{release}/tool/with_env.py",
-            layout.ENV_FILE,
+            "/etc/wsgi-ecs/app.env.json",
             "-",
             f"{venv}/bin/uwsgi",
             "--ini",
@@ -217,6 +220,7 @@ def test_a_vassal_is_the_uwsgi_of_its_own_release_with_the_environment(
     ]
     assert vassal.os.environ == {"APP_RELEASE": "bootstrap"}
     assert f"{release}/tool/with_env.py" in written
+    assert written[emperor.WRAPPER].startswith("#!/usr/bin/python3\n")
 
 
 def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_path: Path) -> None:

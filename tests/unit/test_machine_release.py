@@ -3,9 +3,11 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from components.archive import Archive
 from tests.unit.machine import module, python36
 from tests.unit.machine.server import Server
+from tests.unit.machine.stand_ins import key_of
 
 SECRET = "pass-wörd-密码"
 
@@ -44,19 +47,22 @@ def steady() -> Iterator[tuple[Server, Archive]]:
     server.close()
 
 
-def only_slot(server: Server, release: str) -> None:
+def only_slot(server: Server, release: str, site: str = "app") -> None:
     """One release serves, and of any other no program, no file of the process manager, no socket is left."""
-    state = server.state()
+    state = server.state(site=site)
     slot = state["slot"]
-    assert server.serving == state["release"] == release
-    assert server.loaded == (None if server.alone else slot)
+    key = f"{site}-{slot}"
+    assert server.serves(site) == state["release"] == release
+    parts = [part for block in server.loaded for part in block.parts if part.site == site]
+    assert [part.slot for part in parts] == ([] if server.alone else [slot])
     assert "trial" not in state
-    assert set(server.programs) == {slot}
-    assert not server.programs[slot].found
-    assert list((server.root / "programs").iterdir()) == [Path(state["program_link"])]
+    assert {name for name in server.programs if name.startswith(f"{site}-")} == {key}
+    assert not server.programs[key].found
+    links = [path for path in (server.root / "programs").iterdir() if key_of(path.name).startswith(f"{site}-")]
+    assert links == [Path(state["program_link"])]
     address = state["endpoint"]["address"]
     sockets = [Path(address[5:])] if address.startswith("unix:") else []
-    assert list((server.root / "run").iterdir()) == sockets
+    assert list((server.root / "run" / site).iterdir()) == sockets
 
 
 def test_a_first_release_takes_over_from_the_built_in_page(server: Server) -> None:
@@ -64,24 +70,24 @@ def test_a_first_release_takes_over_from_the_built_in_page(server: Server) -> No
     output = server.apply(archive, {"KEY": "one"})
     assert output.splitlines()[-1] == f"wsgi-ecs: release {archive.id} serves"
     only_slot(server, archive.id)
-    assert server.loaded == "b"
     assert None not in server.served
-    assert json.loads(server.programs["b"].env) == {"KEY": "one"}
-    assert server.programs["b"].asked[0]["PATH_INFO"] == "/healthz"
+    assert json.loads(server.programs["app-b"].env) == {"KEY": "one"}
+    assert server.programs["app-b"].asked[0]["PATH_INFO"] == "/healthz"
     assert "@@" not in "".join(path.read_text() for path in (server.site / "slots/b").iterdir())
 
 
 def test_a_release_that_does_not_start_leaves_the_old_one_serving(steady: tuple[Server, Archive]) -> None:
     server, good = steady
     output = server.apply(server.archive("crash"), wanted=1)
-    _, refusal, line, last = output.splitlines()
+    _, computed, refusal, line, last = output.splitlines()
+    assert re.fullmatch(r"wsgi-ecs: app runs [0-9]+ processes: one per CPU", computed)
     assert refusal == (
         "wsgi-ecs: release refused, the one before it still serves: "
         "the application does not start (supervisor: BACKOFF Exited too quickly)"
     )
     assert line == "ImportError: crash – 没有这个模块"
     assert last.startswith("wsgi-ecs: next: mend the application")
-    assert last.endswith(f"{server.root}/log/app-a.log")
+    assert last.endswith(f"{server.root}/log/app/a.log")
     assert set(server.served) == {good.id}
     assert not any("reload" in command for command in server.commands)
     only_slot(server, good.id)
@@ -112,7 +118,7 @@ def test_a_release_that_is_not_healthy_leaves_the_old_one_serving(
 def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> None:
     server.apply(server.archive("nginx"), wanted=1)
     assert server.serving == server.state()["release"] == "bootstrap"
-    assert set(server.programs) == {"a"}
+    assert set(server.programs) == {"app-a"}
     assert None not in server.served
 
 
@@ -160,7 +166,7 @@ def test_the_same_release_changes_nothing(steady: tuple[Server, Archive]) -> Non
 
 
 def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, good: Archive) -> None:
-    server.programs.pop("b").stop()
+    server.programs.pop("app-b").stop()
     assert "serves" in server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)
 
@@ -168,7 +174,7 @@ def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, 
 def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None:
     output = server.apply(good, {"KEY": SECRET})
     only_slot(server, good.id)
-    assert json.loads(server.programs["a"].env) == {"KEY": SECRET}
+    assert json.loads(server.programs["app-a"].env) == {"KEY": SECRET}
     assert SECRET not in output
     holders = [
         path
@@ -181,7 +187,7 @@ def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None
 def test_nothing_on_standard_input_keeps_the_environment(server: Server, good: Archive) -> None:
     assert "nothing to do" in server.run(server.unpack(good), "")[1]
     server.run(server.unpack(server.archive(requirements="# 2\n")), "")
-    assert json.loads(server.programs["a"].env) == {"KEY": "one"}
+    assert json.loads(server.programs["app-a"].env) == {"KEY": "one"}
 
 
 def test_rubbish_on_standard_input_is_refused_and_not_repeated(steady: tuple[Server, Archive]) -> None:
@@ -237,7 +243,7 @@ def test_a_name_that_leads_out_of_the_release_is_refused(server: Server) -> None
     identifier = unpacked.hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12]
     (folder / "manifest.json").write_text(json.dumps({"id": identifier, "files": files}))
     with pytest.raises(unpacked.ReleaseError, match="leads out of its place"):
-        unpacked.Unpacked(str(folder)).install(str(server.root / "srv"))
+        unpacked.Unpacked(str(folder)).install(str(server.root / "srv"), "wsgi-app-web")
     assert not list((server.root / "srv").glob(identifier + "*"))
 
 
@@ -324,7 +330,14 @@ def test_a_run_waits_for_the_one_that_is_under_way(steady: tuple[Server, Archive
     server, good = steady
     lock = (server.root / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    threading.Timer(0.1, lock.close).start()
+    (server.root / "output").unlink()
+
+    def end() -> None:
+        while not (server.root / "output").exists() or "waiting" not in (server.root / "output").read_text():
+            time.sleep(0.005)
+        lock.close()
+
+    threading.Thread(target=end, daemon=True).start()
     *waits, done = server.apply(good, {"KEY": "one"}).splitlines()
     assert set(waits) == {"wsgi-ecs: waiting for the release that is being applied"}
     assert done.endswith("nothing to do")
@@ -382,7 +395,7 @@ def test_the_modes_and_groups_of_the_files(steady: tuple[Server, Archive]) -> No
         release / "app/静态.css": 0o640,
         release / "app/run.sh": 0o750,
         server.site / "slots/b": 0o750,
-        server.site / "slots/b/nginx.conf": 0o640,
+        server.site / "slots/b/server.conf": 0o640,
         server.site / "slots/b/state.json": 0o640,
     }
     assert {path: oct(path.stat().st_mode & 0o777) for path in modes} == {p: oct(mode) for p, mode in modes.items()}
@@ -390,7 +403,10 @@ def test_the_modes_and_groups_of_the_files(steady: tuple[Server, Archive]) -> No
     groups = {path.removesuffix(".new"): group for group, _, path in owned}
     assert groups[str(server.env_file)] == "wsgi-app"
     assert groups[str(server.root / "etc/digest.key")] == "root"
-    assert {group for path, group in groups.items() if path.startswith(str(server.site))} == {"wsgi"}
+    # nginx's master alone reads what it only checks.
+    checked = {path for path in groups if path.endswith("/check.conf")}
+    assert {groups.pop(path) for path in checked} == {"root"}
+    assert {group for path, group in groups.items() if path.startswith(str(server.site))} == {"wsgi-app-web"}
     # Nothing was readable by others before it had its owner.
     assert {mode for _, mode, path in owned if "srv/venvs" not in path} == {"600", "640", "750"}
 

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.server import USER_DATA_LIMIT
-from serving import bootstrap, layout, make_plan, release_files
+from serving import bootstrap, host_files, layout, make_plan, release_files
 from serving.systems import SYSTEMS
 from settings.loader import parse
+from tests.unit.machine.nginx import Block, load, part
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERYTHING: dict[str, Any] = {
@@ -54,7 +55,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "direct-uwsgi-http": {"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8080"}},
     "direct-gunicorn": {"serving": {**GUNICORN, "front": "none"}, "gunicorn": {"bind": "0.0.0.0:8000"}},
 }
-ALL_KINDS: dict[str, dict[str, Any]] = {"default": {}, "everything": EVERYTHING, **KINDS}
+SITES: dict[str, Any] = {
+    "uwsgi": {"threads": 2},
+    "sites": {
+        "shop": {"site": {"server_name": "shop.example.com"}, "nginx": {"static": {"/media/": "media"}}},
+        "blog": {"site": {"server_name": "shop.example.com", "location": "/blog/"}, "app": {"wsgi_file": "blog.wsgi"}},
+        "wiki": {"site": {"location": "/wiki/"}, "app": {"module": "wiki", "health": "/ok"}},
+        "news": {"site": {"server_name": "*.example.org"}, "nginx": {"listen": 8080}},
+        "chat": {"site": {"server_name": "chat.example.org"}, "nginx": {"listen": 8080}},
+        "solo": {"site": {"server_name": "solo.example.com"}, "nginx": {"listen": 8081}},
+    },
+}
+ALL_KINDS: dict[str, dict[str, Any]] = {"default": {}, "everything": EVERYTHING, **KINDS, "sites": SITES}
 EACH = pytest.mark.parametrize(("system", "kind"), [(system, kind) for system in SYSTEMS for kind in ALL_KINDS])
 
 
@@ -82,8 +94,10 @@ def test_the_user_data_of_an_os(system: str) -> None:
 )
 def test_the_configs_of_a_release(name: str, config: dict[str, Any]) -> None:
     plan, _ = plan_of({**config, "server": {"os": "debian12"}})
-    texts = {path: text for path, text in release_files(plan).items() if not path.startswith("tool/")}
-    held(f"release-{name}.txt", "".join(f"=== {path}\n{text}" for path, text in sorted(texts.items())))
+    folders = {"host": host_files(plan), **{f"sites/{site.place.name}": release_files(site) for site in plan.sites}}
+    texts = {f"{folder}/{path}": text for folder, files in folders.items() for path, text in files.items()}
+    own = sorted((path, text) for path, text in texts.items() if "/tool/" not in path)
+    held(f"release-{name}.txt", "".join(f"=== {path}\n{text}" for path, text in own))
 
 
 @EACH
@@ -118,7 +132,8 @@ def test_the_bootstrap_serves_the_built_in_page_by_the_same_servers(system: str,
     plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
     files = {file.path: file.text for file in bootstrap.files(plan, settings)}
     slot = layout.BOOTSTRAP_FACTS["slot_dir"]
-    configs = {name: files[f"{slot}/{name}"] for name in plan.configs}
+    configs = {name: files[f"{slot}/{name}"] for name in plan.sites[0].configs}
+    assert {name for name in plan.configs if f"{layout.HOST}/a/{name}" not in files} == set()
     everything = "".join(configs.values())
     assert "@@" not in everything
     assert "builtin" in everything
@@ -154,7 +169,7 @@ def test_centos7_uses_the_archives_and_nothing_of_its_own() -> None:
 
 def test_centos7_pins_what_runs_on_python_3_6() -> None:
     plan, _ = plan_of({"server": {"os": "centos7"}})
-    assert plan.pins == ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1", "uWSGI==2.0.31")
+    assert plan.sites[0].pins == ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1", "uWSGI==2.0.31")
     assert "past its end of life" in plan.system.warnings[0]
 
 
@@ -191,10 +206,10 @@ def test_a_server_has_the_packages_and_services_of_its_kind_and_no_others() -> N
 def test_a_release_has_its_servers_pins_and_no_others(kind: str) -> None:
     for system in SYSTEMS:
         plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
-        names = {pin.partition("==")[0] for pin in plan.release["server_pins"]}
+        names = {pin.partition("==")[0] for pin in plan.sites[0].release["server_pins"]}
         assert settings.serving.app_server.lower() in {name.lower() for name in names}
         assert ("gevent" in names) == (kind == "gunicorn-gevent")
-        assert all("==" in pin for pin in plan.pins)
+        assert all("==" in pin for pin in plan.sites[0].pins)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -202,20 +217,24 @@ def test_the_port_that_the_world_may_reach_is_the_fronts(kind: str) -> None:
     plan, _ = plan_of(KINDS[kind])
     port = {"direct-uwsgi-http": 8080, "direct-gunicorn": 8000}.get(kind, 80)
     assert plan.ports == (port,)
-    assert plan.release["probe"]["port"] == port
-    assert plan.url("198.51.100.7") == "http://198.51.100.7/".replace("7/", "7/" if port == 80 else f"7:{port}/")
+    (site,) = plan.sites
+    assert site.release["probe"]["port"] == site.port == port
+    assert site.url("198.51.100.7") == "http://198.51.100.7/".replace("7/", "7/" if port == 80 else f"7:{port}/")
     # A port of its own cannot alternate between two releases, one behind nginx must.
-    assert ("app_port" in plan.release["ports"]) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
+    assert ("app_port" in site.release["ports"]) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
 
 
 def test_the_command_line_has_the_options_of_the_ini_file() -> None:
     config = {"processes": 2, "threads": 2, "thunder_lock": True, "static_map": {"/s/": "static"}, "harakiri": 9}
     by_ini, _ = plan_of({"uwsgi": config})
     by_command, _ = plan_of({"uwsgi": {**config, "config": "command_line"}})
-    options = [line.replace(" = true", "").replace(" = ", "=") for line in by_ini.configs["uwsgi.ini"].splitlines()[1:]]
-    assert "uwsgi.ini" not in by_command.configs
+    options = [
+        line.replace(" = true", "").replace(" = ", "=")
+        for line in by_ini.sites[0].configs["uwsgi.ini"].splitlines()[1:]
+    ]
+    assert "uwsgi.ini" not in by_command.sites[0].configs
     program = configparser.RawConfigParser()
-    program.read_string(by_command.configs["supervisor.conf"])
+    program.read_string(by_command.sites[0].configs["supervisor.conf"])
     command = shlex.split(program["program:app-@@slot@@"]["command"].replace("%%", "%"))
     assert command[4:] == ["@@venv@@/bin/uwsgi", *(f"--{option}" for option in options)]
 
@@ -223,17 +242,18 @@ def test_the_command_line_has_the_options_of_the_ini_file() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_process_manager_starts_the_server_with_its_environment_as_the_applications_user(kind: str) -> None:
     plan, _ = plan_of({**KINDS[kind], "server": {"os": "debian12"}})
-    started = f"/usr/bin/python3 @@release_dir@@/tool/with_env.py {layout.ENV_FILE} "
-    manager = plan.program.manager
+    started = "/usr/bin/python3 @@release_dir@@/tool/with_env.py /etc/wsgi-ecs/app.env.json "
+    (site,) = plan.sites
+    manager = site.program.manager
     if manager == "emperor":
         text = plan.bootstrap_files["/etc/systemd/system/wsgi-emperor.service"]
         assert "\nUser=wsgi-app\n" in text
-        assert plan.program.config == "uwsgi.ini"
+        assert site.program.config == "uwsgi.ini"
     else:
-        text = plan.configs[plan.program.config]
+        text = site.configs[site.program.config]
         assert (f"{started}-" if manager == "supervisor" else f"{started}/var/log") in text
         assert ("\nuser=wsgi-app\n" if manager == "supervisor" else "\nUser=wsgi-app\n") in text
-    assert ("\nType=forking\nPIDFile=/run/wsgi-ecs/app-@@slot@@.pid\n" in text) == (kind == "systemd-forking")
+    assert ("\nType=forking\nPIDFile=/run/wsgi-ecs/app/@@slot@@.pid\n" in text) == (kind == "systemd-forking")
 
 
 def test_a_server_is_built_anew_for_its_bootstrap_and_nothing_else() -> None:
@@ -258,8 +278,8 @@ def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
     named: set[str] = set()
     for config in ALL_KINDS.values():
         plan, _ = plan_of(config)
-        named |= set(re.findall("@@(.+?)@@", json.dumps([plan.configs, plan.release])))
-        assert not re.search("@@(.+?)@@", json.dumps(plan.bootstrap_files))
+        named |= set(re.findall("@@(.+?)@@", json.dumps([[site.configs, site.release] for site in plan.sites])))
+        assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.configs, plan.host]))
     assert named <= set(layout.FACTS)
     assert {"app_port", "slot_dir", "cpus"} <= named
     assert {"slot", "release_dir", "venv", "somaxconn", "stats_port"} <= named
@@ -274,24 +294,115 @@ def test_a_placeholder_that_nothing_fills_is_an_error() -> None:
 def test_nothing_that_handles_a_request_is_root() -> None:
     plan, _ = plan_of({})
     program = configparser.RawConfigParser()
-    program.read_string(plan.configs["supervisor.conf"])
-    assert program["program:app-@@slot@@"]["user"] == layout.APP_USER
+    (site,) = plan.sites
+    program.read_string(site.configs["supervisor.conf"])
+    assert program["program:app-@@slot@@"]["user"] == site.place.user == "wsgi-app"
     assert re.search(r"^user nginx;$", plan.configs["nginx.conf"], re.MULTILINE)
-    assert "uid" not in plan.configs["uwsgi.ini"]
+    assert "uid" not in site.configs["uwsgi.ini"]
 
 
 def test_uwsgi_ends_before_supervisor_loses_its_patience() -> None:
     plan, _ = plan_of({"supervisor": {"stopwaitsecs": 10}})
-    assert "\nworker-reload-mercy = 9\n" in plan.configs["uwsgi.ini"]
-    assert "\nhook-master-start = unix_signal:15 gracefully_kill_them_all\n" in plan.configs["uwsgi.ini"]
-    assert "\nstopwaitsecs=10\n" in plan.configs["supervisor.conf"]
+    configs = plan.sites[0].configs
+    assert "\nworker-reload-mercy = 9\n" in configs["uwsgi.ini"]
+    assert "\nhook-master-start = unix_signal:15 gracefully_kill_them_all\n" in configs["uwsgi.ini"]
+    assert "\nstopwaitsecs=10\n" in configs["supervisor.conf"]
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_every_ini_begins_with_its_section(kind: str) -> None:
+    """Without it uWSGI takes no line and says nothing."""
+    plan, _ = plan_of(ALL_KINDS[kind])
+    texts = {**plan.sites[0].configs, **plan.bootstrap_files}
+    for name, text in texts.items():
+        assert not name.endswith(".ini") or text.startswith("[uwsgi]\n"), name
 
 
 def test_statistics_are_on_loopback_only() -> None:
     plan, _ = plan_of(EVERYTHING)
-    assert "\nstats = 127.0.0.1:@@stats_port@@\n" in plan.configs["uwsgi.ini"]
-    assert plan.release["ports"] == {"stats_port": [9300, 9301]}
+    (site,) = plan.sites
+    assert "\nstats = 127.0.0.1:@@stats_port@@\n" in site.configs["uwsgi.ini"]
+    assert site.release["ports"] == {"stats_port": [9300, 9301]}
     assert plan.ports == (8080,)
+
+
+def nginx_of(config: dict[str, Any], tmp_path: Path) -> tuple[Block, ...]:
+    """The server blocks of a machine whose sites wait for their first release."""
+    plan, _ = plan_of(config)
+    text = plan.configs["nginx.conf"]
+    for site in plan.host["sites"]:
+        folder = tmp_path / "sites" / site["name"] / "slots/waiting"
+        folder.mkdir(parents=True)
+        for name, waiting in site["waiting"].items():
+            (folder / name).write_text(waiting)
+        text = text.replace(f"{layout.SITES}/{site['name']}/current", str(folder))
+    (tmp_path / "nginx.conf").write_text(text)
+    return load(tmp_path / "nginx.conf")
+
+
+def test_the_sites_of_a_port_and_domain_are_the_locations_of_a_server_block(tmp_path: Path) -> None:
+    blocks = nginx_of(SITES, tmp_path)
+    assert [(block.listen, block.name, block.default, [part.site for part in block.parts]) for block in blocks] == [
+        (80, "shop.example.com", False, ["shop", "blog"]),
+        # A site without a domain answers for any that nobody has.
+        (80, "_", True, ["wiki"]),
+        (8080, "*.example.org", False, ["news"]),
+        (8080, "chat.example.org", False, ["chat"]),
+        # A port's only block answers for any name.
+        (8081, "solo.example.com", True, ["solo"]),
+        # Where each site has a domain, a name that nobody has is nobody's.
+        (8080, "_", True, []),
+    ]
+
+    def site(port: int, host: str, path: str) -> str | None:
+        found = part(blocks, port, host, path)
+        return found.site if found else None
+
+    assert site(80, "shop.example.com", "/blog/1") == "blog"
+    assert site(80, "shop.example.com", "/other") == "shop"
+    assert site(80, "unknown.example.com", "/wiki/") == "wiki"
+    assert site(80, "unknown.example.com", "/") is None
+    assert site(8080, "unknown.example.com", "/") is None
+    assert site(8081, "unknown.example.com", "/") == "solo"
+    text = plan_of(SITES)[0].configs["nginx.conf"]
+    # Without a folder of its own such a path would be a file of the OS's nginx.
+    (alone,) = (block for block in text.split("server {") if "root /nonexistent;" in block)
+    assert "include /srv/wsgi-ecs/sites/wiki/current/server.conf;" in alone
+
+
+def test_a_site_below_a_location_gets_its_own_paths_and_that_one_as_script_name() -> None:
+    plan, _ = plan_of({"site": {"location": "/blog/"}, "nginx": {"static": {"/static/": "s"}}})
+    (site,) = plan.sites
+    ini = site.configs["uwsgi.ini"].splitlines()
+    assert {"manage-script-name = true", "mount = /blog=app:app"} <= set(ini)
+    assert not any(line.startswith("module =") for line in ini)
+    assert site.configs["server.conf"].startswith("location /blog/ {\n")
+    assert "location /blog/static/ {\n        alias @@release_dir@@/app/s/;" in site.configs["server.conf"]
+    assert site.release["probe"]["path"] == "/blog/healthz"
+    assert site.url("198.51.100.7") == "http://198.51.100.7/blog/"
+    plan, _ = plan_of({"site": {"location": "/blog/"}, "app": {"wsgi_file": "site.wsgi"}})
+    assert "\nmount = /blog=@@release_dir@@/app/site.wsgi\n" in plan.sites[0].configs["uwsgi.ini"]
+    plan, _ = plan_of({"site": {"location": "/blog/"}, "serving": GUNICORN})
+    assert '\nraw_env = ["SCRIPT_NAME=/blog"]\n' in plan.sites[0].configs["gconf.py"]
+    plan, _ = plan_of({"serving": GUNICORN})
+    assert "SCRIPT_NAME" not in plan.sites[0].configs["gconf.py"]
+
+
+def test_sites_beside_each_other_leave_a_sites_release_and_the_server_as_they_are() -> None:
+    def of(**sites: Any) -> tuple[Any, str]:
+        plan, settings = plan_of({"sites": sites})
+        (shop,) = (release_files(site) for site in plan.sites if site.place.name == "shop")
+        return shop, bootstrap.version(plan, settings)
+
+    shop, blog = SITES["sites"]["shop"], SITES["sites"]["blog"]
+    assert of(shop=shop) == of(shop=shop, blog=blog) == of(blog=blog, shop=shop)
+
+
+def test_the_emperor_and_its_vassals_run_as_what_the_sites_say() -> None:
+    sites = {name: {**SITES["sites"][name], "uwsgi": {"uid": "www"}} for name in ("shop", "blog")}
+    plan, _ = plan_of({"serving": {"process_manager": "emperor"}, "sites": sites})
+    assert "\nUser=www\n" in plan.bootstrap_files["/etc/systemd/system/wsgi-emperor.service"]
+    assert {(site.place.user, site.place.group) for site in plan.sites} == {("www", "wsgi-app")}
 
 
 @given(st.text(alphabet="abcz019.-", min_size=1, max_size=30))
@@ -300,4 +411,4 @@ def test_any_allowed_domain_stays_one_word_of_its_directive(name: str) -> None:
         plan, _ = plan_of({"site": {"server_name": name}})
     except Exception:
         return
-    assert f"\n    server_name {name};\n" in plan.configs["site.conf"]
+    assert f"\n        server_name {name};\n" in plan.configs["nginx.conf"]

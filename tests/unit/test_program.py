@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -26,9 +27,11 @@ def secret(value: Any) -> Any:
 
 def test_the_program_registers_these_resources_and_no_others(program: Recorder) -> None:
     assert sorted((r.type.split(":")[-1], r.name) for r in program.requests.values()) == [
-        ("Command", "wsgi-ecs-dev-apply"),
+        ("Command", "wsgi-ecs-dev-host-apply"),
         ("Command", "wsgi-ecs-dev-ready"),
-        ("CopyToRemote", "wsgi-ecs-dev-archive"),
+        ("Command", "wsgi-ecs-dev-site-app-apply"),
+        ("CopyToRemote", "wsgi-ecs-dev-host-archive"),
+        ("CopyToRemote", "wsgi-ecs-dev-site-app-archive"),
         ("EcsKeyPair", "wsgi-ecs-dev-key"),
         ("EipAddress", "wsgi-ecs-dev-address"),
         ("EipAssociation", "wsgi-ecs-dev-association"),
@@ -183,11 +186,11 @@ def test_a_given_image_and_zone_are_used_as_they_are(run_program: Run) -> None:
 
 
 def test_the_release_waits_copies_and_applies_in_this_order(program: Recorder) -> None:
-    order = ("-ready", "-archive", "-apply")
-    ready, copy, apply = (program.request("", name) for name in order)
-    assert urn(program, "-association") in ready.dependencies
-    assert urn(program, "-ready") in copy.dependencies
-    assert urn(program, "-archive") in apply.dependencies
+    assert urn(program, "-association") in program.request("", "-ready").dependencies
+    for part, after in (("-host", "-ready"), ("-site-app", "-host-apply")):
+        copy, apply = (program.request("", f"{part}-{name}") for name in ("archive", "apply"))
+        assert urn(program, "-ready") in copy.dependencies
+        assert {urn(program, f"{part}-archive"), urn(program, after)} <= set(apply.dependencies)
 
 
 def urn(program: Recorder, name: str) -> str:
@@ -195,21 +198,25 @@ def urn(program: Recorder, name: str) -> str:
 
 
 def test_a_new_server_gets_the_release_again(program: Recorder) -> None:
-    release = program.outputs["release"]
     assert program.inputs("remote:Command", "-ready")["triggers"] == ["wsgi-ecs-dev-instance-id"]
-    for type_, name in (("CopyToRemote", "-archive"), ("remote:Command", "-apply")):
-        assert program.inputs(type_, name)["triggers"] == [release, "wsgi-ecs-dev-instance-id"]
-        assert "delete" not in program.inputs(type_, name)
+    for part in ("-host", "-site-app"):
+        archive = Path(program.inputs("CopyToRemote", f"{part}-archive")["source"].path)
+        for type_, name in (("CopyToRemote", "-archive"), ("remote:Command", "-apply")):
+            inputs = program.inputs(type_, part + name)
+            assert inputs["triggers"] == [archive.name.partition(".")[0], "wsgi-ecs-dev-instance-id"]
+            assert "delete" not in inputs
 
 
 def test_the_archive_goes_where_the_command_unpacks_it(program: Recorder) -> None:
-    copy = program.inputs("CopyToRemote")
+    copy = program.inputs("CopyToRemote", "-site-app-archive")
     release = program.outputs["release"]
     assert copy["remotePath"] == f"/srv/wsgi-ecs/incoming/{release}.tar.gz"
     assert isinstance(copy["source"], pulumi.FileAsset)
     assert copy["source"].path == f".build/{release}.tar.gz"
-    create = program.inputs("remote:Command", "-apply")["create"]
+    create = program.inputs("remote:Command", "-site-app-apply")["create"]
     assert f"folder=/srv/wsgi-ecs/incoming/{release}\n" in create
+    assert create.endswith('/tool/release.py" apply "$folder"\n')
+    assert program.inputs("remote:Command", "-host-apply")["create"].endswith(' prepare "$folder"\n')
 
 
 def test_the_connection(run_program: Run, tmp_path: Any) -> None:
@@ -251,8 +258,9 @@ def test_a_secret_reaches_the_release_tool_and_no_plain_input(
     run_program: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     program = run_program({**CLOUD, "app": {"env": {"DATABASE_PASSWORD": "correct horse"}}})
-    stdin = secret(program.inputs("remote:Command", "-apply")["stdin"])
+    stdin = secret(program.inputs("remote:Command", "-site-app-apply")["stdin"])
     assert json.loads(stdin) == {"env": {"DATABASE_PASSWORD": "correct horse"}}
+    assert "stdin" not in program.inputs("remote:Command", "-host-apply")
     for request in program.requests.values():
         name = request.name
         for text in texts(program.inputs(request.type, name)) if request.type != "pulumi:pulumi:Stack" else ():
@@ -267,6 +275,46 @@ def test_the_outputs(program: Recorder) -> None:
     assert program.outputs["address"] == "198.51.100.7"
     assert program.outputs["ssh"] == "ssh root@198.51.100.7"
     assert len(program.outputs["release"]) == 12
+
+
+SITES = {
+    "shop": {"site": {"server_name": "*.example.com"}, "app": {"env": {"KEY": "of the shop"}}},
+    "blog": {"site": {"location": "/blog/"}, "nginx": {"listen": 8080}, "release": {"generation": 1}},
+}
+
+
+def test_several_sites_are_a_copy_and_a_command_each_after_the_hosts(run_program: Run) -> None:
+    program = run_program({**CLOUD, "sites": SITES})
+    remote = sorted(r.name for r in program.requests.values() if r.type.startswith("command:"))
+    parts = ("host", "site-blog", "site-shop")
+    assert remote == sorted(
+        ["wsgi-ecs-dev-ready", *(f"wsgi-ecs-dev-{part}-{name}" for part in parts for name in ("apply", "archive"))]
+    )
+    for part in parts[1:]:
+        dependencies = set(program.request("", f"-{part}-apply").dependencies)
+        assert urn(program, "-host-apply") in dependencies
+        # Not one after another: what is wrong with a site is its own.
+        assert not any("site-" in each and part not in each for each in dependencies)
+    stdin = {part: json.loads(secret(program.inputs("", f"-{part}-apply")["stdin"])) for part in parts[1:]}
+    assert stdin == {"site-shop": {"env": {"KEY": "of the shop"}}, "site-blog": {"env": {}}}
+    rules = {r.name.removeprefix("wsgi-ecs-dev-") for r in program.requests.values() if "SecurityGroupRule" in r.type}
+    assert rules == {"22-from-203.0.113.0-24", "80-from-0.0.0.0-0", "8080-from-0.0.0.0-0"}
+
+
+def test_the_outputs_of_several_sites(run_program: Run) -> None:
+    outputs = run_program({**CLOUD, "sites": SITES}).outputs
+    assert set(outputs) == {"url", "address", "ssh", "release", "urls", "releases"}
+    assert outputs["urls"] == {"shop": "http://www.example.com/", "blog": "http://198.51.100.7:8080/blog/"}
+    assert (outputs["url"], outputs["release"]) == (outputs["urls"]["shop"], outputs["releases"]["shop"])
+    assert [len(release) for release in outputs["releases"].values()] == [12, 12]
+
+
+def test_a_sites_release_changes_with_its_own_settings_alone(run_program: Run) -> None:
+    before = run_program({**CLOUD, "sites": SITES}).outputs["releases"]
+    changed = {**SITES, "blog": {**SITES["blog"], "uwsgi": {"processes": 3}}, "wiki": {"site": {"location": "/wiki/"}}}
+    after = run_program({**CLOUD, "sites": changed}).outputs["releases"]
+    assert after["shop"] == before["shop"]
+    assert after["blog"] != before["blog"]
 
 
 def test_a_domain_is_the_url(run_program: Run) -> None:

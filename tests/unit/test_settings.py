@@ -30,8 +30,9 @@ def refusal(config: Any) -> str:
 
 def test_every_setting_has_a_default_and_a_description() -> None:
     assert parse({}, FILE) == Settings()
-    models = [Settings, *(f.annotation for f in Settings.model_fields.values())]
-    for model in models[1:]:
+    *models, sites = Settings.model_fields.values()
+    assert sites.description
+    for model in (field.annotation for field in models):
         assert isinstance(model, type)
         assert issubclass(model, Model)
         for name, field in model.model_fields.items():
@@ -66,9 +67,9 @@ REFUSED: list[tuple[Any, str]] = [
     (
         {"sever": {}},
         "sever: unknown key; allowed: app, site, server, network, access, serving, uwsgi, gunicorn, nginx, supervisor, "
-        "systemd, release",
+        "systemd, release, sites",
     ),
-    ({"site": {"servername": "a"}}, "site.servername: unknown key; allowed: server_name"),
+    ({"site": {"servername": "a"}}, "site.servername: unknown key; allowed: name, server_name, location"),
     ({"server": {"mirrors": {"pypi": "x"}}}, "server.mirrors.pypi: unknown key; allowed: packages, epel, index"),
     ({"app": "app"}, "app: allowed: a map of keys"),
     ({"server": {"os": "centos8"}}, "server.os: allowed: centos7 or debian12"),
@@ -337,11 +338,6 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         "nginx.proxy_read_timeout: the app server speaks uWSGI's own protocol; allowed: nginx.uwsgi_read_timeout",
     ),
     (
-        {"nginx": {"user": "root"}},
-        "nginx.user: it handles requests, and this user may change the application; "
-        "allowed: none for the package's own user, or wsgi-app",
-    ),
-    (
         {"serving": EMPEROR, "systemd": {"restart_sec": 5}},
         "systemd.restart_sec: the emperor itself starts its vassals again; allowed: serving.process_manager: systemd",
     ),
@@ -392,6 +388,22 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         "uwsgi.http_socket: port 9192 is taken by uwsgi.stats; allowed: another port",
     ),
     (
+        {"uwsgi": {"gid": "www"}},
+        "uwsgi.gid: supervisor takes the user's own group; allowed: serving.process_manager: systemd or emperor",
+    ),
+    (
+        {"serving": GUNICORN, "gunicorn": {"group": "www"}},
+        "gunicorn.group: supervisor takes the user's own group; allowed: serving.process_manager: systemd or emperor",
+    ),
+    (
+        {"serving": DIRECT, "uwsgi": {"http": "0.0.0.0:8080"}, "site": {"location": "/blog/"}},
+        "site.location: without nginx a site has its port for itself; allowed: /",
+    ),
+    (
+        {"uwsgi": {"dynamic": True}, "site": {"location": "/blog/"}},
+        "site.location: uWSGI in dynamic mode does not know it; allowed: /",
+    ),
+    (
         {"serving": DIRECT, "uwsgi": {"http": "0.0.0.0:9191"}},
         "uwsgi.http: port 9191 is taken by uwsgi.stats; allowed: another port",
     ),
@@ -430,7 +442,8 @@ def test_every_rule_has_a_line_in_the_table() -> None:
 
 def loose(config: dict[str, Any]) -> dict[str, Any]:
     """The parts of Settings, each checked by itself, without the rules over all of them."""
-    return {name: field.annotation(**config.get(name, {})) for name, field in Settings.model_fields.items()}  # type: ignore[misc]
+    parts = {name: field.annotation for name, field in Settings.model_fields.items() if name != "sites"}
+    return {name: part(**config.get(name, {})) for name, part in parts.items()} | {"sites": {}}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -444,12 +457,148 @@ def loose(config: dict[str, Any]) -> dict[str, Any]:
         {"serving": EMPEROR, "app": {"wsgi_file": "site.wsgi", "callable": "application"}},
         {"uwsgi": {"config": "command_line", "socket": "127.0.0.1:8080", "pythonpath": ["lib"], "listen": 1024}},
         {"uwsgi": {"chmod_socket": "600"}, "nginx": {"user": "wsgi-app"}},
+        {"uwsgi": {"chmod_socket": "600", "uid": "www"}, "nginx": {"user": "www"}},
         {"uwsgi": {"dynamic": True, "socket": "unix"}},
         {"uwsgi": {"cheaper": 1, "processes": 2, "thunder_lock": True}},
     ],
 )
 def test_what_makes_sense_together_is_taken(config: dict[str, Any]) -> None:
     parse(config, FILE)
+
+
+SHOP, BLOG = {"site": {"server_name": "shop.example.com"}}, {"site": {"location": "/blog/"}}
+SITES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"sites": {"shop": {"server": {"os": "debian12"}}}},
+        "sites.shop.server: unknown key; allowed: app, site, serving, uwsgi, gunicorn, nginx, supervisor, systemd, "
+        "release",
+    ),
+    ({"sites": {"shop": {"uwsgi": "many"}}}, "sites.shop.uwsgi: allowed: a map of keys"),
+    (
+        {"sites": {"Shop": {}}},
+        "sites.Shop: allowed: a name of 20 characters at most, such as shop or blog-2",
+    ),
+    (
+        {"sites": {"shop": SHOP, "blog": {"site": {"path": "/"}}}},
+        "sites.blog.site.path: unknown key; allowed: name, server_name, location",
+    ),
+    (
+        {"sites": {"shop": SHOP, "blog": {"uwsgi": {"processes": 0}}}},
+        "sites.blog.uwsgi.processes: allowed: auto, or 1 or more",
+    ),
+    (
+        {"sites": {"shop": SHOP, "blog": {"app": {"env": {"A": ["hunter2"]}}}}},
+        "sites.blog.app.env.A: allowed: text",
+    ),
+    # What is wrong with the shared keys is not a site's.
+    ({"uwsgi": {"processes": 0}, "sites": {"shop": SHOP}}, "uwsgi.processes: allowed: auto, or 1 or more"),
+    # A combination is looked at as the site has it, with the shared keys.
+    (
+        {"uwsgi": {"processes": 2}, "sites": {"shop": SHOP, "blog": {**BLOG, "uwsgi": {"cheaper": 2}}}},
+        "sites.blog.uwsgi.cheaper: it is the least number of processes; "
+        "allowed: less than uwsgi.processes, which must be a number",
+    ),
+    (
+        {"sites": {"shop": {"uwsgi": {"chmod_socket": "600"}}}, "nginx": {"user": "wsgi-app"}},
+        "sites.shop.uwsgi.chmod_socket: nginx could not connect to a socket of another user; "
+        "allowed: 660, or nginx.user: wsgi-shop",
+    ),
+    (
+        {"sites": {"shop": {"site": {"name": "other"}}}},
+        "sites.shop.site.name: one for the machine; allowed: the site's key in sites",
+    ),
+    *(
+        (
+            {"sites": {"shop": {part: {key: value}}}},
+            f"sites.shop.{part}.{key}: one for the machine; allowed: {part}.{key}, for all sites",
+        )
+        for part, key, value in (
+            ("serving", "process_manager", "systemd"),
+            ("serving", "front", "none"),
+            ("nginx", "install", "source"),
+            ("nginx", "user", "www"),
+            ("nginx", "keepalive_timeout", 5),
+        )
+    ),
+    (
+        {"sites": {"shop": SHOP, "blog": SHOP}},
+        "sites.blog.site: sites.shop stands there already; allowed: another server_name, location or port",
+    ),
+    (
+        {"sites": {"shop": SHOP, "blog": {"site": {"server_name": "SHOP.example.com"}}}},
+        "sites.blog.site: sites.shop stands there already; allowed: another server_name, location or port",
+    ),
+    (
+        {"sites": {"shop": {**SHOP, "uwsgi": {"socket": "127.0.0.1:8000"}}, "blog": {"nginx": {"listen": 8001}}}},
+        "sites.blog.nginx.listen: port 8001 is taken by sites.shop.uwsgi.socket; allowed: another port",
+    ),
+    (
+        {"sites": {"shop": {"nginx": {"listen": 8001}}, "blog": {"uwsgi": {"socket": "127.0.0.1:8000"}}}},
+        "sites.blog.uwsgi.socket: port 8001 is taken by sites.shop.nginx.listen; allowed: another port",
+    ),
+    (
+        {"sites": {"shop": {**SHOP, "uwsgi": {"stats": 9000}}, "blog": {"uwsgi": {"stats": 9001}}}},
+        "sites.blog.uwsgi.stats: port 9001 is taken by sites.shop.uwsgi.stats; allowed: another port",
+    ),
+    # The site that chose nothing may have that port already.
+    (
+        {"sites": {"shop": SHOP, "blog": {"uwsgi": {"stats": 9191}}}},
+        "sites.blog.uwsgi.stats: port 9191 is taken by sites.shop.uwsgi.stats; allowed: another port",
+    ),
+    (
+        {"sites": {"shop": SHOP, "blog": {"nginx": {"listen": 9200}}}},
+        "sites.blog.nginx.listen: port 9200 is taken by uwsgi.stats; allowed: another port",
+    ),
+    (
+        {
+            "serving": DIRECT,
+            "uwsgi": {"http": "0.0.0.0:8080"},
+            "sites": {"shop": {}, "blog": {}},
+        },
+        "sites.blog.uwsgi.http: port 8080 is taken by sites.shop.uwsgi.http; allowed: another port",
+    ),
+    *(
+        (
+            {"serving": EMPEROR, "sites": {"shop": SHOP, "blog": {"uwsgi": {key: "www"}}}},
+            f"sites.blog.uwsgi.{key}: the emperor runs all sites as one user; allowed: uwsgi.{key}, for all",
+        )
+        for key in ("uid", "gid")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "line"), SITES, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_sites_cannot_share_is_refused_with_the_key_of_the_site(config: dict[str, Any], line: str) -> None:
+    assert refusal(config) == line
+
+
+def test_a_site_has_the_shared_settings_with_its_own_before_them() -> None:
+    config = {
+        "app": {"env": {"A": "shared", "B": "shared"}, "exclude": ["*.log"]},
+        "uwsgi": {"processes": 2, "threads": 2},
+        "nginx": {"static": {"/static/": "static"}},
+        "sites": {
+            "shop": {
+                **SHOP,
+                "app": {"env": {"B": "its own"}, "exclude": ["notes"]},
+                "uwsgi": {"threads": 4},
+                "nginx": {"static": {"/media/": "media"}},
+            },
+            "blog": {**BLOG, "serving": GUNICORN, "app": {"module": "blog"}},
+        },
+    }
+    # What is set for uWSGI is nothing for a site with gunicorn.
+    assert refusal(config).startswith("sites.blog.uwsgi: set, but serving.app_server is gunicorn; ")
+    del config["sites"]["blog"]["serving"]  # type: ignore[index]
+    shop, blog = parse(config, FILE).each
+    assert (shop.site.name, blog.site.name) == ("shop", "blog")
+    assert {name: value.get_secret_value() for name, value in shop.app.env.items()} == {"A": "shared", "B": "its own"}
+    assert set(blog.app.env) == {"A", "B"}
+    assert (shop.app.exclude, blog.app.exclude) == (("notes",), ("*.log",))
+    assert (shop.uwsgi.processes, shop.uwsgi.threads, blog.uwsgi.threads) == (2, 4, 2)
+    assert shop.nginx.static == {"/static/": "static", "/media/": "media"}
+    assert (shop.app.module, blog.app.module) == ("app", "blog")
+    assert parse({}, FILE).each == (parse({}, FILE),)
 
 
 @pytest.mark.parametrize("stack", sorted((PROJECT / "stacks").glob("*.yaml")), ids=lambda path: path.stem)

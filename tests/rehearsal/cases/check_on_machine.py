@@ -140,9 +140,9 @@ def supervisor(folders: list[Path]) -> dict[str, str]:
 
 def main() -> None:
     folders = sorted((ROOT / "rows").iterdir())
-    for name in ("run", "log", "vassals"):
-        (ROOT / name).mkdir(exist_ok=True)
-        shutil.chown(ROOT / name, "wsgi-app", "wsgi")
+    for name in ("run/app", "log/app", "vassals"):
+        (ROOT / name).mkdir(parents=True, exist_ok=True)
+        shutil.chown(ROOT / name, "wsgi-app", "wsgi-app-web")
     with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
         programs = pool.submit(supervisor, [folder for folder in folders if (folder / "supervisor.conf").exists()])
         results = dict(zip([folder.name for folder in folders], pool.map(check, folders), strict=True))

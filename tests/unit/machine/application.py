@@ -21,6 +21,7 @@ class Application(threading.Thread):
     def __init__(self, release: str, behaviour: str, protocol: str, address: str, env: str = "") -> None:
         super().__init__(daemon=True)
         self.release, self.behaviour, self.protocol, self.env = release, behaviour, protocol, env
+        self.address = address
         self.asked: list[dict[str, str]] = []
         self.found: set[str] = set()
         self.listens = False

@@ -1,6 +1,6 @@
 """Runs the release tool against fake roots, in a process of its own each time. For Python 3.6 and later.
 
-In: lines of JSON [root, folder]. Out: a line with the process id, and one with its wait status.
+In: lines of JSON [root, verb, folder]. Out: a line with the process id, and one with its wait status.
 Standard input of the tool is ROOT/stdin, its output goes to ROOT/output. ROOT/faults.json may
 name what goes wrong: disk (full) or pip (killed there).
 """
@@ -16,12 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
-modules: Any = [importlib.import_module(name) for name in ("files", "managers", "release", "servers", "slots", "venvs")]
-files, managers, release, servers, slots, venvs = modules
+names = ("files", "host", "managers", "release", "servers", "slots", "venvs")
+modules: Any = [importlib.import_module(name) for name in names]
+files, host, managers, release, servers, slots, venvs = modules
 sleep = time.sleep
 
 
-def apply(root: str, folder: str) -> int:
+def run(root: str, verb: str, folder: str) -> int:
     faults = json.loads(Path(root, "faults.json").read_text())
 
     def owned(path: str, owner: str) -> None:
@@ -29,7 +30,15 @@ def apply(root: str, folder: str) -> int:
         with Path(root, "owned").open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{owner} {mode:o} {path}\n")
 
+    def account(kind: str, name: str) -> Any:
+        known = json.loads(Path(root, "accounts.json").read_text())[kind]
+        if name not in known:
+            raise KeyError(name)
+        return SimpleNamespace(pw_uid=name, pw_gid=name, gr_mem=known[name] if kind == "groups" else ())
+
     def own(path: str, group: str, mode: int) -> None:
+        if group != "root":
+            account("groups", group)
         Path(path).chmod(mode)
         owned(path, group)
 
@@ -57,8 +66,10 @@ def apply(root: str, folder: str) -> int:
             return "flask==3.0.0\n" if command[1] == "freeze" else ""
 
     files.ROOT, files.ETC, files.LOCK = root + "/srv", root + "/etc", root + "/lock"
-    servers.NGINX_PID, servers.NGINX_LOG = root + "/nginx.pid", root + "/log/nginx.log"
-    slots.NGINX_LOG, slots.NGINX_CONF = servers.NGINX_LOG, root + "/etc/nginx.conf"
+    files.RUN, files.LOG, files.TMPFILES = root + "/run", root + "/log", root + "/tmpfiles"
+    servers.NGINX_PID, servers.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
+    servers.NGINX_LOG = slots.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
+    host.NGINX_CONF = root + "/etc/nginx.conf"
     slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
     # What it waits for comes at once here.
@@ -67,22 +78,23 @@ def apply(root: str, folder: str) -> int:
     files.own, venvs.Builder = own, Builder
     # The application's log is its own; here there is no such user.
     os.geteuid = lambda: 0
-    files.pwd.getpwnam = lambda name: SimpleNamespace(pw_uid=name, pw_gid=name)
+    files.pwd.getpwnam = lambda name: account("users", name)
+    files.grp.getgrnam = lambda name: account("groups", name)
     vars(os)["chown"] = lambda path, user, group: owned(path, user)
     os.sync = full if "disk" in faults else lambda: None
     os.environ["PATH"] = root + "/bin:/usr/bin:/bin"
-    return int(release.main(["apply", folder]))
+    return int(release.main([verb, folder]))
 
 
 def main() -> None:
     for line in sys.stdin:
-        root, folder = json.loads(line)
+        root, verb, folder = json.loads(line)
         child = os.fork()
         if not child:
             output = os.open(root + "/output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for source, target in ((os.open(root + "/stdin", os.O_RDONLY), 0), (output, 1), (output, 2)):
                 os.dup2(source, target)
-            status = apply(root, folder)
+            status = run(root, verb, folder)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

@@ -1,6 +1,7 @@
-"""The fake server: supervisorctl, systemctl and nginx are scripts that ask this process, the emperor is a socket.
+"""The fake server: the commands that the tool runs are scripts that ask this process, the emperor is a socket.
 
-It begins as the bootstrap leaves it: slot a serves the built-in page, with the very files that cloud-init writes.
+It begins as the bootstrap leaves it: slot a of site app serves the built-in page, with the very files that
+cloud-init writes.
 """
 
 import contextlib
@@ -17,17 +18,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from components.archive import Archive, build
-from serving import bootstrap, emperor, layout, make_plan, release_files
+from serving import bootstrap, emperor, host_files, layout, make_plan, release_files
 from settings.loader import parse
 from settings.models import Settings
 from tests.unit.machine import PROJECT
 from tests.unit.machine.application import Application
-from tests.unit.machine.stand_ins import MANAGERS, Answer
+from tests.unit.machine.nginx import Block, Part, Refused, load, part
+from tests.unit.machine.stand_ins import MANAGERS, Accounts, Answer, key_of
 
 # One process of the shell and nothing else: hundreds of them run here.
 _SCRIPT = """#!/bin/sh
@@ -79,20 +82,23 @@ def runs(process: str) -> bool:
 
 
 class Server:
-    """A server after its bootstrap. config: the stack's settings, in which PORT is a port that is free."""
+    """A server after its bootstrap. config: the stack's settings, in which PORT is a port that is free.
+
+    commands: what the tool ran last. history: site → the release that served it after each of them, None for none.
+    """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         # pytest's own folders are too deep for the path of a unix socket.
         self.root = Path(tempfile.mkdtemp(prefix="we-"))
-        for name in ("bin", "run", "log", "sources", "etc", "programs", "srv/incoming", "srv/venvs/bootstrap"):
+        for name in ("bin", "run", "log", "sources", "etc", "programs", "tmpfiles", "srv/incoming"):
             (self.root / name).mkdir(parents=True)
-        self.site = self.root / "srv/app"
+        self.site = self.folder("app")
         self.env_file = self.root / "etc/app.env.json"
         self.commands: list[str] = []
-        self.served: list[str | None] = []
+        self.history: dict[str, list[str | None]] = defaultdict(list)
         self.signal_at: tuple[int, signal.Signals, bool] | None = None
         self.tool: int | None = None
-        self.loaded: str | None = None
+        self.loaded: tuple[Block, ...] = ()
         self.config = config or {}
         self.alone = self.config.get("serving", {}).get("front") == "none"
         self._port = free_ports()
@@ -110,8 +116,8 @@ class Server:
         values = json.loads(json.dumps(self.config if config is None else config).replace("PORT", str(self._port)))
         values = {"server": {"os": "debian12"}, "release": release, **values}
         if not self.alone:
-            values["nginx"] = {"listen": self.entrance.server_port}
-        if values.get("serving", {}).get("app_server", "uwsgi") == "uwsgi":
+            values["nginx"] = {"listen": self.entrance.server_port, **values.get("nginx", {})}
+        if values.get("serving", {}).get("app_server", "uwsgi") == "uwsgi" and not values.get("sites"):
             values["uwsgi"] = {"stats": self._port + 1000, **values.get("uwsgi", {})}
         if values.get("serving", {}).get("process_manager", "supervisor") == "supervisor":
             values["supervisor"] = {"stopwaitsecs": 2}
@@ -122,6 +128,7 @@ class Server:
     def _here(self, text: str) -> str:
         """A text of the plan with this root's paths."""
         for there, here in (
+            ("/etc/tmpfiles.d", "tmpfiles"),
             (emperor.VASSALS, "programs"),
             ("/etc/supervisor/conf.d", "programs"),
             ("/etc/systemd/system", "programs"),
@@ -133,30 +140,46 @@ class Server:
             text = text.replace(there, f"{self.root}/{here}")
         return text
 
+    def folder(self, site: str) -> Path:
+        return self.root / "srv/sites" / site
+
     def _bootstrap(self) -> None:
-        (self.site / "releases").mkdir(parents=True)
         settings = self.settings()
         plan = make_plan(settings)
+        for directory in plan.directories:
+            if directory.path.startswith((layout.ROOT, layout.LOG)):
+                Path(self._here(directory.path)).mkdir(parents=True, exist_ok=True)
+        (self.root / "srv/venvs/bootstrap").mkdir()
         for file in bootstrap.files(plan, settings):
-            if file.path.startswith((layout.ROOT, layout.ENV_FILE)):
+            if file.path.startswith((layout.ROOT, f"{layout.ETC}/app", "/etc/tmpfiles.d")):
                 path = Path(self._here(file.path))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(self._here(file.text))
         (self.site / "releases/bootstrap/app/behaviour").write_text("503")
+        users = {user.name: user.groups for user in plan.users} | {plan.host["nginx_user"]: plan.groups[1:]}
+        groups = {group: [user for user, own in users.items() if group in own] for group in (*plan.groups, *users)}
+        self.accounts = Accounts(self.root / "accounts.json", list(users), groups)
+        self._tmpfiles("--create", str(self.root / "tmpfiles/wsgi-ecs-app.conf"))
         self.site.joinpath("current").symlink_to("slots/a")
         state = self.state()
         Path(state["program_link"]).symlink_to(self.site / "slots/a" / state["program_config"])
         if not self.alone:
-            self.root.joinpath("etc/nginx.conf").symlink_to(self.site / "current/nginx.conf")
-            self.loaded = "a"
+            self.root.joinpath("srv/host/current").symlink_to("a")
+            self.root.joinpath("etc/nginx.conf").symlink_to(self.root / "srv/host/current/nginx.conf")
+            self.loaded = load(self.root / "etc/nginx.conf")
         self.manager.boot()
 
     def _listeners(self) -> None:
         """What the tool talks to: the scripts, which write into one pipe, and the emperor's statistics."""
-        self._handlers |= {"nginx": self._nginx_command, "emperor": self.manager.answer}
+        self._handlers |= {
+            "nginx": self._nginx_command,
+            "emperor": self.manager.answer,
+            "systemd-tmpfiles": self._tmpfiles,
+            **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
+        }
         os.mkfifo(self.root / "ask")
         os.mkfifo(self.root / "answer")
-        for name in ("supervisorctl", "nginx", "systemctl"):
+        for name in ("supervisorctl", "nginx", "systemctl", "systemd-tmpfiles", *Accounts.COMMANDS):
             script = self.root / "bin" / name
             script.write_text(_SCRIPT.replace("ROOT", str(self.root)))
             script.chmod(0o755)
@@ -181,11 +204,12 @@ class Server:
 
         class Entrance(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                program = server.programs.get(server.loaded or "")
-                status = 502 if program is None else program.status
-                if program and program.behaviour == "nginx":
+                found = part(server.loaded, self.server.server_port, self.headers["Host"], self.path)  # type: ignore[attr-defined]
+                program = server.passed(found)
+                status = 404 if found is None else 503 if found.address is None else program.status if program else 502
+                if found and program and program.behaviour == "nginx":
                     status = 500
-                    with (server.root / f"log/app-{server.loaded}.log").open("a") as log:
+                    with (server.root / f"log/{found.site}/{found.slot}.log").open("a") as log:
                         log.write("KeyError: what it prints as nginx asks\n")
                 self.send_response(status)
                 self.end_headers()
@@ -223,7 +247,7 @@ class Server:
 
     @property
     def programs(self) -> dict[str, Application]:
-        """What the process manager runs, by slot."""
+        """What the process manager runs, by site and slot such as app-a."""
         return self.manager.programs
 
     @property
@@ -231,21 +255,35 @@ class Server:
         """What supervisor, systemd or nginx fails at."""
         return self.manager.refuses
 
-    @property
-    def serving(self) -> str | None:
-        """The release that a request from outside reaches, None when there is none."""
+    def passed(self, found: Part | None) -> Application | None:
+        """The program that nginx passes a site's requests to."""
+        programs = [program for program in self.programs.values() if found and program.address == found.address]
+        return programs[0] if programs else None
+
+    def serves(self, site: str) -> str | None:
+        """The release that a request to a site from outside reaches, None when there is none."""
         if self.alone:
-            listening = [program.release for program in self.programs.values() if program.listens]
+            own = [program for key, program in self.programs.items() if key.startswith(site + "-")]
+            listening = [program.release for program in own if program.listens]
             assert len(listening) < 2
             return listening[0] if listening else None
-        program = self.programs.get(self.loaded or "")
+        parts = [part for block in self.loaded for part in block.parts if part.site == site]
+        program = self.passed(parts[0] if parts else None)
         return program.release if program else None
+
+    @property
+    def serving(self) -> str | None:
+        return self.serves("app")
+
+    @property
+    def served(self) -> list[str | None]:
+        return self.history["app"]
 
     def faults(self, *names: str) -> None:
         (self.root / "faults.json").write_text(json.dumps(names))
 
-    def state(self, slot: str = "") -> Any:
-        folder = self.site / "slots" / slot if slot else self.site / "current"
+    def state(self, slot: str = "", site: str = "app") -> Any:
+        folder = self.folder(site) / (f"slots/{slot}" if slot else "current")
         return json.loads((folder / "state.json").read_text())
 
     def _listen(self) -> None:
@@ -276,7 +314,8 @@ class Server:
             os.kill(self.tool, number)
         self.commands.append(" ".join([name, *arguments]))
         answer = self._handlers[name](*arguments) if effect or not strikes else (1, "")
-        self.served.append(self.serving)
+        for site in [path.name for path in (self.root / "srv/sites").iterdir()]:
+            self.history[site].append(self.serves(site))
         return answer
 
     def _answer(self, asker: str, status: int, text: str) -> None:
@@ -296,7 +335,7 @@ class Server:
 
     def _program(self, file: Path) -> Application:
         """Start what a process manager's file names: where it listens stands there or in the server's own config."""
-        slot = re.findall("app-([ab])", file.name)[0]
+        site, _, slot = key_of(file.name).rpartition("-")
         text = file.read_text()
         for config in re.findall(r"/\S+/(?:uwsgi\.ini|gconf\.py)", text):
             text += Path(config).read_text()
@@ -304,23 +343,29 @@ class Server:
         ((name, address),) = re.findall(r'(?:^|\s--)(socket|http-socket|http|bind) ?= ?"?([^\s"]+)', text, re.MULTILINE)
         address = f"unix:{address}" if address.startswith("/") else address
         behaviour = (folder / "app/behaviour").read_text()
-        with (self.root / f"log/app-{slot}.log").open("a") as log:
+        with (self.root / f"log/{site}/{slot}.log").open("a") as log:
             if behaviour != "ok":
                 log.write(f"ImportError: {behaviour} – 没有这个模块\n")
         protocol = "uwsgi" if name == "socket" else "http"
-        return Application(folder.name, behaviour, protocol, address, self.env_file.read_text())
+        env = (self.root / f"etc/{site}.env.json").read_text()
+        return Application(folder.name, behaviour, protocol, address, env)
+
+    def _tmpfiles(self, *arguments: str) -> Answer:
+        for _, path, *_ in map(str.split, Path(arguments[-1]).read_text().splitlines()):
+            Path(path).mkdir(exist_ok=True)
+        return 0, ""
 
     def _nginx_command(self, *arguments: str) -> Answer:
-        if arguments[0] == "-t":
-            bad = "no_such_directive" in Path(arguments[-1]).read_text()
-            # A configuration may hold any byte, and nginx repeats it.
-            return (1, "nginx: [emerg] unknown directive \udcff") if bad else (0, "")
-        if "reload" in self.refuses:
+        if "reload" in self.refuses and arguments[0] != "-t":
             return 1, "nginx: [emerg] cannot load"
-        found = re.search("slots/([ab])/", (self.root / "etc/nginx.conf").read_text())
-        assert found
+        try:
+            loaded = load(Path(arguments[-1]) if arguments[0] == "-t" else self.root / "etc/nginx.conf")
+        except Refused as error:
+            return 1, f"nginx: [emerg] {error}"
+        if arguments[0] == "-t":
+            return 0, ""
         new = self._worker()
-        self.loaded = found[1]
+        self.loaded = loaded
         os.kill(self.worker, signal.SIGKILL)
         while Path(f"/proc/{self.worker}").exists():
             time.sleep(0.0005)
@@ -333,23 +378,35 @@ class Server:
         requirements: str = "flask\n",
         nginx: str = "",
         config: dict[str, Any] | None = None,
+        site: str = "app",
         **release: Any,
     ) -> Archive:
-        """A release as the program builds it, with this root's paths. config: in place of the server's own."""
+        """A site's release as the program builds it, with this root's paths. config: in place of the server's own."""
         plan = make_plan(self.settings(config, **release))
+        (own,) = (each for each in plan.sites if each.place.name == site)
         source = Path(tempfile.mkdtemp(dir=self.root / "sources"))
         (source / "behaviour").write_text(behaviour)
         (source / "requirements.txt").write_text(requirements)
         (source / "静态.css").write_text("body {}\n")
         (source / "run.sh").write_text("#!/bin/sh\n")
         (source / "run.sh").chmod(0o755)
-        texts = {
-            name: text if name.startswith("tool/") else self._here(text) for name, text in release_files(plan).items()
-        }
+        texts = release_files(own)
         if nginx:
-            texts["config/nginx.conf"] += nginx
+            texts["config/server.conf"] += nginx
+        return self._built(texts, source)
+
+    def host(self, config: dict[str, Any] | None = None, old: str = "", new: str = "") -> Archive:
+        """What the sites share, as archive(). old, new: what is changed in nginx.conf."""
+        texts = host_files(make_plan(self.settings(config)))
+        if old:
+            assert old in texts["config/nginx.conf"]
+            texts["config/nginx.conf"] = texts["config/nginx.conf"].replace(old, new)
+        return self._built(texts, None)
+
+    def _built(self, texts: dict[str, str], source: Path | None) -> Archive:
+        texts = {name: text if name.startswith("tool/") else self._here(text) for name, text in texts.items()}
         # In a folder of its own: the program forgets all but the newest.
-        return build(source, (), texts, self.root / "archives" / source.name)
+        return build(texts, {}, Path(tempfile.mkdtemp(dir=self.root / "sources")), source)
 
     def unpack(self, archive: Archive) -> Path:
         """What templates/release/apply.sh.j2 does before it runs the tool."""
@@ -360,16 +417,18 @@ class Server:
         subprocess.run(["tar", "-xzf", f"{folder}.tar.gz", "-C", folder, "--no-same-owner"], check=True)
         return folder
 
-    def run(self, folder: Path, stdin: str, python: str = sys.executable, wanted: int = 0) -> tuple[int, str]:
+    def run(
+        self, folder: Path, stdin: str, python: str = sys.executable, wanted: int = 0, verb: str = "apply"
+    ) -> tuple[int, str]:
         """Run the tool. Returns its exit status and what it printed, which never holds a traceback."""
         self.manager.look()
         self.commands.clear()
-        self.served.clear()
+        self.history.clear()
         (self.root / "stdin").write_text(stdin)
         driver = _driver(python)
         assert driver.stdin
         assert driver.stdout
-        driver.stdin.write(json.dumps([str(self.root), str(folder)]) + "\n")
+        driver.stdin.write(json.dumps([str(self.root), verb, str(folder)]) + "\n")
         driver.stdin.flush()
         self.tool = int(driver.stdout.readline())
         status = os.waitstatus_to_exitcode(int(driver.stdout.readline()))
@@ -385,3 +444,7 @@ class Server:
     def apply(self, archive: Archive, env: dict[str, str] | None = None, **options: Any) -> str:
         """Unpack a release and run its tool with an environment. Returns what it printed."""
         return self.run(self.unpack(archive), json.dumps({"env": env or {}}), **options)[1]
+
+    def prepare(self, archive: Archive | None = None, **options: Any) -> str:
+        """Put what the sites share in place, by default what the server's own settings say. Returns as apply()."""
+        return self.run(self.unpack(archive or self.host()), "", verb="prepare", **options)[1]

@@ -1,6 +1,7 @@
-"""Stand-ins for the process managers. Each reads its folder of programs as the real one does."""
+"""Stand-ins for the process managers, each of which reads its folder of programs as the real one does, and accounts."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,10 @@ Answer = tuple[int, str]
 
 
 class Manager:
-    """folder: where it looks for its programs' files. programs: what runs, by slot. refuses: what it fails at."""
+    """folder: where it looks for its programs' files. programs: what runs, by site and slot such as app-a.
+
+    refuses: what it fails at.
+    """
 
     command = ""
 
@@ -31,17 +35,17 @@ class Manager:
         """Time passes."""
 
     def _start(self, name: str) -> None:
-        self.programs[slot_of(name)] = self._begin(self.folder / name)
+        self.programs[key_of(name)] = self._begin(self.folder / name)
 
     def _stop(self, name: str) -> None:
-        program = self.programs.pop(slot_of(name), None)
+        program = self.programs.pop(key_of(name), None)
         if program:
             program.stop()
 
 
-def slot_of(name: str) -> str:
-    """The slot of a program such as app-a, wsgi-app-a.service or app-a.ini."""
-    return name.partition("app-")[2][0]
+def key_of(name: str) -> str:
+    """Site and slot of a program such as app-a, wsgi-app-a.service or app-a-<release>.ini: app-a."""
+    return re.sub("^(?:wsgi-)?(.+?-[ab])(?:[.-].*)?$", r"\1", name)
 
 
 class Supervisor(Manager):
@@ -49,7 +53,7 @@ class Supervisor(Manager):
 
     def answer(self, *arguments: str) -> Answer:
         what, name = (*arguments, "")[:2]
-        program = self.programs.get(slot_of(name)) if name else None
+        program = self.programs.get(key_of(name)) if name else None
         if what == "status":
             if program is None:
                 return 4, f"{name}: ERROR (no such process)"
@@ -115,7 +119,7 @@ class Systemd(Manager):
         return 0, ""
 
     def _show(self, name: str) -> str:
-        program = self.programs.get(slot_of(name))
+        program = self.programs.get(key_of(name))
         if name not in self.loaded:
             found = ("not-found", "inactive", "dead")
         elif program is None:
@@ -137,7 +141,7 @@ class Emperor(Manager):
 
     def answer(self, *_: str) -> Answer:
         stats = {
-            "vassals": [{"id": name, "ready": int(self.programs[slot].listens)} for slot, name in self.vassals.items()],
+            "vassals": [{"id": name, "ready": int(self.programs[key].listens)} for key, name in self.vassals.items()],
             "blacklist": [{"id": name, "attempt": number} for name, number in self.attempts.items()],
         }
         self.look()
@@ -147,17 +151,57 @@ class Emperor(Manager):
         self.look()
 
     def look(self) -> None:
-        wanted = {slot_of(file.name): file.name for file in self.folder.glob("*.ini")}
-        for slot, name in list(self.vassals.items()):
-            if wanted.get(slot) != name:
+        wanted = {key_of(file.name): file.name for file in self.folder.glob("*.ini")}
+        for key, name in list(self.vassals.items()):
+            if wanted.get(key) != name:
                 self._stop(name)
-                del self.vassals[slot]
-        for slot, name in wanted.items():
-            if slot not in self.vassals:
+                del self.vassals[key]
+        for key, name in wanted.items():
+            if key not in self.vassals:
                 self._start(name)
-                self.vassals[slot] = name
-            elif self.programs[slot].behaviour == "crash":
+                self.vassals[key] = name
+            elif self.programs[key].behaviour == "crash":
                 self.attempts[name] = self.attempts.get(name, 0) + 1
 
 
 MANAGERS: dict[str, type[Manager]] = {"supervisor": Supervisor, "systemd": Systemd, "emperor": Emperor}
+
+
+class Accounts:
+    """Users and groups, in a file that the tool's own look-ups read. users: their names. groups: name → members."""
+
+    COMMANDS = ("groupadd", "useradd", "usermod", "userdel", "groupdel")
+
+    def __init__(self, file: Path, users: list[str], groups: dict[str, list[str]]) -> None:
+        self.file, self.users, self.groups = file, users, groups
+        self._save()
+
+    def answer(self, command: str, *arguments: str) -> Answer:
+        name = arguments[-1]
+        if command == "groupadd":
+            if name in self.groups:
+                return 9, f"groupadd: group '{name}' already exists"
+            self.groups[name] = []
+        elif command == "useradd":
+            if name in self.users or (name in self.groups) == ("--user-group" in arguments):
+                return 9, f"useradd: user or group {name} exists, or its group does not"
+            self.users.append(name)
+            self.groups.setdefault(name, [])
+        elif command == "usermod":
+            self.groups[arguments[-2]].append(name)
+        elif name not in (self.users if command == "userdel" else self.groups):
+            return 6, f"{command}: '{name}' does not exist"
+        else:
+            if command == "userdel":
+                self.users.remove(name)
+                for members in self.groups.values():
+                    members[:] = [member for member in members if member != name]
+            # A user's own group goes with the user.
+            self.groups.pop(name, None)
+        self._save()
+        return 0, ""
+
+    def _save(self) -> None:
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps({"users": self.users, "groups": self.groups}))
+        new.rename(self.file)

@@ -1,0 +1,158 @@
+"""What the sites of this machine share: their users and folders, and nginx.
+
+    host/a, host/b   nginx.conf and state.json; each includes the parts that the sites' own releases bring
+    host/current     link to the one that serves; its state says "before" until it has proved itself
+    /etc/nginx/nginx.conf → host/current/nginx.conf
+
+A site that is new answers 503 until its first release; one that is no longer named is removed, with all that
+it had. The other sites serve on: one that answered before and does not after ends with the old configuration
+back. Python 3.6, standard library only.
+"""
+
+import json
+import os
+
+import accounts
+import builds
+import files
+import probe
+import venvs
+from managers import MANAGERS
+from servers import NGINX_CONF, NGINX_LOG, Nginx, NoNginx, ReleaseError, go_back, size, tail
+from slots import SLOTS, WAITING
+from unpacked import Unpacked
+
+
+def state(folder="current"):
+    """What was prepared last, an empty dict before that."""
+    try:
+        return files.read_json(os.path.join(files.host_root(), folder, "state.json"))
+    except (OSError, ValueError):
+        return {}
+
+
+def own_nginx():
+    """Which nginx runs: {"folder", "link"} of one from source, None for the OS's."""
+    return state().get("nginx")
+
+
+def prepare(folder, say):
+    """Put the release of the machine in `folder` in place. Raises ReleaseError with the old one in place."""
+    unpacked = Unpacked(folder)
+    host = json.loads(unpacked.read("host.json").decode())
+    before = state().get("before")
+    if before:
+        say("the run before was ended before its proof: going back")
+        return_to(before)
+    if state().get("release") == unpacked.id:
+        say("what the sites share is in place: nothing to do")
+        return
+    has_nginx = host["front"] == "nginx"
+    for site in host["sites"]:
+        accounts.make(site, host["nginx_user"] if has_nginx else None)
+        if has_nginx:
+            wait(site)
+    for build in host["builds"]:
+        builds.make(build, unpacked, say)
+    own = [{"folder": build["folder"], "link": build["link"]} for build in host["builds"]]
+    place(unpacked, host, own[0] if own else None)
+    remove_others({site["name"]: site for site in host["sites"]}, say)
+    # Last: without it the next run does all this again.
+    save("current", release=unpacked.id, nginx=own[0] if own else None, builds=host["builds"])
+    say("what the sites share is in place: {}".format(", ".join(site["name"] for site in host["sites"])))
+
+
+def save(folder, **state):
+    files.write(os.path.join(files.host_root(), folder, "state.json"), json.dumps(state, indent=1), 0o644)
+
+
+def place(unpacked, host, own_nginx):
+    """The switch to a new configuration, or back."""
+    has_nginx = host["front"] == "nginx"
+    nginx = Nginx(own_nginx) if has_nginx else NoNginx()
+    link = os.path.join(files.host_root(), "current")
+    before = os.readlink(link) if os.path.lexists(link) else None
+    name = "b" if before == "a" else "a"
+    folder = os.path.join(files.host_root(), name)
+    files.remove(folder)
+    os.mkdir(folder)
+    files.own(folder, "root", 0o755)
+    for file in unpacked.files:
+        if file.startswith("config/"):
+            files.write(os.path.join(folder, file[len("config/") :]), unpacked.read(file).decode(), 0o644)
+    nginx.check(os.path.join(folder, "nginx.conf"))
+    save(name, before=before, nginx=own_nginx, builds=host["builds"])
+    # Without nginx a site's port is its own program's: nothing here changes it.
+    answered = [site for site in host["sites"] if has_nginx and answers(site, {}) is None]
+    offset = size(NGINX_LOG)
+    try:
+        files.link(name, link)
+        if has_nginx:
+            files.link(os.path.join(link, "nginx.conf"), NGINX_CONF)
+        workers = nginx.reload()
+        for site in answered:
+            problem = answers(site, site["entrance"])
+            if problem:
+                raise ReleaseError("site {} does not answer any more: {}".format(site["name"], problem))
+    except BaseException as error:
+        if isinstance(error, ReleaseError):
+            error.lines = "\n".join(filter(None, (error.lines, tail(NGINX_LOG, offset, lines=10))))
+        if before:
+            go_back(error, lambda: return_to(before))
+        raise
+    save(name, nginx=own_nginx, builds=host["builds"])
+    nginx.drain(workers, host["stop_seconds"])
+
+
+def return_to(before):
+    """Give the configuration that served before back to nginx, if it had one."""
+    files.link(before, os.path.join(files.host_root(), "current"))
+    if os.path.exists(os.path.join(files.host_root(), before, "nginx.conf")):
+        Nginx(state(before).get("nginx")).reload()
+
+
+def answers(site, entrance):
+    """None when a site's release answers with health, else what is wrong. entrance: what is new of host and port."""
+    root = files.site_root(site["name"])
+    try:
+        request = dict(files.read_json(os.path.join(root, "current", "state.json"))["probe"], **entrance)
+    except (OSError, ValueError, KeyError):
+        return "it has no release"
+    try:
+        answer = probe.through_entrance(request)
+    except OSError as error:
+        return str(error)
+    return None if answer.good else str(answer)
+
+
+def wait(site):
+    """Give a site that has no release yet a page that says so."""
+    root = files.site_root(site["name"])
+    link = os.path.join(root, "current")
+    folder = os.path.join(root, WAITING)
+    if not os.path.isdir(folder):
+        os.mkdir(folder)
+    files.own(folder, site["web_group"], 0o750)
+    for name, text in site["waiting"].items():
+        files.write(os.path.join(folder, name), text, 0o640, site["web_group"])
+    if not os.path.lexists(link):
+        files.link(WAITING, link)
+
+
+def remove_others(wanted, say):
+    """End the programs of sites that are no longer named, and remove what they had."""
+    for name in files.sites():
+        if name in wanted:
+            continue
+        say("removing site {}".format(name))
+        for slot in SLOTS:
+            try:
+                state = files.read_json(os.path.join(files.site_root(name), "slots", slot, "state.json"))
+            except (OSError, ValueError):
+                continue
+            MANAGERS[state["manager"]]().remove(state, state.get("stop_seconds", 30))
+        # The emperor's own user stays, whatever its sites are called.
+        kept = {site["user"] for site in wanted.values()} | {site["group"] for site in wanted.values()}
+        accounts.remove(name, kept)
+        venvs.prune(venvs.used())
+    builds.prune()
