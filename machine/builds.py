@@ -84,8 +84,9 @@ def prune():
         except (OSError, ValueError, KeyError):
             # What this one needs is not known.
             return
-    programs = running()
-    for marker in [path for parent in _PARENTS for path in glob.glob(os.path.join(parent, "*", "built.json"))]:
+    markers = [path for parent in _PARENTS for path in glob.glob(os.path.join(parent, "*", "built.json"))]
+    programs = running() if markers else set()
+    for marker in markers:
         folder = os.path.dirname(marker)
         used = any(program.startswith(folder + "/") for program in programs)
         if folder in needed or used or not ours(folder):

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
-names = ("files", "host", "managers", "release", "servers", "slots", "venvs")
+names = ("builds", "files", "host", "managers", "release", "servers", "slots", "venvs")
 modules: Any = [importlib.import_module(name) for name in names]
-files, host, managers, release, servers, slots, venvs = modules
+builds, files, host, managers, release, servers, slots, venvs = modules
 sleep = time.sleep
 
 
@@ -69,6 +69,8 @@ def run(root: str, verb: str, folder: str) -> int:
     files.RUN, files.LOG, files.TMPFILES = root + "/run", root + "/log", root + "/tmpfiles"
     servers.NGINX_PID, servers.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
     servers.NGINX_LOG = slots.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
+    # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
+    builds._PARENTS = (root + "/local",)
     host.NGINX_CONF = root + "/etc/nginx.conf"
     slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
