@@ -9,7 +9,7 @@ from components import archive, lookup
 from components.network import Network, NetworkArgs, rules
 from components.release import Release, ReleaseArgs, outputs
 from components.server import Server, ServerArgs
-from serving import bootstrap, make_plan
+from serving import bootstrap, make_plan, nginx
 
 wanted = settings.load()
 plan = make_plan(wanted)
@@ -46,6 +46,7 @@ release = Release(
     ReleaseArgs(
         archives=packed,
         env={site.site.name: site.app.env for site in wanted.each},
+        files={site.site.name: nginx.secret_files(site) for site in wanted.each},
         address=server.address,
         instance_id=server.instance_id,
         private_key=settings.private_key(wanted),

@@ -22,13 +22,15 @@ class ReleaseArgs:
     """What is released, and to which server.
 
     archives: what the sites share, released before them, and theirs. env: site's name → the environment of its
-    application, secret. address, instance_id: of the server; a new instance gets all of it again.
+    application, secret. files: site's name → file name → text beside its configs, secret. address, instance_id:
+    of the server; a new instance gets all of it again.
     private_key: OpenSSH private key text, or None for the SSH agent. host_key: the server's public host key
     when it is known.
     """
 
     archives: Archives
     env: Mapping[str, Mapping[str, SecretStr]]
+    files: Mapping[str, Mapping[str, SecretStr]]
     address: pulumi.Input[str]
     instance_id: pulumi.Input[str]
     private_key: str | None
@@ -44,6 +46,10 @@ def outputs(
     several = {"urls": urls, "releases": dict(ids)} if len(urls) > 1 else {}
     ssh = pulumi.Output.concat("ssh root@", address)
     return {"url": urls[first], "address": address, "ssh": ssh, "release": ids[first], **several}
+
+
+def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
+    return {name: value.get_secret_value() for name, value in secrets.items()}
 
 
 class Release(pulumi.ComponentResource):
@@ -95,8 +101,8 @@ class Release(pulumi.ComponentResource):
         host = apply("host", "prepare", args.archives.host, None, ready)
         self.ids = {}
         for site, archive in args.archives.sites.items():
-            env = {key: value.get_secret_value() for key, value in args.env[site].items()}
-            stdin = pulumi.Output.secret(json.dumps({"env": env}, sort_keys=True))
+            secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}
+            stdin = pulumi.Output.secret(json.dumps(secrets, sort_keys=True))
             done = apply(f"site-{site}", "apply", archive, stdin, host)
             # The id is exported only when the release serves.
             self.ids[site] = done.id.apply(lambda _, id=archive.id: id)

@@ -22,6 +22,8 @@ def make(site, nginx_user):
     user(site["user"], site["group"])
     if nginx_user:
         user(nginx_user)
+        # nginx makes the site's own folder in it.
+        os.makedirs(files.CACHE, exist_ok=True)
     members = {site["group"]: [site["user"]], site["web_group"]: [site["user"], BUILD_USER, nginx_user]}
     for group, names in members.items():
         for name in filter(None, names):
@@ -55,6 +57,7 @@ def remove(name, users):
     """Leave nothing of a site whose programs have ended. users: those that other sites run as."""
     for path in (files.env_file(name), files.logs(name), os.path.join(files.RUN, name), _rule(name)):
         files.remove(path)
+    files.remove(os.path.join(files.CACHE, name))
     owner = "wsgi-" + name
     if owner not in users:
         for command, account in (("userdel", owner), ("groupdel", owner), ("groupdel", owner + "-web")):

@@ -13,6 +13,7 @@ ROOT = "/srv/wsgi-ecs"
 ETC = "/etc/wsgi-ecs"
 RUN = "/run/wsgi-ecs"
 LOG = "/var/log/wsgi-ecs"
+CACHE = "/var/cache/nginx"
 TMPFILES = "/etc/tmpfiles.d"
 # Not in /run/lock, where any user of the machine could take the lock and keep it.
 LOCK = "/run/wsgi-ecs-release.lock"

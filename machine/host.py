@@ -18,7 +18,7 @@ import files
 import probe
 import venvs
 from managers import MANAGERS
-from servers import NGINX_CONF, NGINX_LOG, Nginx, NoNginx, ReleaseError, go_back, size, tail
+from servers import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx, ReleaseError, go_back, size, tail
 from slots import SLOTS, WAITING
 from unpacked import Unpacked
 
@@ -34,6 +34,25 @@ def state(folder="current"):
 def own_nginx():
     """Which nginx runs: {"folder", "link"} of one from source, None for the OS's."""
     return state().get("nginx")
+
+
+LOGROTATE = "/etc/logrotate.d/wsgi-ecs"
+# nginx makes each file again, its own, and may write into the old one until it has heard of it.
+_ROTATED = """# Written by wsgi-ecs.
+{0}/*/access.log {0}/*/error.log {{
+    daily
+    rotate 14
+    missingok
+    notifempty
+    nocreate
+    compress
+    delaycompress
+    sharedscripts
+    postrotate
+        [ ! -f {1} ] || kill -USR1 "$(cat {1})"
+    endscript
+}}
+"""
 
 
 def prepare(folder, say):
@@ -52,6 +71,8 @@ def prepare(folder, say):
         accounts.make(site, host["nginx_user"] if has_nginx else None)
         if has_nginx:
             wait(site)
+    if has_nginx:
+        files.write(LOGROTATE, _ROTATED.format(files.LOG, NGINX_PID), 0o644)
     for build in host["builds"]:
         builds.make(build, unpacked, say)
     own = [{"folder": build["folder"], "link": build["link"]} for build in host["builds"]]

@@ -1,13 +1,13 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
     release.py prepare FOLDER                    what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}}     one site
+    release.py apply FOLDER < {"env": {...}, "files": {...}}     one site
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
 new release starts beside the old one in the other slot, is asked for its health, and only
 then gets the traffic by one switch. Whatever fails before or after that ends with the old
 release serving. Applying the release that serves changes nothing, unless the environment
-on standard input changed; with nothing on standard input the environment stays as it is.
+or the files on standard input changed; with nothing on standard input they stay as they are.
 Run as root. Python 3.6, standard library only.
 """
 
@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -32,6 +33,8 @@ from unpacked import Unpacked
 _INCOMING_SECONDS = 3600
 # The other sites of a machine are released one after another, each perhaps with a virtual environment to build.
 LOCK_SECONDS = 900
+# Of a slot: its other files have a dot in their names.
+_FILE_NAME = re.compile(r"[a-z]+\Z")
 
 
 def say(text, to=None):
@@ -44,9 +47,10 @@ def say(text, to=None):
         pass
 
 
-def apply(folder, env):
-    """Put the release in `folder` live with `env`, None for the one in place.
+def apply(folder, secrets):
+    """Put the release in `folder` live with `secrets`, None for those in place.
 
+    secrets: "env" as name → text, "files" as file name → text beside the configs of the release.
     Raises ReleaseError, OSError or ValueError with the old release serving.
     """
     unpacked = Unpacked(folder)
@@ -55,8 +59,9 @@ def apply(folder, env):
     site = Site(release, MANAGERS[release["manager"]](), nginx)
     old = site.settle(say)
     before = site.env()
-    env = (before or {}) if env is None else env
-    digest = site.digest(env)
+    if secrets is None:
+        secrets = {"env": before or {}, "files": site.secret_files(old)}
+    env, digest = secrets["env"], site.digest(secrets)
     if old and (old["release"], old.get("env")) == (unpacked.id, digest) and site.serves(old):
         if before != env:
             # A run that was killed had put its own in place.
@@ -70,7 +75,7 @@ def apply(folder, env):
     slot = other_slot(old)
     pointed = site.target()
     site.clear(site.state(slot))
-    state = site.fill(target, unpacked.id, slot, venv)
+    state = site.fill(target, unpacked.id, slot, venv, secrets["files"])
     state.update(env=digest, trial=True)
     site.save(state)
     site.check(state)
@@ -158,19 +163,21 @@ def refuse(error):
         say("next: " + then, sys.stderr)
 
 
-def read_env(stream):
-    """The environment from standard input, None when nothing is there. Raises ReleaseError."""
+def read_secrets(stream):
+    """What apply takes, from standard input; None when nothing is there. Raises ReleaseError."""
     text = stream.read().decode("utf-8", "surrogateescape")
     if not text.strip():
         return None
     try:
-        env = json.loads(text)["env"]
-        if all(isinstance(value, str) for value in env.values()):
-            return env
+        secrets = json.loads(text)
+        secrets = {"env": secrets["env"], "files": secrets.get("files", {})}
+        if all(isinstance(value, str) for part in secrets.values() for value in part.values()):
+            if all(map(_FILE_NAME.match, secrets["files"])):
+                return secrets
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     # Nothing of the text: it holds secrets.
-    raise ReleaseError('standard input is not JSON as {"env": {NAME: TEXT}}')
+    raise ReleaseError('standard input is not JSON as {"env": {NAME: TEXT}, "files": {name: TEXT}}')
 
 
 def take(lock):
@@ -203,13 +210,13 @@ def main(arguments):
     try:
         for number in SIGNALS:
             signal.signal(number, interrupted)
-        env = read_env(sys.stdin.buffer)
+        secrets = read_secrets(sys.stdin.buffer)
         with open(files.LOCK, "a") as lock:
             take(lock)
             if arguments[0] == "prepare":
                 host.prepare(arguments[1], say)
             else:
-                apply(arguments[1], env)
+                apply(arguments[1], secrets)
     except Exception as error:
         refuse(error)
         return 1

@@ -17,7 +17,7 @@ import facts
 import files
 import probe
 from managers import RUNNING, STARTING
-from servers import NGINX_LOG, ReleaseError, printed, size, tail
+from servers import ReleaseError, printed, size, tail
 
 SLOTS = ("a", "b")
 # The page of a site before its first release; host.py makes it.
@@ -130,14 +130,14 @@ class Site:
         if state["endpoint"]["address"].startswith("unix:"):
             files.remove(state["endpoint"]["address"][len("unix:") :])
 
-    def digest(self, env):
-        """Keyed digest of an environment: the key never leaves this machine."""
+    def digest(self, secrets):
+        """Keyed digest of an environment and files: the key never leaves this machine."""
         key_file = os.path.join(files.ETC, "digest.key")
         if not os.path.exists(key_file):
             files.write(key_file, os.urandom(32).hex(), 0o600)
         with open(key_file) as file:
             key = bytes.fromhex(file.read())
-        return hmac.new(key, json.dumps(env, sort_keys=True).encode(), "sha256").hexdigest()
+        return hmac.new(key, json.dumps(secrets, sort_keys=True).encode(), "sha256").hexdigest()
 
     def env(self):
         """The environment in place, None when there is none that can be read."""
@@ -149,8 +149,19 @@ class Site:
     def write_env(self, env):
         files.write(self.env_file, json.dumps(env, sort_keys=True), 0o640, self.group)
 
-    def fill(self, target, identifier, slot, venv):
-        """Write a slot: the release's configs with this machine's facts. Returns the slot's state."""
+    def secret_files(self, state):
+        """File name → text of what a slot has beside its configs. state: of the slot, None for none."""
+        found = {}
+        for name in state.get("files", ()) if state else ():
+            with open(os.path.join(self.slot_dir(state["slot"]), name), encoding="utf-8") as file:
+                found[name] = file.read()
+        return found
+
+    def fill(self, target, identifier, slot, venv, secret_files):
+        """Write a slot: the release's configs with this machine's facts. Returns the slot's state.
+
+        secret_files: file name → text of what goes beside them as it is.
+        """
         folder = self.slot_dir(slot)
         known = {
             "slot": slot,
@@ -180,7 +191,9 @@ class Site:
         for name in sorted(os.listdir(configs)):
             with open(os.path.join(configs, name), encoding="utf-8") as file:
                 files.write(os.path.join(folder, name), filled(file.read()), 0o640, self.web_group)
-        state = {"release": identifier, "slot": slot, "facts": known}
+        for name, text in secret_files.items():
+            files.write(os.path.join(folder, name), text, 0o640, self.web_group)
+        state = {"release": identifier, "slot": slot, "facts": known, "files": sorted(secret_files)}
         for name in _NAMES:
             state[name] = json.loads(filled(json.dumps(self.release[name])))
         state["computed"] = filled(self.release["computed"])
@@ -236,7 +249,8 @@ class Site:
 
     def switch(self, state):
         """Give the traffic to the slot and ask through the entrance. Returns nginx's old workers."""
-        offset, nginx_offset = size(state["log"]), size(NGINX_LOG)
+        nginx_log = os.path.join(files.logs(self.release["site"]), "error.log")
+        offset, nginx_offset = size(state["log"]), size(nginx_log)
         old = self.give_traffic("slots/" + state["slot"])
         lines = ""
         try:
@@ -248,7 +262,7 @@ class Site:
             lines = tail(state["log"], offset)
         except OSError as error:
             problem = "{} does not answer: {}".format(self.entrance, error)
-        raise ReleaseError(problem, lines + "\n" + tail(NGINX_LOG, nginx_offset, lines=10), self.mend(state))
+        raise ReleaseError(problem, lines + "\n" + tail(nginx_log, nginx_offset, lines=10), self.mend(state))
 
     def mend(self, state):
         return "mend the application or app.health ({}) and run up again; all it printed is in {}".format(

@@ -9,7 +9,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 import json
 from itertools import groupby
 
-from serving import emperor, layout
+from serving import emperor, layout, nginx
 from serving.plan import STATE_NAMES, File, ServingPlan, SitePlan, builtin_settings, make_plan
 from serving.systems import System
 from serving.templates import render, source
@@ -62,11 +62,12 @@ def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     facts = _facts(site)
     slot, release, place = facts["slot_dir"], facts["release_dir"], site.place
     is_emperor = site.program.manager == "emperor"
+    configs = {**site.configs, **(nginx.builtin_files(site.release, place) if plan.has_nginx else {})}
     names = dict.fromkeys(("app", *(each.server for each in plan.sites)))
     return (
         *_repositories(plan.system, settings),
         *(File(f"{layout.HOST}/a/{name}", text) for name, text in page.configs.items()),
-        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in site.configs.items()),
+        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in configs.items()),
         *(File(path, text) for path, text in plan.bootstrap_files.items()),
         File(f"{slot}/state.json", _first_state(site, facts), "0640"),
         File(f"{release}/app/builtin.py", _code("builtin"), "0640"),

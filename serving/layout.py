@@ -8,6 +8,8 @@
 /etc/wsgi-ecs/<site>.env.json             environment of the application (root:<group> 0640)
 /run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660)
 /var/log/wsgi-ecs/<site>/<slot>.log       what the application prints
+/var/log/wsgi-ecs/<site>/access.log       nginx's, as error.log is
+/var/cache/nginx/<site>/                  answers that nginx keeps
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,7 @@ HOST = f"{ROOT}/host"
 ETC = "/etc/wsgi-ecs"
 RUN = "/run/wsgi-ecs"
 LOG = "/var/log/wsgi-ecs"
+CACHE = "/var/cache/nginx"
 INCOMING = f"{ROOT}/incoming"
 MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 
@@ -65,6 +68,18 @@ class Place:
     @property
     def logs(self) -> str:
         return f"{LOG}/{self.name}"
+
+    @property
+    def access_log(self) -> str:
+        return f"{self.logs}/access.log"
+
+    @property
+    def error_log(self) -> str:
+        return f"{self.logs}/error.log"
+
+    @property
+    def cache(self) -> str:
+        return f"{CACHE}/{self.name}"
 
     @property
     def log(self) -> str:

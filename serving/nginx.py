@@ -6,14 +6,18 @@
 A site's part comes with its releases; the rest is the machine's. https://nginx.org/en/docs/dirindex.html
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
 
 from serving import layout
 from serving.server import AppServer
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
+from settings.combinations import guards_health
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,48 @@ def host_files(settings: Settings, system: System) -> dict[str, str]:
 
 def site_files(settings: Settings, server: AppServer) -> dict[str, str]:
     """File name → text of a site's part, with placeholders of layout.FACTS."""
+    place = layout.place(settings)
     values = {
         "nginx": settings.nginx,
-        "place": layout.place(settings),
+        "place": place,
+        # A variable's name has no hyphen, a site's has no underscore.
+        "own": place.name.replace("-", "_"),
         "location": settings.site.location,
         "endpoint": server.endpoint,
+        # What its directives begin with: of ngx_http_uwsgi_module or ngx_http_proxy_module.
+        "pass": "uwsgi" if server.endpoint.protocol == "uwsgi" else "proxy",
         "uwsgi_params": uwsgi_params(settings),
+        "past_cache": past_cache(settings),
+        "guards_health": guards_health(settings),
+        "health": (settings.site.location.rstrip("/") + settings.app.health).partition("?")[0],
+        "on": lambda value: "on" if value else "off",
     }
     return {name: render(f"templates/nginx/{name}.j2", **values) for name in ("http.conf", "server.conf")}
+
+
+def past_cache(settings: Settings) -> tuple[str, ...]:
+    """What leads a request past the cache: variables, of which one is neither empty nor 0."""
+    cache = settings.nginx.cache
+    if not cache:
+        return ()
+    cookies = tuple(f"$cookie_{name}" for name in cache.bypass_cookies) or ("$http_cookie",)
+    header = (f"$http_{cache.bypass_header.lower().replace('-', '_')}",) if cache.bypass_header else ()
+    return ("$http_authorization", *cookies, *header)
+
+
+def secret_files(settings: Settings) -> dict[str, SecretStr]:
+    """File name → text of what goes into a site's slot beside its configs, and travels with its environment."""
+    users = settings.nginx.auth_basic_users
+    lines = "".join(f"{name}:{value.get_secret_value()}\n" for name, value in sorted(users.items()))
+    return {"htpasswd": SecretStr(lines)} if users else {}
+
+
+def builtin_files(release: Mapping[str, Any], place: layout.Place) -> dict[str, str]:
+    """The same of the built-in page, whose every byte is user data. release: what the release tool knows of it."""
+    return {
+        "http.conf": render("templates/nginx/upstream.conf.j2", place=place, **release),
+        "server.conf": render("templates/nginx/builtin.conf.j2", place=place, **release),
+    }
 
 
 def waiting_files(settings: Settings) -> dict[str, str]:

@@ -11,6 +11,7 @@ from serving.systems import SYSTEMS, System
 from serving.templates import source
 from settings import Settings
 from settings.models import App, Site
+from settings.servers import Nginx
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def builtin_settings(settings: Settings) -> Settings:
             }
         ),
         # Built-in: what is there without a release, which brings the archives.
-        "nginx": first.nginx.model_copy(update={"install": "os", "user": None}),
+        "nginx": Nginx(listen=first.nginx.listen),
         "gunicorn": first.gunicorn.model_copy(update={"workers": 1, "user": None, "group": None}),
         "sites": {},
     }

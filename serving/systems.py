@@ -30,7 +30,7 @@ class System:
     ) -> tuple[str, ...]:
         """The packages of a server with or without these; the OS's nginx serves until the first release."""
         chosen = (
-            (("nginx",), nginx),
+            (("nginx", "logrotate"), nginx),
             (("supervisor",), supervisor),
             (self.uwsgi_packages, uwsgi),
             (self.nginx_build_packages, nginx_from_source),

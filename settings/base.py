@@ -2,10 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from settings import text
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Seconds = Annotated[int, Field(ge=1, le=3600)]
+
+
+def _sequence(value: object) -> object:
+    # `pulumi config set --path access.ssh 203.0.113.0/24` stores a single text.
+    return (value,) if isinstance(value, str) else value
+
+
+Cidrs = Annotated[tuple[text.Cidr, ...], BeforeValidator(_sequence)]
 
 
 class SettingsError(Exception):

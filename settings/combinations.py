@@ -6,6 +6,7 @@ One rule is one `yield`: the key to name, whether it is broken, the reason, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from settings.servers import STATS_PORTS
@@ -315,6 +316,97 @@ def _gunicorn(settings: Settings) -> Iterator[Rule]:
     )
 
 
+_LOOPBACK = IPv4Network("127.0.0.0/8")
+
+
+def _front(settings: Settings) -> Iterator[Rule]:
+    nginx = settings.nginx
+    denied, allowed, trusted = (
+        tuple(map(IPv4Network, cidrs)) for cidrs in (nginx.deny, nginx.allow, nginx.set_real_ip_from)
+    )
+    given = nginx.model_fields_set
+    yield (
+        "nginx.auth_basic",
+        nginx.auth_basic is None and bool(nginx.auth_basic_users),
+        "required with nginx.auth_basic_users",
+        "what the password is for, such as Staff",
+    )
+    yield (
+        "nginx.auth_basic_users",
+        nginx.auth_basic is not None and not nginx.auth_basic_users,
+        "required with nginx.auth_basic, or nobody gets in",
+        "user to hash of the password",
+    )
+    yield (
+        "nginx.cache",
+        nginx.cache is not None and nginx.auth_basic is not None,
+        "an answer to somebody with a password is nobody else's",
+        "one of nginx.cache and nginx.auth_basic",
+    )
+    yield (
+        "nginx.cache",
+        nginx.cache is not None and not nginx.buffering,
+        "what is not buffered cannot be kept",
+        "nginx.buffering: true",
+    )
+    yield (
+        "nginx.methods",
+        bool(nginx.methods) and "GET" not in nginx.methods,
+        "app.health is asked by GET",
+        "GET and others",
+    )
+    yield (
+        "app.health",
+        "%" in settings.app.health and guards_health(settings),
+        "what nginx.auth_basic, allow, deny and cache leave out is a plain path",
+        "one without %",
+    )
+    for key in ("gzip_types", "gzip_min_length", "gzip_comp_level"):
+        yield f"nginx.{key}", key in given and not nginx.gzip, "set, but nginx.gzip is false", "nginx.gzip: true"
+    for key in ("static_expires", "static_immutable"):
+        alone = key in given and not nginx.static
+        yield f"nginx.{key}", alone, "set, but nginx.static is empty", "folders in it"
+    yield (
+        "nginx.static_immutable",
+        nginx.static_immutable and nginx.static_expires in ("off", "epoch"),
+        f"nginx.static_expires is {nginx.static_expires}",
+        "a time such as 365d, or max",
+    )
+    yield (
+        "nginx.intercept_errors",
+        nginx.intercept_errors and not nginx.error_page,
+        "there is no page to send instead",
+        "nginx.error_page with one",
+    )
+    yield "nginx.error_page", 499 in nginx.error_page, "499 is for clients that have gone", "any other status"
+    yield (
+        "nginx.deny",
+        any(network.prefixlen == 0 for network in denied),
+        "it shuts everybody out",
+        "nginx.allow alone, which denies all others",
+    )
+    for mine in allowed:
+        for other in denied:
+            reason = f"{mine} lies in nginx.deny's {other}, which goes before"
+            yield "nginx.allow", mine.subnet_of(other), reason, "what it leaves"
+    for network in trusted:
+        yield (
+            "nginx.set_real_ip_from",
+            network.overlaps(_LOOPBACK),
+            f"{network} holds the machine itself, whose probe is let through",
+            "the proxies' own networks",
+        )
+    names = [name.lower() for name in nginx.add_header]
+    for name in nginx.add_header:
+        yield "nginx.add_header", names.count(name.lower()) > 1, f"{name} stands there twice", "each header once"
+
+
+def guards_health(settings: Settings) -> bool:
+    """Whether nginx keeps something from the site that the probe of a release must get past."""
+    nginx = settings.nginx
+    return bool(nginx.auth_basic or nginx.allow or nginx.deny or nginx.cache)
+
+
 def _ports(settings: Settings) -> Iterator[Rule]:
     used: dict[int, str] = {22: "SSH"}
     for key, port in _wanted_ports(settings):
@@ -351,4 +443,4 @@ def _pair(key: str, listen: str, front: str) -> list[tuple[str, int]]:
     return [(key, port), (key, port + 1)] if front == "nginx" else [(key, port)]
 
 
-PARTS = (_serving, _listening, _nginx, _sources, _uwsgi, _gunicorn, _ports)
+PARTS = (_serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _ports)

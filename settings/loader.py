@@ -7,7 +7,7 @@ line: `stacks/Pulumi.<stack>.yaml: <key>: <what is allowed>`.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
@@ -137,9 +137,12 @@ def _model_at(location: list[str]) -> type[BaseModel] | None:
     model: type[BaseModel] = Settings
     for part in location:
         field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        # One that may be absent is a union with None.
+        types = (field.annotation, *get_args(field.annotation)) if field else ()
+        models = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not models:
             return None
-        model = field.annotation
+        model = models[0]
     return model
 
 

@@ -10,15 +10,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from settings import combinations, text
-from settings.base import Model, SettingsError
+from settings.base import Cidrs, Model, SettingsError
 from settings.servers import Gunicorn, Nginx, Serving, Supervisor, Systemd, Uwsgi
 
 __all__ = ["Access", "App", "Mirrors", "Network", "Release", "Server", "Settings", "SettingsError", "Site"]
-
-
-def _sequence(value: object) -> object:
-    # `pulumi config set --path access.ssh 203.0.113.0/24` stores a single text.
-    return (value,) if isinstance(value, str) else value
 
 
 def _as_text(value: object) -> object:
@@ -98,12 +93,8 @@ class Network(Model):
 
 
 class Access(Model):
-    http: Annotated[tuple[text.Cidr, ...], BeforeValidator(_sequence)] = Field(
-        ("0.0.0.0/0",), description="Who may reach the site: IPv4 CIDRs."
-    )
-    ssh: Annotated[tuple[text.Cidr, ...], BeforeValidator(_sequence)] = Field(
-        (), description="Who may reach SSH: IPv4 CIDRs. Required in the cloud: releases come over SSH."
-    )
+    http: Cidrs = Field(("0.0.0.0/0",), description="Who may reach the site: IPv4 CIDRs.")
+    ssh: Cidrs = Field((), description="Who may reach SSH: IPv4 CIDRs. Required in the cloud: releases come over SSH.")
     ssh_open: bool = Field(False, description="Allow 0.0.0.0/0 in access.ssh.")
     public_key: text.PublicKey | None = Field(
         None, description="OpenSSH public key that may log in as root. Required in the cloud."
@@ -138,7 +129,16 @@ _SITE_KEYS = ("app", "site", "serving", "uwsgi", "gunicorn", "nginx", "superviso
 _MACHINE_KEYS = {
     "site": ("name",),
     "serving": ("process_manager", "front"),
-    "nginx": ("install", "version", "archive", "sha256", "prefix", "user", "keepalive_timeout"),
+    "nginx": (
+        "install",
+        "version",
+        "archive",
+        "sha256",
+        "prefix",
+        "user",
+        "keepalive_timeout",
+        "client_header_timeout",
+    ),
 }
 
 

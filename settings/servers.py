@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from settings import text
-from settings.base import Count, Model, Seconds
+from settings.base import Cidrs, Count, Model, Seconds
 
 # Where uWSGI's statistics are when nobody chose: enough for two releases of every site of a machine.
 STATS_PORTS = range(9191, 9291)
@@ -120,6 +120,34 @@ class Gunicorn(Model):
     group: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
 
 
+class LimitReq(Model):
+    """https://nginx.org/en/docs/http/ngx_http_limit_req_module.html"""
+
+    rate: text.Rate = Field("10r/s", description="Requests of one client, such as 10r/s or 30r/m; more get 429.")
+    burst: int = Field(20, ge=0, le=100000, description="Requests above the rate that a client may make at once.")
+    nodelay: bool = Field(True, description="Answer a burst at once, rather than at the rate.")
+
+
+class Cache(Model):
+    """https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html#uwsgi_cache"""
+
+    valid: Seconds = Field(5, description="Seconds that an answer is given again, unless its Cache-Control says.")
+    max_size: text.Size = Field("100m", description="Largest size on disk.")
+    bypass_cookies: tuple[text.Cookie, ...] = Field(
+        (), description="Cookies that lead past the cache; none named: any cookie does."
+    )
+    bypass_header: text.HeaderName | None = Field(None, description="Request header that leads past it too.")
+
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# Sent with every answer of a site, unless its application sends one of that name itself.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+}
+
+
 class Nginx(_FromSource):
     """https://nginx.org/en/docs/dirindex.html"""
 
@@ -132,12 +160,82 @@ class Nginx(_FromSource):
     charset: text.Charset = Field("utf-8", description="Charset of text answers, or off.")
     client_max_body_size: text.Size = Field("16m", description="Largest request body.")
     keepalive_timeout: int = Field(65, ge=0, le=3600, description="Seconds an idle connection stays open.")
+    client_header_timeout: Seconds = Field(20, description="Seconds in which a request's headers must be here.")
+    client_body_timeout: Seconds = Field(30, description="Seconds between two reads of a request's body.")
+    send_timeout: Seconds = Field(30, description="Seconds between two writes to a client.")
+    reset_timedout_connection: bool = Field(True, description="Forget at once what a client that is late has left.")
     uwsgi_read_timeout: Seconds = Field(60, description="Seconds between two reads from a uWSGI socket.")
     proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
     static: dict[text.Location, text.InsidePath] = Field(
         default_factory=lambda: {"/static/": "static"},
         description="URL path below site.location to folder of the application that nginx serves itself.",
     )
+    static_expires: text.Expires = Field("1h", description="How long a browser keeps a static file without asking.")
+    static_immutable: bool = Field(False, description="No reload asks either: for files whose names have versions.")
+    gzip: bool = Field(True, description="Compress answers; of static files an existing .gz is sent in any case.")
+    gzip_types: tuple[text.MimeType, ...] = Field(
+        (
+            "text/css",
+            "text/csv",
+            "text/javascript",
+            "text/plain",
+            "text/xml",
+            "application/javascript",
+            "application/json",
+            "application/xml",
+            "application/rss+xml",
+            "image/svg+xml",
+        ),
+        description="Media types that are compressed, beside text/html.",
+    )
+    gzip_min_length: int = Field(1024, ge=0, le=1048576, description="Bytes from which compression begins.")
+    gzip_comp_level: int = Field(5, ge=1, le=9, description="1 is the fastest, 9 the smallest.")
+    buffering: bool = Field(True, description="Take an answer from the app server at once, however slow the client is.")
+    request_buffering: bool = Field(True, description="Take a whole request before the app server gets it.")
+    error_page: dict[Annotated[int, Field(ge=400, le=599)], text.InsidePath] = Field(
+        default_factory=dict, description="Status to file of the application that is sent in place of nginx's page."
+    )
+    intercept_errors: bool = Field(False, description="error_page also in place of what the application answers.")
+    cache: Cache | None = Field(None, description="Give answers of the application again for a while.")
+    limit_req: LimitReq | None = Field(None, description="Requests that one client may make; none: any number.")
+    limit_conn: Count | None = Field(None, description="Requests that one client may have under way at once.")
+    set_real_ip_from: Cidrs = Field(
+        (), description="Proxies whose X-Forwarded-For is believed, IPv4 CIDRs; nobody else's is."
+    )
+    allow: Cidrs = Field((), description="Who may reach the site, IPv4 CIDRs; all others get 403.")
+    deny: Cidrs = Field((), description="Who may not, IPv4 CIDRs, before nginx.allow.")
+    auth_basic: text.Realm | None = Field(None, description="What the browser says the password is for.")
+    auth_basic_users: dict[text.WebUser, text.PasswordHash] = Field(
+        default_factory=dict, description="User to hash of the password, as `openssl passwd -6` prints it. Secret."
+    )
+    add_header: dict[text.AddedHeader, text.HeaderValue | None] = Field(
+        default_factory=dict,
+        description="Header to value of every answer that has none from the application; null drops a default: "
+        + ", ".join(HEADERS),
+    )
+    hide_header: tuple[text.HeaderName, ...] = Field(
+        ("X-Powered-By", "Server"), description="Headers of the application that do not go out."
+    )
+    methods: tuple[Method, ...] = Field(
+        (), description="Methods that the application gets, GET with HEAD; others get 405; none named: all."
+    )
+    extra: text.Directives | None = Field(
+        None, description="Directives as they are for the site's server block, beside its location."
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """add_header over its defaults, whatever the case of their names."""
+        own = {name.lower() for name in self.add_header}
+        kept = {name: value for name, value in HEADERS.items() if name.lower() not in own}
+        return {**kept, **{name: value for name, value in self.add_header.items() if value is not None}}
+
+    @property
+    def known_methods(self) -> tuple[str, ...]:
+        """methods, and HEAD where there is GET."""
+        return tuple(
+            dict.fromkeys(name for one in self.methods for name in ((one, "HEAD") if one == "GET" else (one,)))
+        )
 
 
 class Supervisor(Model):

@@ -27,6 +27,11 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
             f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
+    for status, page in settings.nginx.error_page.items():
+        if not (source / page).is_file():
+            raise SettingsError(
+                f"{file}: nginx.error_page.{status}: {settings.app.source} has no {page}; allowed: a file in app.source"
+            )
     for name, server in (("uwsgi", settings.uwsgi), ("nginx", settings.nginx)):
         if server.install == "source" and server.archive and not server.is_remote:
             _check_archive(f"{file}: {name}", folder / server.archive, server.archive, server.sha256)
