@@ -129,6 +129,9 @@ class Site:
         files.remove(state["pidfile"])
         if state["endpoint"]["address"].startswith("unix:"):
             files.remove(state["endpoint"]["address"][len("unix:") :])
+        # nginx's, which has another slot: one that starts again is without nginx.
+        for name in state.get("files", ()):
+            files.remove(os.path.join(self.slot_dir(state["slot"]), name))
 
     def digest(self, secrets):
         """Keyed digest of an environment and files: the key never leaves this machine."""

@@ -100,7 +100,8 @@ def _first_error(error: ValidationError) -> str:
 
 
 def _read(details: ErrorDetails) -> tuple[list[str], str]:
-    location = [str(part) for part in details["loc"]]
+    # A key of a map may be any text, and the error is one line.
+    location = [part if part.isprintable() else repr(part) for part in map(str, details["loc"])]
     location = [
         part for part in location if part != "[key]" and "[" not in part and part not in ("int", "constrained-int")
     ]
