@@ -79,7 +79,7 @@ class Front:
 
     stack: Stack
     address: str = ""
-    clients: Iterator[int] = field(default_factory=lambda: iter(range(1, 250)))
+    clients: Iterator[int] = field(default_factory=lambda: iter(range(256, 65536)))
 
     def ask(self, site: str, path: str = "/", method: str = "GET", **options: Any) -> httpx.Response:
         headers = {"Host": f"{site}.test", "Accept-Encoding": "identity", **options.pop("headers", {})}
@@ -92,7 +92,8 @@ class Front:
 
     def client(self) -> str:
         """The address of a client that was not here before."""
-        return f"198.51.100.{next(self.clients)}"
+        number = next(self.clients)
+        return f"198.18.{number // 256}.{number % 256}"
 
     @contextlib.contextmanager
     def connected(self, site: str, head: str) -> Iterator[socket.socket]:
