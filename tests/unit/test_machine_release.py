@@ -421,3 +421,37 @@ def test_the_tool_runs_under_python_3_6_without_a_locale(server: Server) -> None
     assert "nothing to do" in server.apply(good, {"KEY": SECRET}, python=python)
     only_slot(server, good.id)
     assert (server.site / "releases" / good.id / "app/静态.css").exists()
+
+
+def test_files_lie_in_the_slot_that_serves_and_in_no_other(server: Server) -> None:
+    def passwords() -> list[str]:
+        found = list(server.site.glob("slots/*/htpasswd"))
+        assert [path.parent for path in found] == [server.site.joinpath("current").resolve()]
+        return [path.read_text() for path in found]
+
+    def apply(archive: Archive, text: str = "", **options: Any) -> str:
+        files = json.dumps({"env": {}, "files": {"htpasswd": text}}) if text else ""
+        return server.run(server.unpack(archive), files, **options)[1]
+
+    first, second = server.archive(), server.archive(requirements="# 2\n")
+    apply(first, "one")
+    assert passwords() == ["one"]
+    assert f"wsgi-app-web 640 {server.site}/slots/b/htpasswd.new" in (server.root / "owned").read_text()
+    apply(second)
+    assert passwords() == ["one"], "nothing is said of them"
+    assert "nothing to do" in apply(second, "one")
+    apply(server.archive("500"), "two", wanted=1)
+    assert passwords() == ["one"]
+    apply(second, "two")
+    assert passwords() == ["two"]
+    server.apply(second)
+    assert not list(server.site.glob("slots/*/htpasswd"))
+
+
+@pytest.mark.parametrize("name", ["../x", "server.conf", "a/b", "", "/etc/passwd"])
+def test_a_file_has_a_plain_name(server: Server, name: str) -> None:
+    stdin = json.dumps({"env": {}, "files": {name: "correct horse"}})
+    output = server.run(server.unpack(server.archive()), stdin, wanted=1)[1]
+    assert "standard input is not JSON as" in output
+    assert "correct horse" not in output
+    assert server.serving == "bootstrap"

@@ -9,6 +9,7 @@ import pulumi
 import pytest
 
 from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Cloud, Recorder
+from tests.unit import test_nginx
 
 Run = Callable[..., Recorder]
 TAGS = {"project": "wsgi-ecs", "stack": "dev", "managed-by": "pulumi"}
@@ -259,7 +260,7 @@ def test_a_secret_reaches_the_release_tool_and_no_plain_input(
 ) -> None:
     program = run_program({**CLOUD, "app": {"env": {"DATABASE_PASSWORD": "correct horse"}}})
     stdin = secret(program.inputs("remote:Command", "-site-app-apply")["stdin"])
-    assert json.loads(stdin) == {"env": {"DATABASE_PASSWORD": "correct horse"}}
+    assert json.loads(stdin) == {"env": {"DATABASE_PASSWORD": "correct horse"}, "files": {}}
     assert "stdin" not in program.inputs("remote:Command", "-host-apply")
     for request in program.requests.values():
         name = request.name
@@ -267,6 +268,17 @@ def test_a_secret_reaches_the_release_tool_and_no_plain_input(
             assert "correct horse" not in text, name
     assert "correct horse" not in "".join(capfd.readouterr())
     assert "correct horse" not in json.dumps(program.outputs)
+
+
+def test_a_passwords_hash_reaches_the_release_tool_and_no_plain_input(run_program: Run) -> None:
+    nginx = {"auth_basic": "Staff", "auth_basic_users": {"ada": test_nginx.HASH}}
+    program = run_program({**CLOUD, "nginx": nginx})
+    stdin = secret(program.inputs("remote:Command", "-site-app-apply")["stdin"])
+    assert json.loads(stdin)["files"] == {"htpasswd": f"ada:{test_nginx.HASH}\n"}
+    for request in program.requests.values():
+        name = request.name
+        for text in texts(program.inputs(request.type, name)) if request.type != "pulumi:pulumi:Stack" else ():
+            assert test_nginx.HASH not in text, name
 
 
 def test_the_outputs(program: Recorder) -> None:
@@ -296,7 +308,10 @@ def test_several_sites_are_a_copy_and_a_command_each_after_the_hosts(run_program
         # Not one after another: what is wrong with a site is its own.
         assert not any("site-" in each and part not in each for each in dependencies)
     stdin = {part: json.loads(secret(program.inputs("", f"-{part}-apply")["stdin"])) for part in parts[1:]}
-    assert stdin == {"site-shop": {"env": {"KEY": "of the shop"}}, "site-blog": {"env": {}}}
+    assert stdin == {
+        "site-shop": {"env": {"KEY": "of the shop"}, "files": {}},
+        "site-blog": {"env": {}, "files": {}},
+    }
     rules = {r.name.removeprefix("wsgi-ecs-dev-") for r in program.requests.values() if "SecurityGroupRule" in r.type}
     assert rules == {"22-from-203.0.113.0-24", "80-from-0.0.0.0-0", "8080-from-0.0.0.0-0"}
 

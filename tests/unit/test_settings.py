@@ -15,6 +15,7 @@ from settings.loader import parse
 from settings.models import Settings
 from settings.sources import check_files
 from tests.conftest import PROJECT, PUBLIC_KEY
+from tests.unit import test_nginx
 
 FILE = "stacks/Pulumi.dev.yaml"
 
@@ -427,7 +428,9 @@ def test_every_rule_has_a_line_in_the_table() -> None:
     """A rule, known by its line in the source, that nobody breaks here is a rule that nobody tested."""
     whole: set[int] = set()
     broken: set[int] = set()
-    for config, _ in COMBINATIONS:
+    health = {"app": {"health": "/up%7b"}, "nginx": {"allow": ("10.0.0.0/8",)}}
+    front: list[dict[str, Any]] = [health, *({"nginx": nginx} for nginx, _ in test_nginx.COMBINATIONS)]
+    for config in [config for config, _ in COMBINATIONS] + front:
         settings = Settings.model_construct(**loose(config))
         for part in combinations.PARTS:
             rules = part(settings)

@@ -72,6 +72,7 @@ def run(root: str, verb: str, folder: str) -> int:
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     builds._PARENTS = (root + "/local",)
     host.NGINX_CONF = root + "/etc/nginx.conf"
+    files.CACHE, host.LOGROTATE = root + "/cache", root + "/logrotate"
     slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
     # What it waits for comes at once here.
