@@ -53,6 +53,11 @@ def user(name, group=None):
     )
 
 
+def group(user):
+    """Name of a user's own group, which need not be the user's name: nobody's may be nogroup."""
+    return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+
+
 def remove(name, users):
     """Leave nothing of a site whose programs have ended. users: those that other sites run as."""
     for path in (files.env_file(name), files.logs(name), os.path.join(files.RUN, name), _rule(name)):

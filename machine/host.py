@@ -100,7 +100,8 @@ def place(unpacked, host, own_nginx):
     files.own(folder, "root", 0o755)
     for file in unpacked.files:
         if file.startswith("config/"):
-            files.write(os.path.join(folder, file[len("config/") :]), unpacked.read(file).decode(), 0o644)
+            text = unpacked.read(file).decode().replace("@@nginx_group@@", accounts.group(host["nginx_user"]))
+            files.write(os.path.join(folder, file[len("config/") :]), text, 0o644)
     nginx.check(os.path.join(folder, "nginx.conf"))
     save(name, before=before, nginx=own_nginx, builds=host["builds"])
     # Without nginx a site's port is its own program's: nothing here changes it.

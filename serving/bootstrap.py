@@ -60,13 +60,14 @@ def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     page = make_plan(builtin_settings(settings))
     (site,) = page.sites
     facts = _facts(site)
+    front = {"nginx_group": plan.system.nginx_user}
     slot, release, place = facts["slot_dir"], facts["release_dir"], site.place
     is_emperor = site.program.manager == "emperor"
     configs = {**site.configs, **(nginx.builtin_files(site.release, place) if plan.has_nginx else {})}
     names = dict.fromkeys(("app", *(each.server for each in plan.sites)))
     return (
         *_repositories(plan.system, settings),
-        *(File(f"{layout.HOST}/a/{name}", text) for name, text in page.configs.items()),
+        *(File(f"{layout.HOST}/a/{name}", layout.fill(text, front)) for name, text in page.configs.items()),
         *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in configs.items()),
         *(File(path, text) for path, text in plan.bootstrap_files.items()),
         File(f"{slot}/state.json", _first_state(site, facts), "0640"),

@@ -64,7 +64,7 @@ GUIDES = (
     Guide(
         "guide-gunicorn-uwsgi", 8000, "uWSGI", True, 5002, "bin/uwsgi",
         ("chmod-socket = 600", "buffer-size = 65535", "thunder-lock = true", "stats-http = true",
-         "static-map = /static=", "user nobody;", "threads = 4"),
+         "static-map = /static=", "user nobody nogroup;", "threads = 4"),
         "    processes: 4\n",
         user="nobody",
     ),

@@ -271,6 +271,7 @@ def filled(plan: ServingPlan, name: str, number: int) -> dict[str, str]:
         "release_dir": f"{SCRATCH}/release",
         "slot_dir": f"{SCRATCH}/rows/{name}",
         "venv": f"{SCRATCH}/venv",
+        "nginx_group": "www-data",
         "cpus": "2",
         "workers": "5",
         "somaxconn": "4096",

@@ -279,7 +279,8 @@ def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
     for config in ALL_KINDS.values():
         plan, _ = plan_of(config)
         named |= set(re.findall("@@(.+?)@@", json.dumps([[site.configs, site.release] for site in plan.sites])))
-        assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.configs, plan.host]))
+        assert set(re.findall("@@(.+?)@@", json.dumps(plan.configs))) <= {"nginx_group"}
+        assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.host]))
     assert named <= set(layout.FACTS)
     assert {"app_port", "slot_dir", "cpus"} <= named
     assert {"slot", "release_dir", "venv", "somaxconn", "stats_port"} <= named
@@ -297,7 +298,7 @@ def test_nothing_that_handles_a_request_is_root() -> None:
     (site,) = plan.sites
     program.read_string(site.configs["supervisor.conf"])
     assert program["program:app-@@slot@@"]["user"] == site.place.user == "wsgi-app"
-    assert re.search(r"^user nginx;$", plan.configs["nginx.conf"], re.MULTILINE)
+    assert re.search(r"^user nginx @@nginx_group@@;$", plan.configs["nginx.conf"], re.MULTILINE)
     assert "uid" not in site.configs["uwsgi.ini"]
 
 

@@ -83,6 +83,7 @@ def run(root: str, verb: str, folder: str) -> int:
     os.geteuid = lambda: 0
     files.pwd.getpwnam = lambda name: account("users", name)
     files.grp.getgrnam = lambda name: account("groups", name)
+    files.grp.getgrgid = lambda name: SimpleNamespace(gr_name=name)
     vars(os)["chown"] = lambda path, user, group: owned(path, user)
     os.sync = full if "disk" in faults else lambda: None
     os.environ["PATH"] = root + "/bin:/usr/bin:/bin"
