@@ -9,14 +9,15 @@ from rehearsal.lxd import Lxd
 
 # Benchmarking addresses: routed nowhere. RFC 2544.
 PUBLIC = IPv4Network("198.18.0.0/24")
-_PART = 27
+# Prefixes of what a stack takes of a switch, and of what a bridge takes of that.
+BLOCK = 24
+PART = 27
 
 
-def free_part(cidr: str, taken: Iterable[IPv4Network]) -> IPv4Network | None:
-    """First /27 of `cidr` (all of it when it is smaller) that overlaps with nothing taken; None when full."""
-    whole = IPv4Network(cidr)
+def free_part(whole: IPv4Network, prefix: int, taken: Iterable[IPv4Network]) -> IPv4Network | None:
+    """First network of that prefix in `whole` that overlaps with nothing taken; None when full."""
     used = list(taken)
-    parts = whole.subnets(new_prefix=_PART) if whole.prefixlen < _PART else iter([whole])
+    parts = whole.subnets(new_prefix=prefix)
     return next((part for part in parts if not any(part.overlaps(other) for other in used)), None)
 
 
@@ -29,6 +30,11 @@ def free_address(used: Iterable[str]) -> str | None:
 def gateway(part: IPv4Network) -> IPv4Interface:
     """The first address of a part, which its bridge has."""
     return IPv4Interface((IPv4Address(int(part.network_address) + 1), part.prefixlen))
+
+
+def last(block: IPv4Network) -> IPv4Interface:
+    """The last address of a block, which stands for all of it."""
+    return IPv4Interface((IPv4Address(int(block.broadcast_address) - 1), block.prefixlen))
 
 
 def taken() -> list[IPv4Network]:

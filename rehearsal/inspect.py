@@ -10,6 +10,7 @@ from rehearsal.lxd import Lxd, LxdError, reachable
 from rehearsal.state import Record, State
 
 _INSTANCE = "alicloud:ecs/instance:Instance"
+_ASSOCIATION = "alicloud:ecs/eipAssociation:EipAssociation"
 _LOGS = (
     "/var/log/cloud-init-output.log /var/log/nginx/*error* /var/log/supervisor/supervisord.log"
     " $(find /var/log/wsgi-ecs -name '*.log' 2>/dev/null)"
@@ -51,7 +52,10 @@ def status(root: Path, name: str) -> int:
 
 
 def _machines(state: State) -> list[Record]:
+    """The machines, those with a public address first: no other lets this host in by SSH."""
+    public = {record.inputs["instanceId"] for record in state.records(_ASSOCIATION)}
     found = [record for record in state.records(_INSTANCE) if record.status == "done"]
+    found.sort(key=lambda machine: machine.id not in public)
     if not found:
         raise UserError(f"stack {state.stack} has no machine; ./rehearse up --stack {state.stack}")
     return found

@@ -8,11 +8,10 @@ from rehearsal import addressing
 from rehearsal.compare import Schema
 from rehearsal.errors import RehearsalError
 from rehearsal.lock import exclusive
+from rehearsal.lxd import Lxd
 from rehearsal.resources import pairs
 from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record, all_records, stacks
-
-_INSTANCE = "alicloud:ecs/instance:Instance"
 
 
 class EipAddress(Resource):
@@ -29,18 +28,22 @@ class EipAddress(Resource):
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         with exclusive("addresses"):
             used = [other.facts["address"] for other in all_records(stacks().values()) if "address" in other.facts]
-            used += [
-                forward.split("/")[-1]
-                for network in context.host.get("/1.0/networks", recursion="1")
-                if network["managed"] and network["type"] == "bridge"
-                for forward in context.host.get(f"/1.0/networks/{network['name']}/forwards")
-            ]
-            address = addressing.free_address(used)
+            address = addressing.free_address([*used, *in_use(context.host)])
             if address is None:
                 raise RehearsalError(f"all addresses of {addressing.PUBLIC} are taken; destroy a stack")
             # Taken from here on, for this stack's bridges and for other stacks.
             context.state.put(replace(record, facts={"address": address}))
         return {"ipAddress": address, "status": "Available"}
+
+
+def in_use(host: Lxd) -> list[str]:
+    """Addresses that LXD's bridges forward, or still route: a stack's bridge may outlive its address."""
+    found = []
+    for network in host.get("/1.0/networks", recursion="1"):
+        if network["managed"] and network["type"] == "bridge":
+            found += [path.split("/")[-1] for path in host.get(f"/1.0/networks/{network['name']}/forwards")]
+            found += [route.strip().split("/")[0] for route in network["config"].get("ipv4.routes", "").split(",")]
+    return found
 
 
 class EipAssociation(Resource):
@@ -63,7 +66,7 @@ class EipAssociation(Resource):
         address = context.state.by_id(pairs.ADDRESS, inputs["allocationId"])
         if address is None:
             raise RehearsalError(f"allocation_id {inputs['allocationId']} is no address of this stack")
-        machine = context.state.by_id(_INSTANCE, inputs["instanceId"])
+        machine = context.state.by_id(pairs.INSTANCE, inputs["instanceId"])
         if machine is None:
             raise RehearsalError(f"instance_id {inputs['instanceId']} is no instance of this stack")
         public, private = address.facts["address"], machine.outputs["primaryIpAddress"]
@@ -81,6 +84,8 @@ class EipAssociation(Resource):
                 f"/1.0/networks/{pair.name}/forwards",
                 {"listen_address": public, "description": record.name, "config": config},
             )
+            pairs.sync(context)
+        context.say(f"SSH from this host ({pair.address.ip}/32) is let in beside the stack's own rules")
         return {}
 
     def exists(self, context: Context, record: Record) -> bool:
@@ -91,6 +96,7 @@ class EipAssociation(Resource):
             with context.network_lock:
                 for path in self._forwards(context, record.facts["listen"]):
                     context.host.delete(path)
+                pairs.sync(context)
 
     def _forwards(self, context: Context, public: str) -> list[str]:
         paths = [f"/1.0/networks/{pair.name}/forwards/{public}" for pair in pairs.of_stack(context.host, context.stack)]

@@ -1,7 +1,6 @@
 """Key pairs and instances: system containers with the type's CPU and memory, user data and sshd."""
 
 import json
-import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -79,22 +78,20 @@ class Instance(Resource):
         if found is not None and found["status"] != "Running":
             context.say(f"{record.id} was {found['status'].lower()}; starting it")
             self._power(context, record.id, "start")
-            address = record.outputs["primaryIpAddress"]
-            _wait(lambda: _ssh_answers(address), f"{record.id}: sshd does not answer on {address}")
+            _wait(lambda: _ssh_answers(context, record.id), f"{record.id}: sshd does not answer")
         return found is not None
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         pair = pairs.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])
-        self._make(context, record.id, pair.name, inputs, None)
-        return self._started(context, record.id, pair.name, inputs)
-
-    def _make(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any], address: str | None) -> None:
-        nic = {"type": "nic", "network": bridge, "name": "eth0"}
         devices = {
             "root": {"type": "disk", "path": "/", "pool": POOL},
-            "eth0": nic | ({"ipv4.address": address} if address else {}),
+            "eth0": {"type": "nic", "network": pair.name, "name": "eth0"},
             "cache": {"type": "disk", "source": str(context.cache), "path": "/var/cache/rehearsal", "readonly": "true"},
         }
+        self._make(context, record.id, inputs, devices)
+        return self._started(context, record.id, pair.name, inputs)
+
+    def _make(self, context: Context, name: str, inputs: Mapping[str, Any], devices: Mapping[str, Any]) -> None:
         body = {
             "name": name,
             "type": "container",
@@ -116,7 +113,7 @@ class Instance(Resource):
 
     def _outputs(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         address = _wait(lambda: _address(context, name), f"{name} has got no address from the bridge {bridge}")
-        _wait(lambda: _ssh_answers(address), f"{name}: sshd does not answer on {address}")
+        _wait(lambda: _ssh_answers(context, name), f"{name}: sshd does not answer")
         context.keys.know(name, _host_keys(context, name))
         limits = size(inputs["instanceType"])
         return {
@@ -138,8 +135,11 @@ class Instance(Resource):
             raise RehearsalError("moving an instance to another security group is not rehearsed; replace it")
         bridge = record.outputs["rehearsalBridge"]
         if "imageId" in keys:
-            self.delete(context, record)
-            self._make(context, record.id, bridge, inputs, record.outputs["primaryIpAddress"])
+            devices = context.lxd.get(f"/1.0/instances/{record.id}")["devices"]
+            remove(context, record.id)
+            # Its data disk and its address stay.
+            nic = devices["eth0"] | {"ipv4.address": record.outputs["primaryIpAddress"]}
+            self._make(context, record.id, inputs, devices | {"eth0": nic})
             return self._started(context, record.id, bridge, inputs)
         if not {"userData", "instanceType", "keyName"} & set(keys):
             return record.outputs
@@ -162,6 +162,7 @@ class Instance(Resource):
 
     def delete(self, context: Context, record: Record) -> None:
         remove(context, record.id)
+        pairs.leave(context, record)
 
     def public_keys(self, context: Context, inputs: Mapping[str, Any]) -> list[str]:
         """The key pair's public key and the rehearsal's own."""
@@ -218,12 +219,12 @@ def _address(context: Context, name: str) -> str | None:
     return next((item["address"] for item in addresses if item["family"] == "inet"), None)
 
 
-def _ssh_answers(address: str) -> bool:
+def _ssh_answers(context: Context, name: str) -> bool:
+    """Asked on the machine itself: from outside, its security group decides."""
+    probe = "exec 3<>/dev/tcp/127.0.0.1/22 && head -c 4 <&3"
     try:
-        with socket.create_connection((address, 22), timeout=2) as connection:
-            connection.settimeout(2)
-            return connection.recv(4) == b"SSH-"
-    except OSError:
+        return context.lxd.exec(name, ["timeout", "2", "bash", "-c", probe]) == "SSH-"
+    except LxdError:
         return False
 
 

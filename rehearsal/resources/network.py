@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
+from rehearsal import addressing
 from rehearsal.compare import Schema
 from rehearsal.errors import RehearsalError
 from rehearsal.resources import pairs
@@ -32,6 +33,12 @@ class Switch(Resource):
         replaces=frozenset({"cidrBlock", "vpcId", "zoneId"}),
         updates={"vswitchName": "", "description": "", "tags": ""},
     )
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        if IPv4Network(inputs["cidrBlock"]).prefixlen > addressing.BLOCK:
+            raise RehearsalError(
+                f"cidrBlock={inputs['cidrBlock']!r} is not rehearsed; allowed: /{addressing.BLOCK} or larger"
+            )
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         vpc = context.state.by_id(_NETWORK, inputs["vpcId"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.addressing import free_address, free_part, gateway
+from rehearsal.addressing import free_address, free_part, gateway, last
 from rehearsal.errors import RehearsalError
 from rehearsal.resources import TYPES
 from rehearsal.resources.pairs import Pair, acl_rules
@@ -23,22 +23,33 @@ def networks(*cidrs: str) -> list[IPv4Network]:
 
 
 @pytest.mark.parametrize(
-    ("cidr", "taken", "part"),
+    ("cidr", "prefix", "taken", "part"),
     [
-        ("10.76.0.0/20", [], "10.76.0.0/27"),
-        ("10.76.0.0/20", ["10.76.0.0/27", "10.76.0.32/27"], "10.76.0.64/27"),
-        ("10.76.0.0/20", ["10.76.0.9/32"], "10.76.0.32/27"),
-        ("10.76.0.0/20", ["10.76.0.0/24"], "10.76.1.0/27"),
-        ("10.76.0.0/28", [], "10.76.0.0/28"),
-        ("10.76.0.0/26", ["10.0.0.0/8"], None),
+        ("10.76.0.0/20", 27, [], "10.76.0.0/27"),
+        ("10.76.0.0/20", 27, ["10.76.0.0/27", "10.76.0.32/27"], "10.76.0.64/27"),
+        ("10.76.0.0/20", 27, ["10.76.0.9/32"], "10.76.0.32/27"),
+        ("10.76.0.0/20", 24, ["10.76.0.64/27"], "10.76.1.0/24"),
+        ("10.76.0.0/24", 24, [], "10.76.0.0/24"),
+        ("10.76.0.0/26", 27, ["10.0.0.0/8"], None),
     ],
 )
-def test_the_next_part_that_nothing_covers_is_taken(cidr: str, taken: list[str], part: str | None) -> None:
-    assert free_part(cidr, networks(*taken)) == (IPv4Network(part) if part else None)
+def test_the_next_part_that_nothing_covers_is_taken(cidr: str, prefix: int, taken: list[str], part: str | None) -> None:
+    assert free_part(IPv4Network(cidr), prefix, networks(*taken)) == (IPv4Network(part) if part else None)
 
 
 def test_a_bridge_has_the_first_address_of_its_part() -> None:
     assert str(gateway(IPv4Network("10.76.0.32/27"))) == "10.76.0.33/27"
+
+
+def test_a_block_has_its_last_address() -> None:
+    assert str(last(IPv4Network("10.76.1.0/24"))) == "10.76.1.254/24"
+
+
+def test_a_switch_holds_at_least_one_block() -> None:
+    switch = TYPES["alicloud:vpc/switch:Switch"]
+    switch.check({"cidrBlock": "10.76.0.0/24"})
+    with pytest.raises(RehearsalError, match=r"cidrBlock.*/24"):
+        switch.check({"cidrBlock": "10.76.0.0/25"})
 
 
 def test_public_addresses_are_given_out_one_by_one_until_there_are_none() -> None:
@@ -52,11 +63,15 @@ def rule(**inputs: Any) -> dict[str, Any]:
 
 
 def rendered(*rules: dict[str, Any]) -> list[dict[str, str]]:
-    return acl_rules(rules, PAIR, [PAIR, OTHER])
+    return acl_rules(rules, PAIR, [PAIR, OTHER], public=True)
 
 
 def test_without_rules_only_the_rehearsing_host_comes_in_by_ssh() -> None:
     assert rendered() == [OWN]
+
+
+def test_without_a_public_address_not_even_the_host_comes_in() -> None:
+    assert acl_rules([], PAIR, [PAIR, OTHER], public=False) == []
 
 
 @pytest.mark.parametrize(
