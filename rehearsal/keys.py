@@ -6,8 +6,10 @@ Host keys are read through LXD, so a first connection is checked like any other.
 """
 
 import os
+import shlex
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +66,11 @@ class Keys:
         if self.known_hosts.is_file():
             self.know(machine, [])
 
-    def ssh(self, machine: str, host: str, user: str = "root", port: int = 22) -> list[str]:
-        """The ssh command line that reaches a machine and no other; a command may follow."""
+    def ssh(self, machine: str, host: str, user: str = "root", port: int = 22, jump: Sequence[str] = ()) -> list[str]:
+        """The ssh command line that reaches a machine and no other; a command may follow.
+
+        jump: the command line of a machine to go through. Each of the two is checked by its own host key.
+        """
         options = {
             "IdentitiesOnly": "yes",
             "BatchMode": "yes",
@@ -77,6 +82,10 @@ class Keys:
             "ConnectTimeout": "5",
             "ServerAliveInterval": "10",
         }
+        if jump:
+            # Not ProxyJump, which would take neither the key nor the host keys of these options.
+            *first, target = (word.replace("%", "%%") for word in jump)
+            options["ProxyCommand"] = shlex.join([*first, "-W", "%h:%p", target])
         flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         # -F: the user's own configuration is for the user's own machines.
         return ["ssh", "-F", os.devnull, "-i", str(self.private), *flags, "-p", str(port), f"{user}@{host}"]

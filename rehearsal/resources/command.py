@@ -22,7 +22,6 @@ from rehearsal.resources import pairs
 from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record
 
-_INSTANCE = "alicloud:ecs/instance:Instance"
 _DIAL = re.compile(
     r"^(ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)|banner exch)", re.M
 )
@@ -31,41 +30,69 @@ _DIAL = re.compile(
 class _OverSsh(Resource):
     def facts(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         connection = inputs["connection"]
-        return {key: connection[key] for key in ("host", "user", "port") if key in connection}
+        proxy = connection.get("proxy")
+        return {**_where(connection), "proxy": _where(proxy) if proxy else None}
 
     def id(self, name: str, inputs: Mapping[str, Any]) -> str:
         return secrets.token_hex(16)
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         connection = inputs.get("connection") or {}
-        if connection.get("proxy"):
-            raise RehearsalError("connection.proxy is not rehearsed")
         if not connection.get("host"):
             raise RehearsalError("connection.host is missing")
+        if connection.get("proxy") and not connection["proxy"].get("host"):
+            raise RehearsalError("connection.proxy.host is missing")
 
     def ssh(self, context: Context, facts: Mapping[str, Any]) -> list[str]:
-        """The ssh command line for the machine that has this address."""
+        """The ssh command line for the machine that has this address, through the proxy if there is one.
+
+        As in the cloud, a machine without a public address is reached through another one alone.
+        """
+        proxy, public = facts.get("proxy"), _public(context)
+        if proxy is None:
+            return self._line(context, facts, public, "connection.host", "public address")
+        jump = self._line(context, proxy, public, "connection.proxy.host", "public address")
+        return self._line(context, facts, public | _private(context), "connection.host", "address", jump)
+
+    def _line(
+        self,
+        context: Context,
+        facts: Mapping[str, Any],
+        machines: Mapping[str, str],
+        key: str,
+        what: str,
+        jump: Sequence[str] = (),
+    ) -> list[str]:
         host = facts["host"]
-        machine = _machine_at(context, host)
-        return context.keys.ssh(machine, host, facts.get("user", "root"), int(facts.get("port", 22)))
+        if host not in machines:
+            raise RehearsalError(f"{key} {host} is no {what} of a machine of this stack")
+        return context.keys.ssh(machines[host], host, facts.get("user", "root"), int(facts.get("port", 22)), jump)
 
     def dial(self, context: Context, command: list[str], connection: Mapping[str, Any], stdin: str, log: str) -> Done:
-        """Run ssh; try again while there is no connection, as often as the connection says.
+        """Run ssh; try again while there is no connection, as often as the connection or its proxy says.
 
         log: what is shown of the output, as the input `logging` of a Command names it.
         """
-        limit, timeout = connection.get("dialErrorLimit", 10), connection.get("perDialTimeout", 15)
-        host, port = connection["host"], int(connection.get("port", 22))
+        first = connection.get("proxy") or connection
         failures = 0
         while True:
-            if _listens(host, port, timeout or 15):
+            missed, through = first, ""
+            if _listens(first["host"], int(first.get("port", 22)), first.get("perDialTimeout", 15) or 15):
                 done = run(command, stdin, _sayer(context, log))
                 if done.code != 255 or not _DIAL.search(done.stderr) or done.stdout:
                     return done
+                missed, through = connection, f" through {first['host']}" if first is not connection else ""
             failures += 1
+            limit = missed.get("dialErrorLimit", 10)
             if limit != -1 and failures >= limit:
-                raise RehearsalError(f"no SSH connection to {host}:{port} after {failures} attempts")
+                where = f"{missed['host']}:{int(missed.get('port', 22))}{through}"
+                raise RehearsalError(f"no SSH connection to {where} after {failures} attempts")
             time.sleep(1)
+
+
+def _where(connection: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a connection, or of its proxy, is recorded: nothing secret."""
+    return {key: connection[key] for key in ("host", "user", "port") if key in connection}
 
 
 def _sayer(context: Context, log: str) -> Any:
@@ -78,15 +105,22 @@ def _sayer(context: Context, log: str) -> Any:
     return say
 
 
-def _machine_at(context: Context, host: str) -> str:
-    for machine in context.state.records(_INSTANCE):
-        if machine.outputs.get("primaryIpAddress") == host:
-            return machine.id
-    for pair in pairs.of_stack(context.host, context.stack):
-        forward = context.host.find(f"/1.0/networks/{pair.name}/forwards/{host}")
-        if forward:
-            return _machine_at(context, forward["config"]["target_address"])
-    raise RehearsalError(f"connection.host {host} is no machine of this stack")
+def _private(context: Context) -> dict[str, str]:
+    """Private address → machine."""
+    found = {machine.outputs.get("primaryIpAddress"): machine.id for machine in context.state.records(pairs.INSTANCE)}
+    return {address: machine for address, machine in found.items() if address}
+
+
+def _public(context: Context) -> dict[str, str]:
+    """Public address → machine that it leads to."""
+    machines = _private(context)
+    forwards = [
+        forward
+        for pair in pairs.of_stack(context.host, context.stack)
+        for forward in context.host.get(f"/1.0/networks/{pair.name}/forwards", recursion="1")
+    ]
+    targets = {forward["listen_address"]: forward["config"].get("target_address") for forward in forwards}
+    return {address: machines[target] for address, target in targets.items() if target in machines}
 
 
 def _listens(host: str, port: int, timeout: float) -> bool:
