@@ -13,7 +13,7 @@ from rehearsal.engine import Dry, Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.keys import NO_KEY, Keys
 from rehearsal.lxd import Lxd, reachable
-from rehearsal.resources import Context, machine, pairs
+from rehearsal.resources import Context, disk, machine, pairs
 from rehearsal.show import Show, masked
 from rehearsal.state import State
 
@@ -209,6 +209,7 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
             for machine_name in _machines(context):
                 machine.remove(context, machine_name)
             pairs.remove_all(Lxd(), name)
+            disk.remove_all(Lxd(), name)
             existed = state.exists
             state.delete()
         keys.known_hosts.unlink(missing_ok=True)

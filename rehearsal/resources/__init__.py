@@ -3,6 +3,7 @@
 from rehearsal.resources.address import EipAddress, EipAssociation
 from rehearsal.resources.base import Context, Resource
 from rehearsal.resources.command import CopyToRemote, LocalCommand, RemoteCommand
+from rehearsal.resources.disk import EcsDisk, EcsDiskAttachment
 from rehearsal.resources.machine import EcsKeyPair, Instance
 from rehearsal.resources.network import Network, SecurityGroup, SecurityGroupRule, Switch
 
@@ -15,6 +16,8 @@ TYPES: dict[str, Resource] = {
     "alicloud:ecs/instance:Instance": Instance(),
     "alicloud:ecs/eipAddress:EipAddress": EipAddress(),
     "alicloud:ecs/eipAssociation:EipAssociation": EipAssociation(),
+    "alicloud:ecs/ecsDisk:EcsDisk": EcsDisk(),
+    "alicloud:ecs/ecsDiskAttachment:EcsDiskAttachment": EcsDiskAttachment(),
     "command:remote:Command": RemoteCommand(),
     "command:remote:CopyToRemote": CopyToRemote(),
     "command:local:Command": LocalCommand(),

@@ -103,6 +103,8 @@ def test_applying_the_same_twice_changes_nothing(inputs: dict[str, Any], ignored
 
 INSTANCE = "alicloud:ecs/instance:Instance"
 ASSOCIATION = "alicloud:ecs/eipAssociation:EipAssociation"
+DISK = "alicloud:ecs/ecsDisk:EcsDisk"
+ATTACHMENT = "alicloud:ecs/ecsDiskAttachment:EcsDiskAttachment"
 RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
 
 
@@ -125,6 +127,11 @@ RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
         (RULE, "cidrIp", Op.REPLACE, ""),
         (RULE, "description", Op.UPDATE, ""),
         ("alicloud:vpc/switch:Switch", "zoneId", Op.REPLACE, ""),
+        (DISK, "zoneId", Op.REPLACE, ""),
+        (DISK, "tags", Op.UPDATE, ""),
+        (DISK, "category", Op.UPDATE, ""),
+        (ATTACHMENT, "diskId", Op.REPLACE, ""),
+        (ATTACHMENT, "instanceId", Op.REPLACE, ""),
         ("command:remote:Command", "triggers", Op.REPLACE, ""),
         ("command:remote:Command", "stdin", Op.UPDATE, "runs again"),
         ("command:remote:Command", "create", Op.UPDATE, "runs again"),
