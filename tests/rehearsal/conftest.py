@@ -1,5 +1,6 @@
 """Stacks on real machines: a copy of the project, a stack of its own, the command as a user runs it."""
 
+import hashlib
 import json
 import os
 import re
@@ -122,6 +123,12 @@ def traces(stack: Stack) -> set[str]:
         found |= {f"/1.0/{kind}/{name}" for name in owned}
         if kind == "networks":
             found |= {path for name in owned for path in lxd(f"/1.0/networks/{name}/forwards")}
+    volumes = lxd("/1.0/storage-pools/wsgi-ecs/volumes/custom?recursion=1")
+    bridge = f"--interface=we{hashlib.sha256(stack.name.encode()).hexdigest()[:8]}-"
+    serving = subprocess.run(["pgrep", "-af", "--", bridge], capture_output=True, text=True).stdout
+    found |= {f"/processes/dnsmasq/{line.split()[0]}" for line in serving.splitlines()}
+    owned = [volume["name"] for volume in volumes if volume["config"].get(TAG) == stack.name]
+    found |= {f"/1.0/storage-pools/wsgi-ecs/volumes/custom/{name}" for name in owned}
     return found
 
 

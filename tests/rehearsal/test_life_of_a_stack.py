@@ -319,7 +319,7 @@ def test_status_and_logs_tell(stack: Stack) -> None:
 
 def test_destroy_leaves_no_trace_and_may_be_run_twice(stack: Stack) -> None:
     kinds = {path.split("/")[2] + ("/forwards" if "/forwards/" in path else "") for path in traces(stack)}
-    assert kinds == {"projects", "instances", "networks", "networks/forwards", "network-acls"}
+    assert kinds == {"projects", "instances", "networks", "networks/forwards", "network-acls", "dnsmasq"}
     for _ in range(2):
         assert stack.run("destroy").code == 0
         assert traces(stack) == set()
