@@ -1,6 +1,7 @@
 """Key pairs and instances: system containers with the type's CPU and memory, user data and sshd."""
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -78,7 +79,7 @@ class Instance(Resource):
         if found is not None and found["status"] != "Running":
             context.say(f"{record.id} was {found['status'].lower()}; starting it")
             self._power(context, record.id, "start")
-            _wait(lambda: _ssh_answers(context, record.id), f"{record.id}: sshd does not answer")
+            self._know(context, record.id)
         return found is not None
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +114,7 @@ class Instance(Resource):
 
     def _outputs(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         address = _wait(lambda: _address(context, name), f"{name} has got no address from the bridge {bridge}")
-        _wait(lambda: _ssh_answers(context, name), f"{name}: sshd does not answer")
-        context.keys.know(name, _host_keys(context, name))
+        self._know(context, name)
         limits = size(inputs["instanceType"])
         return {
             "primaryIpAddress": address,
@@ -127,6 +127,10 @@ class Instance(Resource):
             "status": "Running",
             "rehearsalBridge": bridge,
         }
+
+    def _know(self, context: Context, name: str) -> None:
+        keys = _wait(lambda: _host_keys(context, name), f"{name}: sshd does not answer")
+        context.keys.know(name, keys)
 
     def update(
         self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
@@ -219,18 +223,16 @@ def _address(context: Context, name: str) -> str | None:
     return next((item["address"] for item in addresses if item["family"] == "inet"), None)
 
 
-def _ssh_answers(context: Context, name: str) -> bool:
-    """Asked on the machine itself: from outside, its security group decides."""
-    probe = "exec 3<>/dev/tcp/127.0.0.1/22 && head -c 4 <&3"
-    try:
-        return context.lxd.exec(name, ["timeout", "2", "bash", "-c", probe]) == "SSH-"
-    except LxdError:
-        return False
-
-
 def _host_keys(context: Context, name: str) -> list[str]:
-    text = context.lxd.exec(name, ["sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub"])
-    return [line for line in text.splitlines() if line]
+    """Public host keys (`type base64`), none until sshd answers.
+
+    Asked from this host inside the machine's network: from outside its security group decides, and
+    `lxc exec` now and then loses what a command prints when several machines boot at once.
+    """
+    pid = context.lxd.get(f"/1.0/instances/{name}/state")["pid"]
+    scan = ["nsenter", f"--target={pid}", "--net", "ssh-keyscan", "-T", "2", "-t", "ed25519", "127.0.0.1"]
+    done = subprocess.run(scan, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return [line.split(" ", 1)[1] for line in done.stdout.splitlines() if not line.startswith("#")]
 
 
 def _wait(probe: Callable[[], T | None], failure: str) -> T:

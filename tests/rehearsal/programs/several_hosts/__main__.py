@@ -119,7 +119,8 @@ if config.require_bool("straight"):
 written = command.remote.Command(
     "written",
     connection=through(db.private_ip),
-    create="hostname >>/srv/data/machines && cat /srv/data/machines",
+    # The size of what another machine may be writing, twice.
+    create="cd /srv/data && hostname >>machines && cat machines && touch busy && wc -c <busy && sleep 1 && wc -c <busy",
     triggers=[db.id],
     opts=pulumi.ResourceOptions(depends_on=[attachment]),
 )
