@@ -1,22 +1,21 @@
-"""The program: settings → plan → network, server, release. `pulumi up` and `./rehearse up` run this same file."""
+"""The program: settings → plan → network, servers, releases. `pulumi up` and `./rehearse up` run this same file."""
 
 from pathlib import Path
 
 import pulumi
 
 import settings
-from components import archive, lookup
-from components.network import Network, NetworkArgs, rules
-from components.release import Release, ReleaseArgs, outputs
-from components.server import Server, ServerArgs
-from serving import bootstrap, make_plan, nginx
+from components import lookup
+from components.fleet import Fleet, FleetArgs
+from components.network import Network, NetworkArgs, groups
+from serving import machines
 
 wanted = settings.load()
-plan = make_plan(wanted)
+servers = machines(wanted)
+system = servers[0].plan.system
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
-packed = archive.build_all(plan, wanted, Path(".build"))
-for warning in plan.system.warnings:
+for warning in system.warnings:
     pulumi.warn(warning)
 
 network = Network(
@@ -24,35 +23,20 @@ network = Network(
     NetworkArgs(
         cidr=wanted.network.cidr,
         zone=lookup.zone(wanted.server),
-        rules=rules(plan.ports, wanted.access.http, wanted.access.ssh),
+        groups=groups(servers, wanted.access),
         tags=tags,
     ),
 )
-server = Server(
+fleet = Fleet(
     name,
-    ServerArgs(
-        settings=wanted.server,
-        image_id=lookup.image(wanted.server, plan.system),
-        user_data=bootstrap.user_data(plan, wanted),
-        version=bootstrap.version(plan, wanted),
-        public_key=wanted.access.public_key or "",
-        vswitch_id=network.vswitch_id,
-        security_group_id=network.security_group_id,
+    FleetArgs(
+        machines=servers,
+        settings=wanted,
+        network=network,
+        image_id=lookup.image(wanted.server, system),
+        archives=Path(".build"),
         tags=tags,
     ),
 )
-release = Release(
-    name,
-    ReleaseArgs(
-        archives=packed,
-        env={site.site.name: site.app.env for site in wanted.each},
-        files={site.site.name: nginx.secret_files(site) for site in wanted.each},
-        address=server.address,
-        instance_id=server.instance_id,
-        private_key=settings.private_key(wanted),
-        host_key=wanted.access.host_key,
-    ),
-)
-
-for key, value in outputs(plan, server.address, release.ids).items():
+for key, value in fleet.outputs.items():
     pulumi.export(key, value)

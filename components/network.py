@@ -1,7 +1,7 @@
 """The private network and who may enter it.
 
 VPC ── switch (in a zone that offers the instance type)
- └──── security group: one described rule for each port and source, in place of a firewall
+ └──── security group for each kind of machine: one described rule for each port and source, in place of a firewall
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,43 +10,55 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from serving import Machine
+from settings.models import Access
+
 
 @dataclass(frozen=True)
 class Rule:
-    """TCP port that a CIDR may reach, and why."""
+    """TCP port that `source` may reach, and why. source: a CIDR, or the name of a group."""
 
     port: int
-    cidr: str
+    source: str
     description: str
 
     @property
     def name(self) -> str:
-        return f"{self.port}-from-{self.cidr.replace('/', '-')}"
+        return f"{self.port}-from-{self.source.replace('/', '-')}"
 
 
-def rules(ports: Sequence[int], http: Sequence[str], ssh: Sequence[str]) -> list[Rule]:
-    """The site's ports from the CIDRs of `http`, SSH from those of `ssh`."""
-    return [
-        *(Rule(port, cidr, f"The site, from {cidr}") for port in ports for cidr in http),
-        *(Rule(22, cidr, f"SSH for releases, from {cidr}") for cidr in ssh),
-    ]
+def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]:
+    """Name of a security group → its rules: the world reaches the first machine alone, which reaches the others."""
+    first = machines[0]
+    found = {
+        first.group: [
+            *(Rule(port, cidr, f"The site, from {cidr}") for port in first.plan.ports for cidr in access.http),
+            *(Rule(22, cidr, f"SSH for releases, from {cidr}") for cidr in access.ssh),
+        ]
+    }
+    for machine in machines[1:]:
+        found[machine.group] = [
+            *(Rule(port, first.group, "Requests, from nginx") for port in machine.plan.ports),
+            Rule(22, first.group, "SSH for releases, by way of nginx's machine"),
+        ]
+    return found
 
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """cidr: addresses of the network. zone: zone id of the switch. rules: what may come in; nothing else may."""
+    """cidr: addresses of the network. zone: zone id of the switch. groups: what may come in; nothing else may."""
 
     cidr: str
     zone: str
-    rules: Sequence[Rule]
+    groups: Mapping[str, Sequence[Rule]]
     tags: Mapping[str, str]
 
 
 class Network(pulumi.ComponentResource):
-    """VPC, switch and security group."""
+    """VPC, switch and security groups. group_ids: by their names."""
 
     vswitch_id: pulumi.Output[str]
-    security_group_id: pulumi.Output[str]
+    group_ids: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:network:Network", name, None, opts)
@@ -62,28 +74,33 @@ class Network(pulumi.ComponentResource):
             # The zone is looked up; a newly preferred one is no reason to rebuild the network.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["zone_id"]),
         )
-        group = alicloud.ecs.SecurityGroup(
-            f"{name}-group",
-            security_group_name=name,
-            description="What may reach the servers; everything else is refused",
-            vpc_id=vpc.id,
-            tags=args.tags,
-            opts=child,
-        )
-        for rule in args.rules:
-            alicloud.ecs.SecurityGroupRule(
-                f"{name}-{rule.name}",
-                security_group_id=group.id,
-                type="ingress",
-                ip_protocol="tcp",
-                port_range=f"{rule.port}/{rule.port}",
-                cidr_ip=rule.cidr,
-                nic_type="intranet",
-                policy="accept",
-                priority=1,
-                description=rule.description,
+        self.vswitch_id = switch.id
+        self.group_ids = {}
+        for group in args.groups:
+            made = alicloud.ecs.SecurityGroup(
+                f"{name}-{group}-group" if group else f"{name}-group",
+                security_group_name=f"{name}-{group}" if group else name,
+                description="What may reach the servers; everything else is refused",
+                vpc_id=vpc.id,
+                tags=args.tags,
                 opts=child,
             )
-        self.vswitch_id = switch.id
-        self.security_group_id = group.id
-        self.register_outputs({"vswitch_id": switch.id, "security_group_id": group.id})
+            self.group_ids[group] = made.id
+        for group, rules in args.groups.items():
+            for rule in rules:
+                is_group = rule.source in self.group_ids
+                alicloud.ecs.SecurityGroupRule(
+                    f"{name}-{group}-{rule.name}" if group else f"{name}-{rule.name}",
+                    security_group_id=self.group_ids[group],
+                    type="ingress",
+                    ip_protocol="tcp",
+                    port_range=f"{rule.port}/{rule.port}",
+                    cidr_ip=None if is_group else rule.source,
+                    source_security_group_id=self.group_ids[rule.source] if is_group else None,
+                    nic_type="intranet",
+                    policy="accept",
+                    priority=1,
+                    description=rule.description,
+                    opts=child,
+                )
+        self.register_outputs({"vswitch_id": self.vswitch_id, "group_ids": self.group_ids})

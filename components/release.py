@@ -4,16 +4,15 @@ wait ─▶ copy ─▶ prepare what the sites share ─▶ apply each site (sec
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_command as command
 from pydantic import SecretStr
 
 from components.archive import Archive, Archives
-from serving import ServingPlan, layout
+from serving import layout
 from serving.templates import render
 
 
@@ -23,9 +22,10 @@ class ReleaseArgs:
 
     archives: what the sites share, released before them, and theirs. env: site's name → the environment of its
     application, secret. files: site's name → file name → text beside its configs, secret. address, instance_id:
-    of the server; a new instance gets all of it again.
-    private_key: OpenSSH private key text, or None for the SSH agent. host_key: the server's public host key
-    when it is known.
+    of the server; a new instance gets all of it again. proxy: address of the server that SSH goes through, None
+    for straight on. hosts: name → private address of the other machines that it must know. after: releases that
+    must have been taken before. private_key: OpenSSH private key text, or None for the SSH agent. host_key: the
+    public host key when it is known, of the server that the world reaches.
     """
 
     archives: Archives
@@ -33,19 +33,11 @@ class ReleaseArgs:
     files: Mapping[str, Mapping[str, SecretStr]]
     address: pulumi.Input[str]
     instance_id: pulumi.Input[str]
+    proxy: pulumi.Input[str] | None
+    hosts: Mapping[str, pulumi.Input[str]]
+    after: Sequence["Release"]
     private_key: str | None
     host_key: str | None
-
-
-def outputs(
-    plan: ServingPlan, address: pulumi.Output[str], ids: Mapping[str, pulumi.Output[str]]
-) -> dict[str, pulumi.Input[Any]]:
-    """What the stack exports: of several sites `url` and `release` are the first one's."""
-    urls = {site.place.name: address.apply(site.url) for site in plan.sites}
-    first = plan.sites[0].place.name
-    several = {"urls": urls, "releases": dict(ids)} if len(urls) > 1 else {}
-    ssh = pulumi.Output.concat("ssh root@", address)
-    return {"url": urls[first], "address": address, "ssh": ssh, "release": ids[first], **several}
 
 
 def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
@@ -59,15 +51,22 @@ class Release(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:release:Release", name, None, opts)
+        # The address answers a little after it is bound, and SSH a little after the boot.
+        patience = {"dial_error_limit": 60, "per_dial_timeout": 5}
+        key = pulumi.Output.secret(args.private_key) if args.private_key else None
         connection = command.remote.ConnectionArgs(
             host=args.address,
             user="root",
-            private_key=pulumi.Output.secret(args.private_key) if args.private_key else None,
-            host_key=args.host_key,
-            # The address answers a little after it is bound, and SSH a little after the boot.
-            dial_error_limit=60,
-            per_dial_timeout=5,
+            private_key=key,
+            host_key=None if args.proxy else args.host_key,
+            proxy=command.remote.ProxyConnectionArgs(
+                host=args.proxy, user="root", private_key=key, host_key=args.host_key, **patience
+            )
+            if args.proxy
+            else None,
+            **patience,
         )
+        addresses = list(args.hosts.values())
         ready = command.remote.Command(
             f"{name}-ready",
             connection=connection,
@@ -78,7 +77,7 @@ class Release(pulumi.ComponentResource):
         )
 
         def apply(
-            part: str, verb: str, archive: Archive, stdin: pulumi.Input[str] | None, after: pulumi.Resource
+            part: str, verb: str, archive: Archive, stdin: pulumi.Input[str], after: Sequence[pulumi.Resource]
         ) -> command.remote.Command:
             copy = command.remote.CopyToRemote(
                 f"{name}-{part}-archive",
@@ -93,17 +92,18 @@ class Release(pulumi.ComponentResource):
                 connection=connection,
                 create=render("templates/release/apply.sh.j2", layout=layout, verb=verb, id=archive.id),
                 stdin=stdin,
-                triggers=[archive.id, args.instance_id],
+                triggers=[archive.id, args.instance_id, *(addresses if verb == "prepare" else ())],
                 add_previous_output_in_env=False,
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[copy, after]),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[copy, *after]),
             )
 
-        host = apply("host", "prepare", args.archives.host, None, ready)
+        hosts = pulumi.Output.json_dumps({"hosts": dict(args.hosts)}, sort_keys=True)
+        host = apply("host", "prepare", args.archives.host, hosts, [ready, *args.after])
         self.ids = {}
         for site, archive in args.archives.sites.items():
             secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}
             stdin = pulumi.Output.secret(json.dumps(secrets, sort_keys=True))
-            done = apply(f"site-{site}", "apply", archive, stdin, host)
+            done = apply(f"site-{site}", "apply", archive, stdin, [host])
             # The id is exported only when the release serves.
             self.ids[site] = done.id.apply(lambda _, id=archive.id: id)
         self.register_outputs({"ids": self.ids})

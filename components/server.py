@@ -3,8 +3,6 @@
 key pair ─▶ instance ◀─ association ── public address (outlives the instance)
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,23 +17,20 @@ from settings.models import Server as ServerSettings
 class ServerArgs:
     """What a server is made of.
 
-    version: plain text; when it changes, the server is replaced. user_data: cloud-init's, used at
-    the first boot only. public_key: OpenSSH public key text.
+    public: whether it has an address of its own in the world. version: plain text; when it changes, the server
+    is replaced. user_data: cloud-init's, used at the first boot only. key_name: of the key pair that may log in.
     """
 
     settings: ServerSettings
+    instance_type: str
+    public: bool
     image_id: str
     user_data: str
     version: str
-    public_key: str
+    key_name: pulumi.Input[str]
     vswitch_id: pulumi.Input[str]
     security_group_id: pulumi.Input[str]
     tags: Mapping[str, str]
-
-
-def fingerprint(public_key: str) -> str:
-    """First 12 hex digits of the SHA-256 of an OpenSSH public key's blob."""
-    return hashlib.sha256(base64.b64decode(public_key.split()[1])).hexdigest()[:12]
 
 
 # Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
@@ -54,31 +49,23 @@ def checked(user_data: str) -> str:
 
 
 class Server(pulumi.ComponentResource):
-    """Key pair, instance, public address and what binds them."""
+    """Instance, public address and what binds them. private_address: in the network."""
 
     instance_id: pulumi.Output[str]
     address: pulumi.Output[str]
+    private_address: pulumi.Output[str]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:server:Server", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        key_pair = alicloud.ecs.EcsKeyPair(
-            f"{name}-key",
-            # A changed key under the same name would be reported as updated and never sent.
-            key_pair_name=f"{name}-{fingerprint(args.public_key)}",
-            public_key=args.public_key,
-            tags=args.tags,
-            opts=child,
-        )
         instance = alicloud.ecs.Instance(
             f"{name}-instance",
             instance_name=name,
-            instance_type=args.settings.instance_type,
+            instance_type=args.instance_type,
             image_id=args.image_id,
             user_data=checked(args.user_data),
             vswitch_id=args.vswitch_id,
             security_groups=[args.security_group_id],
-            key_name=key_pair.key_pair_name,
+            key_name=args.key_name,
             system_disk_category="cloud_essd",
             system_disk_size=args.settings.disk_gib,
             spot_strategy="SpotAsPriceGo" if args.settings.spot else "NoSpot",
@@ -93,6 +80,12 @@ class Server(pulumi.ComponentResource):
                 replacement_trigger=args.version,
             ),
         )
+        self.instance_id = instance.id
+        self.private_address = instance.primary_ip_address
+        self.address = self._public(name, args, instance) if args.public else instance.primary_ip_address
+        self.register_outputs({"instance_id": self.instance_id, "address": self.address})
+
+    def _public(self, name: str, args: ServerArgs, instance: alicloud.ecs.Instance) -> pulumi.Output[str]:
         address = alicloud.ecs.EipAddress(
             f"{name}-address",
             address_name=name,
@@ -109,7 +102,5 @@ class Server(pulumi.ComponentResource):
             # An address that is still bound cannot be bound to the new server.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
-        self.instance_id = instance.id
         # Known only once the association stands, so that whoever connects to it waits for that.
-        self.address = pulumi.Output.all(address.ip_address, association.id).apply(lambda known: known[0])
-        self.register_outputs({"instance_id": self.instance_id, "address": self.address})
+        return pulumi.Output.all(address.ip_address, association.id).apply(lambda known: known[0])

@@ -22,6 +22,9 @@ from servers import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx, ReleaseErr
 from slots import SLOTS, WAITING
 from unpacked import Unpacked
 
+HOSTS = "/etc/hosts"
+_MARK = "# wsgi-ecs"
+
 
 def state(folder="current"):
     """What was prepared last, an empty dict before that."""
@@ -55,18 +58,22 @@ _ROTATED = """# Written by wsgi-ecs.
 """
 
 
-def prepare(folder, say):
-    """Put the release of the machine in `folder` in place. Raises ReleaseError with the old one in place."""
+def prepare(folder, hosts, say):
+    """Put the release of the machine in `folder` in place. hosts: name → IPv4 address of the stack's other machines.
+
+    Raises ReleaseError with the old one in place.
+    """
     unpacked = Unpacked(folder)
     host = json.loads(unpacked.read("host.json").decode())
     before = state().get("before")
     if before:
         say("the run before was ended before its proof: going back")
         return_to(before)
-    if state().get("release") == unpacked.id:
+    if (state().get("release"), state().get("hosts", {})) == (unpacked.id, hosts):
         say("what the sites share is in place: nothing to do")
         return
-    has_nginx = host["front"] == "nginx"
+    has_nginx = host["has_nginx"]
+    name_hosts(hosts)
     for site in host["sites"]:
         accounts.make(site, host["nginx_user"] if has_nginx else None)
         if has_nginx:
@@ -79,7 +86,7 @@ def prepare(folder, say):
     place(unpacked, host, own[0] if own else None)
     remove_others({site["name"]: site for site in host["sites"]}, say)
     # Last: without it the next run does all this again.
-    save("current", release=unpacked.id, nginx=own[0] if own else None, builds=host["builds"])
+    save("current", release=unpacked.id, hosts=hosts, nginx=own[0] if own else None, builds=host["builds"])
     say("what the sites share is in place: {}".format(", ".join(site["name"] for site in host["sites"])))
 
 
@@ -89,7 +96,7 @@ def save(folder, **state):
 
 def place(unpacked, host, own_nginx):
     """The switch to a new configuration, or back."""
-    has_nginx = host["front"] == "nginx"
+    has_nginx = host["has_nginx"]
     nginx = Nginx(own_nginx) if has_nginx else NoNginx()
     link = os.path.join(files.host_root(), "current")
     before = os.readlink(link) if os.path.lexists(link) else None
@@ -145,6 +152,16 @@ def answers(site, entrance):
     except OSError as error:
         return str(error)
     return None if answer.good else str(answer)
+
+
+def name_hosts(hosts):
+    """Give the stack's other machines their names on this one, in /etc/hosts."""
+    with open(HOSTS, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    kept = [line for line in lines if not line.endswith(_MARK)]
+    named = ["{} {} {}".format(address, name, _MARK) for name, address in sorted(hosts.items())]
+    if kept + named != lines:
+        files.write(HOSTS, "\n".join(kept + named) + "\n", 0o644)
 
 
 def wait(site):

@@ -149,4 +149,20 @@ class Emperor:
             time.sleep(0.1)
 
 
-MANAGERS = {"supervisor": Supervisor, "systemd": Systemd, "emperor": Emperor}
+class NoProgram:
+    """In place of a process manager where the application runs on other machines."""
+
+    def status(self, slot):
+        return "running elsewhere"
+
+    def state(self, slot):
+        return RUNNING
+
+    def add(self, slot, folder):
+        pass
+
+    def remove(self, slot, seconds):
+        pass
+
+
+MANAGERS = {"supervisor": Supervisor, "systemd": Systemd, "emperor": Emperor, "none": NoProgram}

@@ -1,7 +1,7 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
-    release.py prepare FOLDER                    what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}}     one site
+    release.py prepare FOLDER < {"hosts": {...}}              what the machine's sites share (host.py)
+    release.py apply FOLDER < {"env": {...}, "files": {...}}  one site
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
 new release starts beside the old one in the other slot, is asked for its health, and only
@@ -55,7 +55,11 @@ def apply(folder, secrets):
     """
     unpacked = Unpacked(folder)
     release = json.loads(unpacked.read("release.json").decode())
-    nginx = NoNginx() if release["front"] == "none" else Nginx(host.own_nginx())
+    nginx = {
+        "nginx": lambda: Nginx(host.own_nginx()),
+        "none": NoNginx,
+        "apart": lambda: NoNginx(release["handover_seconds"]),
+    }[release["front"]]()
     site = Site(release, MANAGERS[release["manager"]](), nginx)
     old = site.settle(say)
     before = site.env()
@@ -71,7 +75,7 @@ def apply(folder, secrets):
     target = unpacked.install(site.releases, site.web_group)
     for build in release["builds"]:
         builds.make(build, unpacked, say)
-    venv = venvs.make(release, target, say)
+    venv = venvs.make(release, target, say) if release["requirements"] else ""
     slot = other_slot(old)
     pointed = site.target()
     site.clear(site.state(slot))
@@ -163,21 +167,22 @@ def refuse(error):
         say("next: " + then, sys.stderr)
 
 
-def read_secrets(stream):
-    """What apply takes, from standard input; None when nothing is there. Raises ReleaseError."""
+def read(stream, names):
+    """The maps of text that standard input has under `names`, None when nothing is there. Raises ReleaseError."""
     text = stream.read().decode("utf-8", "surrogateescape")
     if not text.strip():
         return None
     try:
-        secrets = json.loads(text)
-        secrets = {"env": secrets["env"], "files": secrets.get("files", {})}
-        if all(isinstance(value, str) for part in secrets.values() for value in part.values()):
-            if all(map(_FILE_NAME.match, secrets["files"])):
-                return secrets
+        told = json.loads(text)
+        # The first one must be there.
+        told = dict({name: told.get(name, {}) for name in names}, **{names[0]: told[names[0]]})
+        if all(isinstance(value, str) for part in told.values() for value in part.values()):
+            if all(map(_FILE_NAME.match, told.get("files", {}))):
+                return told
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     # Nothing of the text: it holds secrets.
-    raise ReleaseError('standard input is not JSON as {"env": {NAME: TEXT}, "files": {name: TEXT}}')
+    raise ReleaseError('standard input is not JSON as {{"{}": {{NAME: TEXT}}}}'.format(names[0]))
 
 
 def take(lock):
@@ -210,13 +215,14 @@ def main(arguments):
     try:
         for number in SIGNALS:
             signal.signal(number, interrupted)
-        secrets = read_secrets(sys.stdin.buffer)
+        is_host = arguments[0] == "prepare"
+        told = read(sys.stdin.buffer, ("hosts",) if is_host else ("env", "files"))
         with open(files.LOCK, "a") as lock:
             take(lock)
-            if arguments[0] == "prepare":
-                host.prepare(arguments[1], say)
+            if is_host:
+                host.prepare(arguments[1], (told or {}).get("hosts", {}), say)
             else:
-                apply(arguments[1], secrets)
+                apply(arguments[1], told)
     except Exception as error:
         refuse(error)
         return 1

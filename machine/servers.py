@@ -221,7 +221,13 @@ class Nginx:
 
 
 class NoNginx:
-    """In place of Nginx where the application server answers the world itself."""
+    """In place of Nginx where the application server answers itself: the world, or nginx on another machine.
+
+    handover_seconds: that the other machine's nginx needs to find a new release's port by itself.
+    """
+
+    def __init__(self, handover_seconds=0):
+        self.handover_seconds = handover_seconds
 
     def check(self, file):
         pass
@@ -230,4 +236,4 @@ class NoNginx:
         return set()
 
     def drain(self, old, seconds):
-        pass
+        time.sleep(self.handover_seconds)

@@ -58,7 +58,10 @@ class Site:
         self.manager = manager
         # Without nginx the port is the site's own: one program at a time can have it.
         self.alone = release["front"] == "none"
-        self.entrance = "port {}".format(release["probe"]["port"]) if self.alone else "nginx"
+        # Where the release is asked once it has the traffic: nginx may stand on another machine.
+        self.is_apart = release["front"] == "apart"
+        self.has_nginx = release["front"] == "nginx"
+        self.entrance = "nginx" if self.has_nginx else "port {}".format(release["probe"]["port"])
         self.nginx = nginx
 
     def slot_dir(self, slot):
@@ -127,7 +130,7 @@ class Site:
         """Stop a slot's program and forget it; its socket must not answer for the next one."""
         self.manager.remove(state, self.release["stop_seconds"])
         files.remove(state["pidfile"])
-        if state["endpoint"]["address"].startswith("unix:"):
+        if state["endpoint"] and state["endpoint"]["address"].startswith("unix:"):
             files.remove(state["endpoint"]["address"][len("unix:") :])
         # nginx's, which has another slot: one that starts again is without nginx.
         for name in state.get("files", ()):
@@ -205,7 +208,7 @@ class Site:
 
     def check(self, state):
         """nginx's own check of its configuration with the slot's part in it. Raises ReleaseError."""
-        if self.alone:
+        if not self.has_nginx:
             return
         folder = self.slot_dir(state["slot"])
         with open(os.path.join(files.host_root(), "current", "nginx.conf"), encoding="utf-8") as file:
@@ -216,7 +219,9 @@ class Site:
         files.remove(path)
 
     def start(self, state):
-        """Start the slot's program and wait until it is healthy. Raises ReleaseError."""
+        """Start the slot's program, if it has one, and wait until it is healthy. Raises ReleaseError."""
+        if not state["endpoint"]:
+            return
         files.log(state["log"], self.release["user"])
         offset = size(state["log"])
         self.manager.add(state, self.slot_dir(state["slot"]))
@@ -257,7 +262,7 @@ class Site:
         old = self.give_traffic("slots/" + state["slot"])
         lines = ""
         try:
-            answer = probe.through_entrance(self.request)
+            answer = self.ask(state)
             if answer.good:
                 return old
             problem = "{} through {} gives {}".format(self.request["path"], self.entrance, answer)
@@ -272,10 +277,16 @@ class Site:
             self.request["path"], state["log"]
         )
 
+    def ask(self, state):
+        """The answer of the release that has the traffic, by the way that requests come. Raises OSError."""
+        if self.is_apart:
+            return probe.through_endpoint(state["endpoint"], state["probe"])
+        return probe.through_entrance(self.request)
+
     def serves(self, state):
         """Whether the slot's program runs and the site answers with health."""
         try:
-            return self.manager.state(state) == RUNNING and probe.through_entrance(self.request).good
+            return self.manager.state(state) == RUNNING and self.ask(state).good
         except OSError:
             return False
 

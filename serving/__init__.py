@@ -5,6 +5,6 @@ Settings ─▶ plan.py ─▶ ServingPlan ─▶ bootstrap.py ─▶ user data
   nginx, uwsgi, supervisor (one module a part)
 """
 
-from serving.plan import ServingPlan, SitePlan, host_files, make_plan, release_files
+from serving.plan import Machine, ServingPlan, SitePlan, host_files, machines, make_plan, release_files
 
-__all__ = ["ServingPlan", "SitePlan", "host_files", "make_plan", "release_files"]
+__all__ = ["Machine", "ServingPlan", "SitePlan", "host_files", "machines", "make_plan", "release_files"]

@@ -7,6 +7,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 """
 
 import json
+from collections.abc import Iterable
 from itertools import groupby
 
 from serving import emperor, layout, nginx
@@ -56,38 +57,54 @@ _CONTROL = "/usr/local/sbin/wsgi-ecs-app"
 
 
 def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
-    """What cloud-init writes: the script, and a first slot that serves the built-in page."""
-    page = make_plan(builtin_settings(settings))
-    (site,) = page.sites
-    facts = _facts(site)
-    front = {"nginx_group": plan.system.nginx_user}
-    slot, release, place = facts["slot_dir"], facts["release_dir"], site.place
-    is_emperor = site.program.manager == "emperor"
-    configs = {**site.configs, **(nginx.builtin_files(site.release, place) if plan.has_nginx else {})}
+    """What cloud-init writes: the script, and what answers until the first release."""
+    manager = settings.serving.process_manager
     names = dict.fromkeys(("app", *(each.server for each in plan.sites)))
+    has_app = plan.role != "front"
     return (
         *_repositories(plan.system, settings),
-        *(File(f"{layout.HOST}/a/{name}", layout.fill(text, front)) for name, text in page.configs.items()),
-        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in configs.items()),
+        *_page(plan, settings),
         *(File(path, text) for path, text in plan.bootstrap_files.items()),
+        *((File(emperor.WRAPPER, _code("vassal"), "0755"),) if has_app and manager == "emperor" else ()),
+        File("/etc/sysctl.d/90-wsgi-ecs.conf", "net.core.somaxconn = 4096\n"),
+        *(_short_commands(manager, names) if has_app else ()),
+        File(_SCRIPT, script(plan, settings), "0700"),
+    )
+
+
+def _page(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
+    """What answers until the first release: an application of one page, nginx alone, or nothing."""
+    page = make_plan(builtin_settings(settings), plan.role)
+    (site,) = page.sites
+    group = {"nginx_group": plan.system.nginx_user}
+    host = tuple(File(f"{layout.HOST}/a/{name}", layout.fill(text, group)) for name, text in page.configs.items())
+    if plan.role == "app":
+        return ()
+    if plan.role == "front":
+        waiting = page.host["sites"][0]["waiting"]
+        return (*host, *(File(f"{site.place.root}/slots/waiting/{n}", text, "0640") for n, text in waiting.items()))
+    facts = _facts(site)
+    slot, release, place = facts["slot_dir"], facts["release_dir"], site.place
+    configs = {**site.configs, **(nginx.builtin_files(site.release, place) if plan.has_nginx else {})}
+    return (
+        *host,
+        *(File(f"{slot}/{name}", layout.fill(text, facts), "0640") for name, text in configs.items()),
         File(f"{slot}/state.json", _first_state(site, facts), "0640"),
         File(f"{release}/app/builtin.py", _code("builtin"), "0640"),
         File(f"{release}/tool/with_env.py", _code("with_env"), "0750"),
-        *((File(emperor.WRAPPER, _code("vassal"), "0755"),) if is_emperor else ()),
         File(place.env_file, "{}\n", "0640"),
         File(
             f"/etc/tmpfiles.d/wsgi-ecs-{place.name}.conf",
             f"d {layout.RUN} 0755 root root -\nd {place.run} 2750 {place.user} {place.web_group} -\n",
         ),
-        File("/etc/sysctl.d/90-wsgi-ecs.conf", "net.core.somaxconn = 4096\n"),
-        File(_CONTROL, render("cloud-init/app.sh.j2", layout=layout, manager=site.program.manager), "0755"),
-        File(
-            "/etc/profile.d/wsgi-ecs.sh",
-            "".join(
-                f"alias {name}-{word}='{_CONTROL} {word}'\n" for name in names for word in ("start", "reload", "stop")
-            ),
-        ),
-        File(_SCRIPT, script(plan, settings), "0700"),
+    )
+
+
+def _short_commands(manager: str, names: Iterable[str]) -> tuple[File, ...]:
+    aliases = (f"alias {name}-{word}='{_CONTROL} {word}'\n" for name in names for word in ("start", "reload", "stop"))
+    return (
+        File(_CONTROL, render("cloud-init/app.sh.j2", layout=layout, manager=manager), "0755"),
+        File("/etc/profile.d/wsgi-ecs.sh", "".join(aliases)),
     )
 
 
@@ -104,7 +121,7 @@ def _code(name: str) -> str:
 
 def script(plan: ServingPlan, settings: Settings) -> str:
     """The one `set -eu` script that installs and starts everything."""
-    (site,) = make_plan(builtin_settings(settings)).sites
+    (site,) = make_plan(builtin_settings(settings), plan.role).sites
     facts = _facts(site)
     return render(
         "cloud-init/bootstrap.sh.j2",
@@ -116,7 +133,7 @@ def script(plan: ServingPlan, settings: Settings) -> str:
         ],
         place=site.place,
         server_pins=site.release["server_pins"],
-        port=site.port,
+        port=site.ports[0],
         system=plan.system,
         layout=layout,
         facts=facts,

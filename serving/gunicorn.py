@@ -22,7 +22,7 @@ _PINS = {
 def app_server(settings: Settings, system: System, stop_seconds: int) -> AppServer:
     """Settings → gunicorn with its gconf.py."""
     gunicorn, place = settings.gunicorn, layout.place(settings)
-    where, ports = endpoint("http", gunicorn.bind, settings.serving.front == "none", place)
+    where, ports = endpoint("http", settings.bind, settings.serving.front == "none", place)
     plain, gevent = _PINS[system.name]
     text = render(
         "templates/gunicorn/gconf.py.j2",

@@ -91,6 +91,11 @@ def place(settings: Settings) -> Place:
     return Place(settings.site.name, settings.user, group=settings.owner, web_group=f"{settings.owner}-web")
 
 
+def app_servers(settings: Settings) -> list[str]:
+    """Names of the machines that run the application apart from nginx."""
+    return [f"app-{number}" for number in range(1, settings.topology.app_servers + 1)]
+
+
 # Facts of the running machine, written @@fact@@ in a config and filled in by machine/release.py.
 FACTS = (
     "slot",

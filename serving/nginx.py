@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from serving import layout
-from serving.server import AppServer
+from serving.server import APP_PORT, AppServer
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
@@ -69,10 +69,31 @@ def host_files(settings: Settings, system: System) -> dict[str, str]:
     return {"nginx.conf": text}
 
 
+@dataclass(frozen=True)
+class Peer:
+    """An app server of an upstream block: its address, and its share of the requests."""
+
+    address: str
+    weight: int
+
+
+def peers(settings: Settings, server: AppServer) -> tuple[Peer, ...]:
+    """The app servers on other machines that nginx passes a site's requests to."""
+    weights = settings.nginx.upstream.weights
+    # A release takes the port that the one before it has not, and nobody tells nginx which: it finds out.
+    return tuple(
+        Peer(f"{name}:{port}", weights.get(name, 1))
+        for name in layout.app_servers(settings)
+        for port in server.ports.get(APP_PORT, ())
+    )
+
+
 def site_files(settings: Settings, server: AppServer) -> dict[str, str]:
     """File name → text of a site's part, with placeholders of layout.FACTS."""
     place = layout.place(settings)
     values = {
+        "peers": peers(settings, server),
+        "is_apart": settings.is_apart,
         "nginx": settings.nginx,
         "place": place,
         # A variable's name has no hyphen, a site's has no underscore.
@@ -117,7 +138,10 @@ def builtin_files(release: Mapping[str, Any], place: layout.Place) -> dict[str, 
 
 def waiting_files(settings: Settings) -> dict[str, str]:
     """A site's part before its first release."""
-    return {"http.conf": "", "server.conf": render("templates/nginx/waiting.conf.j2", location=settings.site.location)}
+    return {
+        "http.conf": "# Waits for its first release.\n",
+        "server.conf": render("templates/nginx/waiting.conf.j2", location=settings.site.location),
+    }
 
 
 def uwsgi_params(settings: Settings) -> dict[str, str]:

@@ -3,10 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from serving import emperor, gunicorn, layout, nginx, sources, supervisor, systemd, uwsgi
-from serving.server import AppServer, Program
+from serving.server import APP_PORT, AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
 from settings import Settings
@@ -41,6 +41,10 @@ class User:
     groups: tuple[str, ...]
 
 
+# What a machine does: both, nginx alone, or the application alone for nginx on another machine.
+Role = Literal["whole", "front", "app"]
+
+
 @dataclass(frozen=True)
 class SitePlan:
     """A site: its program, its part of nginx's configuration, its releases.
@@ -48,7 +52,7 @@ class SitePlan:
     place: its names on the server. pins: what its virtual environments hold beside the application's
     requirements. configs: file name → text with @@fact@@ placeholders, part of every release. program: how
     the process manager is told. server: uwsgi or gunicorn. sources: archives that travel with a release,
-    name in it → path on this machine. port: where the world reaches it. server_name: its domain, None for
+    name in it → path on this machine. ports: where its clients reach it. server_name: its domain, None for
     any. release: what the release tool needs to know.
     """
 
@@ -58,14 +62,14 @@ class SitePlan:
     program: Program
     server: str
     sources: dict[str, str]
-    port: int
+    ports: tuple[int, ...]
     server_name: str | None
     location: str
     release: dict[str, Any]
 
     def url(self, address: str) -> str:
         """URL of the site: its domain, or the server's address when it has none."""
-        port = "" if self.port == 80 else f":{self.port}"
+        port = "" if self.ports[0] == 80 else f":{self.ports[0]}"
         return f"http://{_host(self.server_name) or address}{port}{self.location}"
 
 
@@ -73,12 +77,13 @@ class SitePlan:
 class ServingPlan:
     """All that is known of a server before it runs.
 
-    system: facts of its operating system. groups, users, directories: made once, by cloud-init.
+    role: what it does. system: facts of its operating system. groups, users, directories: made once, by cloud-init.
     bootstrap_files: path → text that a server gets once. configs: file name → text of what its sites
-    share. sources: as a site's. ports: the TCP ports that the world may reach. host: what the release tool
-    needs to know of the machine.
+    share. sources: as a site's. ports: the TCP ports that its clients reach, the world or nginx. host: what the
+    release tool needs to know of the machine.
     """
 
+    role: Role
     system: System
     packages: tuple[str, ...]
     services: tuple[str, ...]
@@ -157,23 +162,43 @@ def _host(server_name: str | None) -> str | None:
     return server_name.replace("*.", "www.") if server_name else None
 
 
-def make_plan(settings: Settings) -> ServingPlan:
-    """Settings → ServingPlan, without I/O beyond reading templates."""
+@dataclass(frozen=True)
+class Machine:
+    """One server of a stack. name: empty for the only one, front, or app-<number>. group: its security group's."""
+
+    name: str
+    group: str
+    plan: ServingPlan
+
+
+def machines(settings: Settings) -> tuple[Machine, ...]:
+    """The servers of a stack; the first one is what the world reaches."""
+    if not settings.is_apart:
+        return (Machine("", "", make_plan(settings)),)
+    front, app = make_plan(settings, "front"), make_plan(settings, "app")
+    return (Machine("front", "front", front), *(Machine(name, "app", app) for name in layout.app_servers(settings)))
+
+
+def make_plan(settings: Settings, role: Role = "whole") -> ServingPlan:
+    """Settings → ServingPlan of one machine, without I/O beyond reading templates."""
     system = SYSTEMS[settings.server.os]
     serving = settings.serving
-    sites = tuple(_site(site, system) for site in settings.each)
-    has_nginx = serving.front == "nginx"
-    is_emperor = serving.process_manager == "emperor"
+    sites = tuple(_site(site, system, role) for site in settings.each)
+    has_nginx = serving.front == "nginx" and role != "app"
+    has_app = role != "front"
+    is_emperor = serving.process_manager == "emperor" and has_app
     builtin = layout.place(builtin_settings(settings))
     return ServingPlan(
+        role=role,
         system=system,
         packages=system.packages_for(
             nginx=has_nginx,
-            supervisor=serving.process_manager == "supervisor",
-            uwsgi=any(site.uwsgi.install == "os" for site in settings.each),
-            nginx_from_source=settings.nginx.install == "source",
+            supervisor=has_app and serving.process_manager == "supervisor",
+            uwsgi=has_app and any(site.uwsgi.install == "os" for site in settings.each),
+            nginx_from_source=has_nginx and settings.nginx.install == "source",
+            compiler=has_app,
         ),
-        services=_services(system, serving.process_manager, has_nginx),
+        services=_services(system, serving.process_manager if has_app else "none", has_nginx),
         groups=(builtin.group, builtin.web_group),
         users=(
             User(builtin.user, "/nonexistent", (builtin.group, builtin.web_group)),
@@ -187,9 +212,9 @@ def make_plan(settings: Settings) -> ServingPlan:
         bootstrap_files=emperor.bootstrap_files(settings.each[0], system) if is_emperor else {},
         has_nginx=has_nginx,
         configs=nginx.host_files(settings, system) if has_nginx else {},
-        sources=sources.archives("nginx", settings.nginx),
-        ports=tuple(sorted({site.port for site in sites})),
-        host=_host_facts(settings, system, sites),
+        sources=sources.archives("nginx", settings.nginx) if has_nginx else {},
+        ports=tuple(sorted({port for site in sites for port in site.ports})),
+        host=_host_facts(settings, system, sites, has_nginx),
         sites=sites,
     )
 
@@ -233,23 +258,31 @@ def _site_directories(place: layout.Place) -> tuple[Directory, ...]:
     )
 
 
-def _site(settings: Settings, system: System) -> SitePlan:
+# A site of a machine that has nginx alone.
+_NO_PROGRAM = Program("none", "", "", "", {})
+
+
+def _site(settings: Settings, system: System, role: Role) -> SitePlan:
     server = _app_server(settings, system)
-    program = _PROGRAMS[settings.serving.process_manager](settings, system, server)
-    has_nginx = settings.serving.front == "nginx"
+    told = _PROGRAMS[settings.serving.process_manager](settings, system, server)
+    program = _NO_PROGRAM if role == "front" else told
+    has_nginx = settings.serving.front == "nginx" and role != "app"
     front = nginx.site_files(settings, server) if has_nginx else {}
-    port = settings.nginx.listen if has_nginx else int(server.endpoint.address.rpartition(":")[2])
+    if has_nginx:
+        ports: tuple[int, ...] = (settings.nginx.listen,)
+    else:
+        ports = server.ports.get(APP_PORT) or (int(server.endpoint.address.rpartition(":")[2]),)
     return SitePlan(
         place=layout.place(settings),
         pins=(*system.build_pins, *server.pins),
-        configs={**front, **server.configs, **program.configs},
+        configs={**front, **(server.configs if role != "front" else {}), **program.configs},
         program=program,
         server=server.name,
-        sources=sources.archives("uwsgi", settings.uwsgi),
-        port=port,
+        sources=sources.archives("uwsgi", settings.uwsgi) if role != "front" else {},
+        ports=ports,
         server_name=settings.site.server_name,
         location=settings.site.location,
-        release=_release(settings, system, server, program, port),
+        release=_release(settings, system, server, program, role, ports[0]),
     )
 
 
@@ -268,15 +301,14 @@ def stop_seconds(settings: Settings) -> int:
 
 def _services(system: System, manager: str, has_nginx: bool) -> tuple[str, ...]:
     """Units of systemd that a new server starts, in this order."""
-    services = {"supervisor": (system.supervisor_service,), "emperor": (emperor.SERVICE,), "systemd": ()}
+    services = {"supervisor": (system.supervisor_service,), "emperor": (emperor.SERVICE,), "systemd": (), "none": ()}
     return (*services[manager], *(("nginx",) if has_nginx else ()))
 
 
-def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...]) -> dict[str, Any]:
+def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...], has_nginx: bool) -> dict[str, Any]:
     """What machine/host.py needs to know."""
-    has_nginx = settings.serving.front == "nginx"
     return {
-        "front": settings.serving.front,
+        "has_nginx": has_nginx,
         "nginx_user": settings.nginx.user or system.nginx_user,
         "builds": sources.told(sources.nginx(settings, system)) if has_nginx else [],
         "stop_seconds": stop_seconds(settings),
@@ -294,9 +326,13 @@ def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...])
     }
 
 
-def _release(settings: Settings, system: System, server: AppServer, program: Program, port: int) -> dict[str, Any]:
+def _release(
+    settings: Settings, system: System, server: AppServer, program: Program, role: Role, port: int
+) -> dict[str, Any]:
     """What machine/release.py needs to know, with placeholders of layout.FACTS."""
     place = layout.place(settings)
+    endpoint = {"protocol": server.endpoint.protocol, "address": server.endpoint.address}
+    has_app = role != "front"
     return {
         "site": place.name,
         "user": place.user,
@@ -306,20 +342,23 @@ def _release(settings: Settings, system: System, server: AppServer, program: Pro
         "system": system.name,
         "build_pins": list(system.build_pins),
         "server_pins": list(server.pins),
-        "requirements": settings.app.requirements,
-        "ports": {name: list(ports) for name, ports in server.ports.items()},
+        # Nothing to install where the application does not run.
+        "requirements": settings.app.requirements if has_app else None,
+        "ports": {name: list(ports) for name, ports in server.ports.items()} if has_app else {},
         "manager": program.manager,
         "program": program.name,
         "program_config": program.config,
         "program_link": program.link,
-        "endpoint": {"protocol": server.endpoint.protocol, "address": server.endpoint.address},
+        "endpoint": endpoint if has_app else None,
         "pidfile": place.pidfile,
         # What the emperor's vassal starts.
         "command": server.command[0],
-        "computed": server.computed,
-        "builds": sources.told(sources.uwsgi(settings)) if server.name == "uwsgi" else [],
+        "computed": server.computed if has_app else "",
+        "builds": sources.told(sources.uwsgi(settings)) if has_app and server.name == "uwsgi" else [],
         "log": place.log,
-        "front": settings.serving.front,
+        "front": "apart" if role == "app" else settings.serving.front,
+        # Until nginx on the other machine tries again a port that nobody had.
+        "handover_seconds": settings.nginx.upstream.fail_timeout + 1,
         "probe": {
             "path": settings.site.location.rstrip("/") + settings.app.health,
             "host": _host(settings.site.server_name) or "localhost",

@@ -10,6 +10,8 @@ class System:
     name: str
     image_pattern: str
     packages: tuple[str, ...]
+    # What compiles uWSGI and what else comes as source.
+    compiler_packages: tuple[str, ...]
     nginx_user: str
     nginx_modules: str
     supervisor_programs: str
@@ -26,10 +28,17 @@ class System:
     warnings: tuple[str, ...] = ()
 
     def packages_for(
-        self, *, nginx: bool, supervisor: bool, uwsgi: bool = False, nginx_from_source: bool = False
+        self,
+        *,
+        nginx: bool,
+        supervisor: bool,
+        uwsgi: bool = False,
+        nginx_from_source: bool = False,
+        compiler: bool = True,
     ) -> tuple[str, ...]:
         """The packages of a server with or without these; the OS's nginx serves until the first release."""
         chosen = (
+            (self.compiler_packages, compiler or nginx_from_source),
             (("nginx", "logrotate"), nginx),
             (("supervisor",), supervisor),
             (self.uwsgi_packages, uwsgi),
@@ -46,7 +55,8 @@ _PYTHON_3_BUILD = ("setuptools==80.9.0", "wheel==0.45.1")
 CENTOS7 = System(
     name="centos7",
     image_pattern="^centos_7_9_x64",
-    packages=("python3", "python3-devel", "gcc"),
+    packages=("python3",),
+    compiler_packages=("python3-devel", "gcc"),
     nginx_user="nginx",
     nginx_modules="/usr/share/nginx/modules/*.conf",
     supervisor_programs="/etc/supervisord.d",
@@ -66,7 +76,8 @@ CENTOS7 = System(
 DEBIAN12 = System(
     name="debian12",
     image_pattern="^debian_12",
-    packages=("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev"),
+    packages=("python3",),
+    compiler_packages=("python3-venv", "python3-dev", "gcc", "libc6-dev"),
     nginx_user="www-data",
     nginx_modules="/etc/nginx/modules-enabled/*.conf",
     supervisor_programs="/etc/supervisor/conf.d",

@@ -63,7 +63,7 @@ def _endpoint(settings: Settings) -> tuple[Endpoint, dict[str, tuple[int, ...]]]
         return endpoint("http", uwsgi.http, public, place)
     if uwsgi.http_socket:
         return endpoint("http", uwsgi.http_socket, False, place)
-    return endpoint("uwsgi", uwsgi.socket or "unix", False, place)
+    return endpoint("uwsgi", settings.socket or "unix", False, place)
 
 
 def options(settings: Settings, where: Endpoint, stop_seconds: int) -> list[Option]:

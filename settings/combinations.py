@@ -125,7 +125,7 @@ def _serving(settings: Settings) -> Iterator[Rule]:
 
 
 def _listening(settings: Settings) -> Iterator[Rule]:
-    serving, uwsgi, gunicorn = settings.serving, settings.uwsgi, settings.gunicorn
+    serving, uwsgi = settings.serving, settings.uwsgi
     is_uwsgi, behind_nginx = serving.app_server == "uwsgi", serving.front == "nginx"
     yield (
         "serving.front",
@@ -135,7 +135,7 @@ def _listening(settings: Settings) -> Iterator[Rule]:
     )
     yield (
         "serving.front",
-        not behind_nginx and not is_uwsgi and gunicorn.bind == "unix",
+        not behind_nginx and not is_uwsgi and settings.bind == "unix",
         "without nginx the app server answers HTTP itself",
         "nginx, or gunicorn.bind such as 0.0.0.0:8000",
     )
@@ -155,10 +155,16 @@ def _listening(settings: Settings) -> Iterator[Rule]:
         )
         yield (
             key,
-            behind_nginx and listen.startswith("0."),
+            behind_nginx and not settings.is_apart and listen.startswith("0."),
             "behind nginx only this machine needs it",
             # uWSGI's router has no unix socket.
             "127.0.0.1 and a port" if key == "uwsgi.http" else "unix, or 127.0.0.1 and a port",
+        )
+        yield (
+            key,
+            settings.is_apart and not listen.startswith("0."),
+            "nginx stands on another machine and could not connect to it",
+            "0.0.0.0 and a port",
         )
     yield (
         "uwsgi.chmod_socket",
@@ -430,8 +436,9 @@ def _wanted_ports(settings: Settings) -> list[tuple[str, int]]:
 def _listens(settings: Settings) -> list[tuple[str, str]]:
     """Where the app server is told to listen: key → unix, or an address and port."""
     if settings.serving.app_server == "gunicorn":
-        return [("gunicorn.bind", settings.gunicorn.bind)]
-    values = {f"uwsgi.{name}": getattr(settings.uwsgi, name) for name in ("socket", "http_socket", "http")}
+        return [("gunicorn.bind", settings.bind)]
+    uwsgi = settings.uwsgi
+    values = {"uwsgi.socket": settings.socket, "uwsgi.http_socket": uwsgi.http_socket, "uwsgi.http": uwsgi.http}
     return [(key, listen) for key, listen in values.items() if listen]
 
 
@@ -443,4 +450,40 @@ def _pair(key: str, listen: str, front: str) -> list[tuple[str, int]]:
     return [(key, port), (key, port + 1)] if front == "nginx" else [(key, port)]
 
 
-PARTS = (_serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _ports)
+def _topology(settings: Settings) -> Iterator[Rule]:
+    topology, upstream = settings.topology, settings.nginx.upstream
+    yield (
+        "topology.app_servers",
+        settings.is_apart and settings.serving.front == "none",
+        "they stand behind nginx",
+        "serving.front: nginx",
+    )
+    yield (
+        "topology.instance_type",
+        topology.instance_type is not None and not settings.is_apart,
+        "there is no machine of its own for the application",
+        "topology.app_servers: 1 or more",
+    )
+    yield (
+        "uwsgi.dynamic",
+        settings.is_apart and settings.uwsgi.dynamic,
+        "nginx would name paths of another machine",
+        "topology.app_servers: 0",
+    )
+    names = [f"app-{number}" for number in range(1, topology.app_servers + 1)]
+    for name in upstream.weights:
+        yield (
+            "nginx.upstream.weights",
+            name not in names,
+            f"{name} is none of the app servers",
+            ", ".join(names) or "topology.app_servers: 1 or more",
+        )
+    yield (
+        "nginx.upstream",
+        bool(upstream.model_fields_set) and not settings.is_apart,
+        "there is one app server",
+        "topology.app_servers: 1 or more",
+    )
+
+
+PARTS = (_topology, _serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _ports)

@@ -13,7 +13,7 @@ from settings import combinations, text
 from settings.base import Cidrs, Model, SettingsError
 from settings.servers import Gunicorn, Nginx, Serving, Supervisor, Systemd, Uwsgi
 
-__all__ = ["Access", "App", "Mirrors", "Network", "Release", "Server", "Settings", "SettingsError", "Site"]
+__all__ = ["Access", "App", "Mirrors", "Network", "Release", "Server", "Settings", "SettingsError", "Site", "Topology"]
 
 
 def _as_text(value: object) -> object:
@@ -92,6 +92,15 @@ class Network(Model):
         return self
 
 
+class Topology(Model):
+    app_servers: int = Field(
+        0, ge=0, le=20, description="Machines that run the application behind nginx's; 0: one machine has both."
+    )
+    instance_type: text.InstanceType | None = Field(
+        None, description="ECS instance type of the app servers; none: server.instance_type."
+    )
+
+
 class Access(Model):
     http: Cidrs = Field(("0.0.0.0/0",), description="Who may reach the site: IPv4 CIDRs.")
     ssh: Cidrs = Field((), description="Who may reach SSH: IPv4 CIDRs. Required in the cloud: releases come over SSH.")
@@ -149,6 +158,7 @@ class Settings(Model):
     site: Site = Site()
     server: Server = Server()
     network: Network = Network()
+    topology: Topology = Topology()
     access: Access = Access()
     serving: Serving = Serving()
     uwsgi: Uwsgi = Uwsgi()
@@ -180,6 +190,23 @@ class Settings(Model):
     def user(self) -> str:
         """The user that the site runs as."""
         return (self.uwsgi.uid if self.serving.app_server == "uwsgi" else self.gunicorn.user) or self.owner
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the application runs on other machines than nginx."""
+        return self.topology.app_servers > 0
+
+    @property
+    def socket(self) -> str | None:
+        """uwsgi.socket, or where uWSGI listens when nothing is said; None when it speaks HTTP."""
+        if self.uwsgi.http or self.uwsgi.http_socket:
+            return None
+        return self.uwsgi.socket or ("0.0.0.0:3031" if self.is_apart else "unix")
+
+    @property
+    def bind(self) -> str:
+        """gunicorn.bind, or where gunicorn listens when nothing is said."""
+        return self.gunicorn.bind or ("0.0.0.0:8000" if self.is_apart else "unix")
 
     def of_site(self, name: str) -> "Settings":
         """The whole settings of a site of `sites`. Raises pydantic.ValidationError."""

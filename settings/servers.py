@@ -99,7 +99,9 @@ class Uwsgi(_FromSource):
 class Gunicorn(Model):
     """https://docs.gunicorn.org/en/stable/settings.html"""
 
-    bind: text.Listen = Field("unix", description="unix, or an address and port such as 127.0.0.1:8000.")
+    bind: text.Listen | None = Field(
+        None, description="unix (the default), or an address and port such as 127.0.0.1:8000."
+    )
     worker_class: Literal["sync", "gthread", "gevent"] = Field("sync", description="Kind of worker.")
     workers: Literal["auto"] | Count = Field("auto", description="Workers; auto: 2 × CPUs of the machine + 1.")
     threads: Count = Field(1, description="Threads of a gthread worker.")
@@ -148,6 +150,23 @@ HEADERS = {
 }
 
 
+class Upstream(Model):
+    """https://nginx.org/en/docs/http/ngx_http_upstream_module.html"""
+
+    method: Literal["round_robin", "least_conn", "ip_hash"] = Field(
+        "round_robin", description="Which app server gets a request: each in turn, the least busy, one per client."
+    )
+    weights: dict[text.AppServer, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict, description="App server, such as app-1, to its share of the requests; the others have 1."
+    )
+    keepalive: int = Field(0, ge=0, le=1024, description="Idle connections kept to the app servers, per worker.")
+    max_fails: int = Field(1, ge=1, le=100, description="Failures after which an app server is left out for a while.")
+    fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(5, description="Seconds that it is left out.")
+    connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
+        2, description="Seconds to wait for an app server that does not even refuse."
+    )
+
+
 class Nginx(_FromSource):
     """https://nginx.org/en/docs/dirindex.html"""
 
@@ -166,6 +185,7 @@ class Nginx(_FromSource):
     reset_timedout_connection: bool = Field(True, description="Forget at once what a client that is late has left.")
     uwsgi_read_timeout: Seconds = Field(60, description="Seconds between two reads from a uWSGI socket.")
     proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
+    upstream: Upstream = Field(Upstream(), description="How requests are shared among several app servers.")
     static: dict[text.Location, text.InsidePath] = Field(
         default_factory=lambda: {"/static/": "static"},
         description="URL path below site.location to folder of the application that nginx serves itself.",

@@ -104,6 +104,7 @@ UrlPath = Annotated[
     str,
     AfterValidator(_matching(r"/[A-Za-z0-9._~/%?=&+-]*", "a URL path such as /healthz")),
 ]
+AppServer = Annotated[str, AfterValidator(_matching(r"app-[1-9][0-9]?", "an app server such as app-1"))]
 SiteLocation = Annotated[
     str,
     AfterValidator(_matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*", "a URL path that ends in /, such as / or /blog/")),

@@ -24,7 +24,8 @@ class Cloud(mocks.Mocks):
     """Answers as the provider does, with made-up ids."""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        extra = {"ipAddress": "198.51.100.7"} if args.typ.endswith(":EipAddress") else {}
+        known = {":EipAddress": {"ipAddress": "198.51.100.7"}, ":Instance": {"primaryIpAddress": "10.0.0.1"}}
+        extra = next((outputs for end, outputs in known.items() if args.typ.endswith(end)), {})
         return f"{args.name}-id", {**args.inputs, **extra}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:

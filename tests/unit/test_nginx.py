@@ -378,7 +378,7 @@ def test_the_table_has_every_text_setting_of_nginx() -> None:
     machines = {"install", "version", "archive", "sha256", "prefix", "user"}
     known = {key.split(".")[1] for key in TEXTS if key.startswith("nginx.")}
     fields = Settings().nginx.__class__.model_fields
-    texts = {name for name, field in fields.items() if re.search("str|Cidr|LimitReq|Cache", str(field.annotation))}
+    texts = {name for name, field in fields.items() if re.search(r"\bstr\b|Cidr|LimitReq|Cache", str(field.annotation))}
     assert texts - machines - {"extra"} == known
 
 

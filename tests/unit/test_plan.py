@@ -218,7 +218,7 @@ def test_the_port_that_the_world_may_reach_is_the_fronts(kind: str) -> None:
     port = {"direct-uwsgi-http": 8080, "direct-gunicorn": 8000}.get(kind, 80)
     assert plan.ports == (port,)
     (site,) = plan.sites
-    assert site.release["probe"]["port"] == site.port == port
+    assert site.release["probe"]["port"] == site.ports[0] == port
     assert site.url("198.51.100.7") == "http://198.51.100.7/".replace("7/", "7/" if port == 80 else f"7:{port}/")
     # A port of its own cannot alternate between two releases, one behind nginx must.
     assert ("app_port" in site.release["ports"]) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))

@@ -36,6 +36,7 @@ def test_the_program_registers_these_resources_and_no_others(program: Recorder) 
         ("EcsKeyPair", "wsgi-ecs-dev-key"),
         ("EipAddress", "wsgi-ecs-dev-address"),
         ("EipAssociation", "wsgi-ecs-dev-association"),
+        ("Fleet", "wsgi-ecs-dev"),
         ("Instance", "wsgi-ecs-dev-instance"),
         ("Network", "wsgi-ecs-dev"),
         ("Network", "wsgi-ecs-dev-vpc"),
@@ -261,7 +262,7 @@ def test_a_secret_reaches_the_release_tool_and_no_plain_input(
     program = run_program({**CLOUD, "app": {"env": {"DATABASE_PASSWORD": "correct horse"}}})
     stdin = secret(program.inputs("remote:Command", "-site-app-apply")["stdin"])
     assert json.loads(stdin) == {"env": {"DATABASE_PASSWORD": "correct horse"}, "files": {}}
-    assert "stdin" not in program.inputs("remote:Command", "-host-apply")
+    assert program.inputs("remote:Command", "-host-apply")["stdin"] == '{"hosts": {}}'
     for request in program.requests.values():
         name = request.name
         for text in texts(program.inputs(request.type, name)) if request.type != "pulumi:pulumi:Stack" else ():

@@ -67,7 +67,8 @@ INSIDE = "allowed: a path inside app.source, such as requirements.txt or static"
 REFUSED: list[tuple[Any, str]] = [
     (
         {"sever": {}},
-        "sever: unknown key; allowed: app, site, server, network, access, serving, uwsgi, gunicorn, nginx, supervisor, "
+        "sever: unknown key; allowed: app, site, server, network, topology, access, serving, uwsgi, gunicorn, nginx, "
+        "supervisor, "
         "systemd, release, sites",
     ),
     ({"site": {"servername": "a"}}, "site.servername: unknown key; allowed: name, server_name, location"),
@@ -387,6 +388,35 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     (
         {"uwsgi": {"http_socket": "127.0.0.1:9192"}},
         "uwsgi.http_socket: port 9192 is taken by uwsgi.stats; allowed: another port",
+    ),
+    (
+        {"topology": {"app_servers": 2}, "serving": DIRECT, "uwsgi": {"http": "0.0.0.0:8080"}},
+        "topology.app_servers: they stand behind nginx; allowed: serving.front: nginx",
+    ),
+    (
+        {"topology": {"instance_type": "ecs.e-c1m2.large"}},
+        "topology.instance_type: there is no machine of its own for the application; "
+        "allowed: topology.app_servers: 1 or more",
+    ),
+    (
+        {"topology": {"app_servers": 1}, "uwsgi": {"dynamic": True}},
+        "uwsgi.dynamic: nginx would name paths of another machine; allowed: topology.app_servers: 0",
+    ),
+    (
+        {"topology": {"app_servers": 2}, "nginx": {"upstream": {"weights": {"app-3": 2}}}},
+        "nginx.upstream.weights: app-3 is none of the app servers; allowed: app-1, app-2",
+    ),
+    (
+        {"nginx": {"upstream": {"method": "least_conn"}}},
+        "nginx.upstream: there is one app server; allowed: topology.app_servers: 1 or more",
+    ),
+    (
+        {"topology": {"app_servers": 2}, "uwsgi": {"socket": "127.0.0.1:3031"}},
+        "uwsgi.socket: nginx stands on another machine and could not connect to it; allowed: 0.0.0.0 and a port",
+    ),
+    (
+        {"topology": {"app_servers": 2}, "serving": GUNICORN, "gunicorn": {"bind": "unix"}},
+        "gunicorn.bind: nginx stands on another machine and could not connect to it; allowed: 0.0.0.0 and a port",
     ),
     (
         {"uwsgi": {"gid": "www"}},

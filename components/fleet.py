@@ -1,0 +1,129 @@
+"""The servers of a stack and what is released to them.
+
+one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_alicloud as alicloud
+
+from components import archive
+from components.network import Network
+from components.release import Release, ReleaseArgs
+from components.server import Server, ServerArgs
+from serving import Machine, bootstrap, nginx
+from settings import Settings, private_key
+
+
+def fingerprint(public_key: str) -> str:
+    """First 12 hex digits of the SHA-256 of an OpenSSH public key's blob."""
+    return hashlib.sha256(base64.b64decode(public_key.split()[1])).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class FleetArgs:
+    """machines: the servers, that of the world first. archives: folder for what is released. image_id: all boot it."""
+
+    machines: Sequence[Machine]
+    settings: Settings
+    network: Network
+    image_id: str
+    archives: Path
+    tags: Mapping[str, str]
+
+
+class Fleet(pulumi.ComponentResource):
+    """A release goes to one app server first, and to no other when that one refuses it.
+
+    outputs: what the stack exports; of several sites `url` and `release` are the first one's.
+    """
+
+    outputs: dict[str, pulumi.Input[Any]]
+
+    def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("wsgi:fleet:Fleet", name, None, opts)
+        first, *others = args.machines
+        public_key = args.settings.access.public_key or ""
+        key_pair = alicloud.ecs.EcsKeyPair(
+            f"{name}-key",
+            # A changed key under the same name would be reported as updated and never sent.
+            key_pair_name=f"{name}-{fingerprint(public_key)}",
+            public_key=public_key,
+            tags=args.tags,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        key_name = key_pair.key_pair_name
+        servers = {machine.name: self._server(name, args, machine, key_name) for machine in args.machines}
+        taken: list[Release] = []
+        for machine in others:
+            taken.append(self._release(name, args, machine, servers, servers[first.name].address, taken[:1]))
+        last = self._release(name, args, first, servers, None, taken)
+        address = servers[first.name].address
+        urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
+        site = first.plan.sites[0].place.name
+        several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
+        ssh = pulumi.Output.concat("ssh root@", address)
+        self.outputs = {"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site], **several}
+        self.register_outputs({"address": address})
+
+    def _server(self, name: str, args: FleetArgs, machine: Machine, key_name: pulumi.Output[str]) -> Server:
+        server = args.settings.server
+        is_first = machine is args.machines[0]
+        return Server(
+            _named(name, machine),
+            ServerArgs(
+                settings=server,
+                instance_type=server.instance_type
+                if is_first
+                else args.settings.topology.instance_type or server.instance_type,
+                public=is_first,
+                image_id=args.image_id,
+                user_data=bootstrap.user_data(machine.plan, args.settings),
+                version=bootstrap.version(machine.plan, args.settings),
+                key_name=key_name,
+                vswitch_id=args.network.vswitch_id,
+                security_group_id=args.network.group_ids[machine.group],
+                tags=args.tags,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _release(
+        self,
+        name: str,
+        args: FleetArgs,
+        machine: Machine,
+        servers: Mapping[str, Server],
+        proxy: pulumi.Output[str] | None,
+        after: Sequence[Release],
+    ) -> Release:
+        server = servers[machine.name]
+        return Release(
+            _named(name, machine),
+            ReleaseArgs(
+                archives=archive.build_all(machine.plan, args.settings, args.archives),
+                # An application's environment goes where the application runs.
+                env={s.site.name: s.app.env if machine.plan.role != "front" else {} for s in args.settings.each},
+                files={
+                    s.site.name: nginx.secret_files(s) if machine.plan.has_nginx else {} for s in args.settings.each
+                },
+                address=server.address,
+                instance_id=server.instance_id,
+                proxy=proxy,
+                hosts={} if proxy else {n: other.private_address for n, other in servers.items() if n != machine.name},
+                after=after,
+                private_key=private_key(args.settings),
+                host_key=args.settings.access.host_key,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+
+def _named(name: str, machine: Machine) -> str:
+    return f"{name}-{machine.name}" if machine.name else name

@@ -1,0 +1,165 @@
+"""Several machines: what each has, who reaches whom, and how a release goes from one to the next."""
+
+import configparser
+import json
+from typing import Any
+
+import crossplane
+import pytest
+
+from components.network import Rule, groups
+from serving import Machine, bootstrap, machines
+from serving.systems import SYSTEMS
+from settings.loader import parse
+from settings.models import Settings
+from tests.conftest import CLOUD, OFFICE, Recorder
+from tests.unit.test_program import Run, secret
+
+KINDS: dict[str, dict[str, Any]] = {
+    "uwsgi": {},
+    "uwsgi-http": {"uwsgi": {"http_socket": "0.0.0.0:3031"}},
+    "gunicorn": {"serving": {"app_server": "gunicorn"}, "gunicorn": {"bind": "0.0.0.0:3031"}},
+    "systemd": {"serving": {"process_manager": "systemd"}},
+    "emperor": {"serving": {"process_manager": "emperor"}},
+}
+
+
+def fleet(config: dict[str, Any] | None = None, servers: int = 2) -> tuple[Settings, dict[str, Machine]]:
+    settings = parse({"topology": {"app_servers": servers}, "server": {"os": "debian12"}, **(config or {})}, "stack")
+    return settings, {machine.name: machine for machine in machines(settings)}
+
+
+def upstream(text: str) -> list[dict[str, Any]]:
+    """The directives of the one upstream block."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(f"http {{ {text} }}")
+        file.flush()
+        parsed = crossplane.parse(file.name, check_args=False, check_ctx=False)
+    (block,) = [each for each in parsed["config"][0]["parsed"][0]["block"] if each["directive"] == "upstream"]
+    return list(block["block"])
+
+
+def test_one_machine_has_no_name_and_everything() -> None:
+    settings = parse({}, "stack")
+    (machine,) = machines(settings)
+    assert (machine.name, machine.group, machine.plan.role) == ("", "", "whole")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nginx_and_the_application_are_on_machines_of_their_own(kind: str) -> None:
+    _, found = fleet(KINDS[kind])
+    assert list(found) == ["front", "app-1", "app-2"]
+    front, app = found["front"].plan, found["app-1"].plan
+    assert found["app-2"].plan == app
+    assert set(front.packages) == {"python3", "nginx", "logrotate"}
+    assert front.services == ("nginx",)
+    assert set(front.sites[0].configs) == {"http.conf", "server.conf"}
+    assert front.sites[0].release["endpoint"] is None
+    assert front.sites[0].release["requirements"] is None
+    assert "nginx" not in app.packages
+    assert not {"nginx.conf", "http.conf", "server.conf"} & {*app.configs, *app.sites[0].configs}
+    assert app.sites[0].release["endpoint"]["address"] == "0.0.0.0:@@app_port@@"
+    assert app.sites[0].release["front"] == "apart"
+    assert app.ports == (3031, 3032)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_each_begins_with_what_it_needs_and_no_more(system: str, kind: str) -> None:
+    settings, found = fleet({**KINDS[kind], "server": {"os": system}})
+    front, app = (bootstrap.user_data(found[name].plan, settings) for name in ("front", "app-1"))
+    assert len(front.encode()) < len(app.encode()) < 16384
+    # The front waits with a page of nginx's own, an app server with nothing at all.
+    assert "return 503;" in front
+    assert "-m venv" not in front
+    assert "builtin" not in front + app
+    assert "nginx" not in app.replace("wsgi-ecs: installs Python 3, the app server, nginx", "")
+    assert bootstrap.version(found["front"].plan, settings) != bootstrap.version(found["app-1"].plan, settings)
+
+
+def test_nginx_shares_the_requests_as_it_is_told() -> None:
+    chosen = {"method": "least_conn", "weights": {"app-2": 3}, "keepalive": 8, "max_fails": 2, "fail_timeout": 9}
+    _, found = fleet({"nginx": {"upstream": chosen}})
+    (site,) = found["front"].plan.sites
+    directives = [(line["directive"], *line["args"]) for line in upstream(site.configs["http.conf"])]
+    # A machine's release takes one of two ports in turn, and nginx finds out which.
+    assert directives == [
+        ("zone", "wsgi-app", "64k"),
+        ("least_conn",),
+        *(
+            ("server", f"{name}:{port}", f"weight={weight}", "max_fails=2", "fail_timeout=9s")
+            for name, weight in (("app-1", 1), ("app-2", 3))
+            for port in (3031, 3032)
+        ),
+        ("keepalive", "8"),
+    ]
+    # So the old program may stop only when nginx has tried the new port again.
+    assert found["app-1"].plan.sites[0].release["handover_seconds"] == 10
+
+
+def test_another_app_server_is_another_front_and_the_same_app_servers() -> None:
+    _, two = fleet()
+    _, three = fleet(servers=3)
+    assert two["app-1"].plan == three["app-1"].plan
+    assert two["front"].plan.bootstrap_version == three["front"].plan.bootstrap_version
+    assert "app-3:3031" in three["front"].plan.sites[0].configs["http.conf"]
+
+
+def test_the_world_reaches_the_front_alone_and_nginx_the_app_servers() -> None:
+    settings, found = fleet({"access": {"ssh": [OFFICE]}})
+    rules = groups(list(found.values()), settings.access)
+    assert {name: {(rule.port, rule.source) for rule in each} for name, each in rules.items()} == {
+        "front": {(80, "0.0.0.0/0"), (22, OFFICE)},
+        "app": {(3031, "front"), (3032, "front"), (22, "front")},
+    }
+    assert all(rule.description for each in rules.values() for rule in each)
+    assert Rule(22, "203.0.113.0/24", "x").name == "22-from-203.0.113.0-24"
+
+
+def test_one_app_server_takes_a_release_before_the_others_and_the_front_last(run_program: Run) -> None:
+    program = run_program({**CLOUD, "topology": {"app_servers": 3, "instance_type": "ecs.e-c1m2.large"}})
+
+    def waits_for(name: str) -> set[str]:
+        """The releases that must have been taken before one is begun."""
+        dependencies = program.request("remote:Command", f"-{name}-host-apply").dependencies
+        return {urn.rpartition("-dev-")[2] for urn in dependencies if urn.endswith("-site-app-apply")}
+
+    assert waits_for("app-1") == set()
+    assert waits_for("app-2") == waits_for("app-3") == {"app-1-site-app-apply"}
+    assert waits_for("front") == {f"app-{number}-site-app-apply" for number in (1, 2, 3)}
+    types = {name: program.inputs(":Instance", f"-{name}-instance")["instanceType"] for name in ("front", "app-2")}
+    assert types == {"front": "ecs.e-c1m1.large", "app-2": "ecs.e-c1m2.large"}
+
+
+def test_only_the_front_has_an_address_in_the_world_and_ssh_goes_through_it(run_program: Run) -> None:
+    program = run_program({**CLOUD, "topology": {"app_servers": 2}})
+    assert [r.name for r in program.requests.values() if r.type.endswith(":EipAddress")] == [
+        "wsgi-ecs-dev-front-address"
+    ]
+    connection = secret(program.inputs("remote:Command", "-app-1-ready")["connection"])
+    assert connection["host"] == "10.0.0.1"
+    assert connection["proxy"]["host"] == "198.51.100.7"
+    assert "proxy" not in secret(program.inputs("remote:Command", "-front-ready")["connection"])
+    # nginx's machine knows the others by their names; a new address is told again.
+    told = program.inputs("remote:Command", "-front-host-apply")
+    assert json.loads(told["stdin"]) == {"hosts": {"app-1": "10.0.0.1", "app-2": "10.0.0.1"}}
+    assert told["triggers"][2:] == ["10.0.0.1", "10.0.0.1"]
+    rules = [r.name for r in program.requests.values() if r.type.endswith(":SecurityGroupRule")]
+    assert "wsgi-ecs-dev-app-3031-from-front" in rules
+
+
+def test_secrets_reach_the_app_servers_and_nobody_else(run_program: Run) -> None:
+    program: Recorder = run_program({**CLOUD, "topology": {"app_servers": 1}, "app": {"env": {"KEY": "hush"}}})
+    env = json.loads(secret(program.inputs("remote:Command", "-app-1-site-app-apply")["stdin"]))
+    assert env == {"env": {"KEY": "hush"}, "files": {}}
+    front = json.loads(secret(program.inputs("remote:Command", "-front-site-app-apply")["stdin"]))
+    assert front == {"env": {}, "files": {}}
+
+
+def test_a_program_of_an_app_server_is_its_managers_as_ever() -> None:
+    _, found = fleet()
+    parser = configparser.RawConfigParser()
+    parser.read_string(found["app-1"].plan.sites[0].configs["supervisor.conf"])
+    assert parser.sections() == ["program:app-@@slot@@"]
