@@ -9,6 +9,7 @@ it had. The other sites serve on: one that answered before and does not after en
 back. Python 3.6, standard library only.
 """
 
+import glob
 import json
 import os
 
@@ -155,13 +156,24 @@ def answers(site, entrance):
 
 
 def name_hosts(hosts):
-    """Give the stack's other machines their names on this one, in /etc/hosts."""
+    """Give the stack's other machines their names on this one, in /etc/hosts.
+
+    A machine that is gone keeps its name for as long as a site's release asks for it: nginx takes no other.
+    """
     with open(HOSTS, encoding="utf-8") as file:
         lines = file.read().splitlines()
+    ours = {line.split()[1]: line.split()[0] for line in lines if line.endswith(_MARK)}
+    asked = "".join(map(read_text, glob.glob(os.path.join(files.site_root("*"), "current", "http.conf"))))
+    gone = {name: address for name, address in ours.items() if " {}:".format(name) in asked}
     kept = [line for line in lines if not line.endswith(_MARK)]
-    named = ["{} {} {}".format(address, name, _MARK) for name, address in sorted(hosts.items())]
+    named = ["{} {} {}".format(address, name, _MARK) for name, address in sorted(dict(gone, **hosts).items())]
     if kept + named != lines:
         files.write(HOSTS, "\n".join(kept + named) + "\n", 0o644)
+
+
+def read_text(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def wait(site):

@@ -85,12 +85,13 @@ def logs(stack: str) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @_stack
+@click.option("--machine", help="Of several machines the one of this name, such as app-1.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def ssh(stack: str, command: tuple[str, ...]) -> None:
+def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
     """Log in to the stack's machine, or run a command there: ./rehearse ssh -- uptime"""
     from rehearsal.inspect import ssh as run
 
-    sys.exit(run(ROOT, stack, command))
+    sys.exit(run(ROOT, stack, command, machine))
 
 
 @main.command()

@@ -41,7 +41,9 @@ def status(root: Path, name: str) -> int:
     for record in state.records(_INSTANCE):
         machine = lxd.find(f"/1.0/instances/{record.id}/state")
         shown = machine["status"] if machine else "gone"
-        show.line(f"  machine {record.id}: {shown}, {record.outputs.get('primaryIpAddress', 'no address')}")
+        show.line(
+            f"  machine {_called(state, record)}: {shown}, {record.outputs.get('primaryIpAddress', 'no address')}"
+        )
     show.outputs({**state.outputs, **({"ssh": f"./rehearse ssh --stack {name}"} if "ssh" in state.outputs else {})})
     if not state.outputs.get("url") or not state.outputs.get("address"):
         show.line(f"not complete; ./rehearse up --stack {name} goes on")
@@ -61,6 +63,11 @@ def _machines(state: State) -> list[Record]:
     return found
 
 
+def _called(state: State, machine: Record) -> str:
+    """A machine's name in its stack, such as app-1; its id where there is only one."""
+    return machine.name.removeprefix(f"{state.project}-").removesuffix("instance").rstrip("-") or machine.id
+
+
 def _running(state: State, machine: Record) -> None:
     found = Lxd(state.project).find(f"/1.0/instances/{machine.id}")
     if found is None or found["status"] != "Running":
@@ -68,15 +75,20 @@ def _running(state: State, machine: Record) -> None:
         raise UserError(f"machine {machine.id} is {what}; ./rehearse up --stack {state.stack} brings it back")
 
 
-def ssh(root: Path, name: str, command: tuple[str, ...]) -> int:
-    """Become ssh to the stack's machine."""
+def ssh(root: Path, name: str, command: tuple[str, ...], wanted: str | None = None) -> int:
+    """Become ssh to a machine of the stack, by the one that the world reaches. wanted: its name, None for that one."""
     state = _load(name)
-    machine = _machines(state)[0]
+    first, *others = _machines(state)
+    found = {_called(state, machine): machine for machine in (first, *others)}
+    machine = found.get(wanted, first) if wanted else first
+    if wanted and wanted not in found:
+        raise UserError(f"stack {name} has no machine {wanted}; allowed: {', '.join(found)}")
     keys = Keys(root / ".rehearsal" / name)
     if not keys.private.is_file():
         raise UserError(f"{keys.private.relative_to(root)}: no such file; ./rehearse up --stack {name} makes it")
     _running(state, machine)
-    line = keys.ssh(machine.id, str(machine.outputs["primaryIpAddress"]))
+    jump = () if machine is first else keys.ssh(first.id, str(first.outputs["primaryIpAddress"]))
+    line = keys.ssh(machine.id, str(machine.outputs["primaryIpAddress"]), jump=jump)
     if command:
         line += ["--", *command]
     sys.stdout.flush()
@@ -90,7 +102,7 @@ def logs(root: Path, name: str) -> int:
         f'for file in {_LOGS}; do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; true'
     )
     for machine in _machines(state):
-        print(f"machine {machine.id}")
+        print(f"machine {_called(state, machine)}")
         _running(state, machine)
         try:
             print(Lxd(state.project).exec(machine.id, ["sh", "-c", script]))
