@@ -9,13 +9,15 @@ from components import lookup
 from components.fleet import Fleet, FleetArgs
 from components.network import Network, NetworkArgs, groups
 from serving import machines
+from settings import certificates
 
 wanted = settings.load()
 servers = machines(wanted)
 system = servers[0].plan.system
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
-for warning in system.warnings:
+given = certificates.given(wanted, Path())
+for warning in (*system.warnings, *certificates.warnings(given)):
     pulumi.warn(warning)
 
 network = Network(
@@ -35,6 +37,7 @@ fleet = Fleet(
         network=network,
         image_id=lookup.image(wanted.server, system),
         archives=Path(".build"),
+        certificates=given,
         tags=tags,
     ),
 )

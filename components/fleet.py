@@ -19,6 +19,7 @@ from components.release import Release, ReleaseArgs
 from components.server import Server, ServerArgs
 from serving import Machine, bootstrap, nginx
 from settings import Settings, private_key
+from settings.certificates import Given
 
 
 def fingerprint(public_key: str) -> str:
@@ -28,13 +29,17 @@ def fingerprint(public_key: str) -> str:
 
 @dataclass(frozen=True)
 class FleetArgs:
-    """machines: the servers, that of the world first. archives: folder for what is released. image_id: all boot it."""
+    """machines: the servers, that of the world first. archives: folder for what is released. image_id: all boot it.
+
+    certificates: domain → its given certificate and private key.
+    """
 
     machines: Sequence[Machine]
     settings: Settings
     network: Network
     image_id: str
     archives: Path
+    certificates: Mapping[str, Given]
     tags: Mapping[str, str]
 
 
@@ -113,6 +118,7 @@ class Fleet(pulumi.ComponentResource):
                 files={
                     s.site.name: nginx.secret_files(s) if machine.plan.has_nginx else {} for s in args.settings.each
                 },
+                certificates=args.certificates if machine.plan.has_nginx else {},
                 address=server.address,
                 instance_id=server.instance_id,
                 proxy=proxy,

@@ -1,6 +1,7 @@
 """A release on a server: cloud-init awaited, the archive copied, the release tool run over SSH.
 
-wait ─▶ copy ─▶ prepare what the sites share ─▶ apply each site (secrets on standard input)
+wait ─▶ copy ─▶ prepare what the sites share ─▶ apply each site
+                private keys on standard input   environment on standard input
 """
 
 import json
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from components.archive import Archive, Archives
 from serving import layout
 from serving.templates import render
+from settings.certificates import Given
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,18 @@ class ReleaseArgs:
     """What is released, and to which server.
 
     archives: what the sites share, released before them, and theirs. env: site's name → the environment of its
-    application, secret. files: site's name → file name → text beside its configs, secret. address, instance_id:
-    of the server; a new instance gets all of it again. proxy: address of the server that SSH goes through, None
-    for straight on. hosts: name → private address of the other machines that it must know. after: releases that
-    must have been taken before. private_key: OpenSSH private key text, or None for the SSH agent. host_key: the
-    public host key when it is known, of the server that the world reaches.
+    application, secret. files: site's name → file name → text beside its configs, secret. certificates: domain →
+    its given certificate and private key. address, instance_id: of the server; a new instance gets all of it
+    again. proxy: address of the server that SSH goes through, None for straight on. hosts: name → private address
+    of the other machines that it must know. after: releases that must have been taken before. private_key:
+    OpenSSH private key text, or None for the SSH agent. host_key: the public host key when it is known, of the
+    server that the world reaches.
     """
 
     archives: Archives
     env: Mapping[str, Mapping[str, SecretStr]]
     files: Mapping[str, Mapping[str, SecretStr]]
+    certificates: Mapping[str, Given]
     address: pulumi.Input[str]
     instance_id: pulumi.Input[str]
     proxy: pulumi.Input[str] | None
@@ -97,8 +101,12 @@ class Release(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[copy, *after]),
             )
 
-        hosts = pulumi.Output.json_dumps({"hosts": dict(args.hosts)}, sort_keys=True)
-        host = apply("host", "prepare", args.archives.host, hosts, [ready, *args.after])
+        pairs = {
+            domain: {"certificate": one.certificate, "private_key": one.private_key.get_secret_value()}
+            for domain, one in args.certificates.items()
+        }
+        told = pulumi.Output.json_dumps({"hosts": dict(args.hosts), "tls": pairs}, sort_keys=True)
+        host = apply("host", "prepare", args.archives.host, pulumi.Output.secret(told), [ready, *args.after])
         self.ids = {}
         for site, archive in args.archives.sites.items():
             secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}

@@ -4,6 +4,7 @@ Python 3.6, standard library only.
 """
 
 import grp
+import hmac
 import json
 import os
 import pwd
@@ -43,6 +44,16 @@ def env_file(name):
 def read_json(path):
     with open(path, encoding="utf-8") as file:
         return json.load(file)
+
+
+def digest(value):
+    """Keyed digest of a JSON value that holds secrets: the key never leaves this machine."""
+    key_file = os.path.join(ETC, "digest.key")
+    if not os.path.exists(key_file):
+        write(key_file, os.urandom(32).hex(), 0o600)
+    with open(key_file) as file:
+        key = bytes.fromhex(file.read())
+    return hmac.new(key, json.dumps(value, sort_keys=True).encode(), "sha256").hexdigest()
 
 
 def write(path, text, mode, group="root"):

@@ -1,6 +1,6 @@
 """What the sites of this machine share: their users and folders, and nginx.
 
-    host/a, host/b   nginx.conf and state.json; each includes the parts that the sites' own releases bring
+    host/a, host/b   nginx.conf, this tool and state.json; each includes the parts that the sites' own releases bring
     host/current     link to the one that serves; its state says "before" until it has proved itself
     /etc/nginx/nginx.conf → host/current/nginx.conf
 
@@ -14,7 +14,9 @@ import json
 import os
 
 import accounts
+import acme
 import builds
+import certificates
 import files
 import probe
 import venvs
@@ -59,10 +61,11 @@ _ROTATED = """# Written by wsgi-ecs.
 """
 
 
-def prepare(folder, hosts, say):
-    """Put the release of the machine in `folder` in place. hosts: name → IPv4 address of the stack's other machines.
+def prepare(folder, hosts, given, say):
+    """Put the release of the machine in `folder` in place. Raises ReleaseError with the old one in place.
 
-    Raises ReleaseError with the old one in place.
+    hosts: name → IPv4 address of the stack's other machines. given: domain → certificate and private_key, None for
+    those in place.
     """
     unpacked = Unpacked(folder)
     host = json.loads(unpacked.read("host.json").decode())
@@ -70,7 +73,10 @@ def prepare(folder, hosts, say):
     if before:
         say("the run before was ended before its proof: going back")
         return_to(before)
-    if (state().get("release"), state().get("hosts", {})) == (unpacked.id, hosts):
+    old, given = state(), given or {}
+    digest = files.digest(given) if given else old.get("tls")
+    wanted = (unpacked.id, hosts, digest)
+    if (old.get("release"), old.get("hosts", {}), old.get("tls")) == wanted and certificates.same(given):
         say("what the sites share is in place: nothing to do")
         return
     has_nginx = host["has_nginx"]
@@ -84,10 +90,21 @@ def prepare(folder, hosts, say):
     for build in host["builds"]:
         builds.make(build, unpacked, say)
     own = [{"folder": build["folder"], "link": build["link"]} for build in host["builds"]]
-    place(unpacked, host, own[0] if own else None)
+    if host["acme"]:
+        acme.prepare(unpacked, say)
+    place(unpacked, host, own[0] if own else None, given)
+    certificates.remove_others(host["given"] + host["acme"])
+    acme.schedule()
     remove_others({site["name"]: site for site in host["sites"]}, say)
     # Last: without it the next run does all this again.
-    save("current", release=unpacked.id, hosts=hosts, nginx=own[0] if own else None, builds=host["builds"])
+    save(
+        "current",
+        release=unpacked.id,
+        hosts=hosts,
+        tls=digest,
+        nginx=own[0] if own else None,
+        builds=host["builds"],
+    )
     say("what the sites share is in place: {}".format(", ".join(site["name"] for site in host["sites"])))
 
 
@@ -95,8 +112,8 @@ def save(folder, **state):
     files.write(os.path.join(files.host_root(), folder, "state.json"), json.dumps(state, indent=1), 0o644)
 
 
-def place(unpacked, host, own_nginx):
-    """The switch to a new configuration, or back."""
+def place(unpacked, host, own_nginx, given):
+    """The switch to a new configuration and to given certificates, or back."""
     has_nginx = host["has_nginx"]
     nginx = Nginx(own_nginx) if has_nginx else NoNginx()
     link = os.path.join(files.host_root(), "current")
@@ -104,13 +121,23 @@ def place(unpacked, host, own_nginx):
     name = "b" if before == "a" else "a"
     folder = os.path.join(files.host_root(), name)
     files.remove(folder)
-    os.mkdir(folder)
-    files.own(folder, "root", 0o755)
+    for path in (folder, os.path.join(folder, "tool")):
+        os.mkdir(path)
+        files.own(path, "root", 0o755)
     for file in unpacked.files:
         if file.startswith("config/"):
             text = unpacked.read(file).decode().replace("@@nginx_group@@", accounts.group(host["nginx_user"]))
             files.write(os.path.join(folder, file[len("config/") :]), text, 0o644)
-    nginx.check(os.path.join(folder, "nginx.conf"))
+        elif file.startswith("tool/"):
+            # For the timer: what a release brought is gone with the next.
+            files.write(os.path.join(folder, file), unpacked.read(file).decode(), 0o644)
+    # A run that is killed before the switch is done again as a whole: its pairs may not be.
+    stood = certificates.put(given, host["given"], host["acme"])
+    try:
+        nginx.check(os.path.join(folder, "nginx.conf"))
+    except BaseException:
+        certificates.give_back(stood)
+        raise
     save(name, before=before, nginx=own_nginx, builds=host["builds"])
     # Without nginx a site's port is its own program's: nothing here changes it.
     answered = [site for site in host["sites"] if has_nginx and answers(site, {}) is None]
@@ -127,6 +154,7 @@ def place(unpacked, host, own_nginx):
     except BaseException as error:
         if isinstance(error, ReleaseError):
             error.lines = "\n".join(filter(None, (error.lines, tail(NGINX_LOG, offset, lines=10))))
+        certificates.give_back(stood)
         if before:
             go_back(error, lambda: return_to(before))
         raise

@@ -1,7 +1,8 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
-    release.py prepare FOLDER < {"hosts": {...}}              what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}}  one site
+    release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}  what the machine's sites share (host.py)
+    release.py apply FOLDER < {"env": {...}, "files": {...}}    one site
+    release.py renew                                            asks for the certificates that are due (acme.py)
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
 new release starts beside the old one in the other slot, is asked for its health, and only
@@ -11,6 +12,7 @@ or the files on standard input changed; with nothing on standard input they stay
 Run as root. Python 3.6, standard library only.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -20,6 +22,7 @@ import signal
 import sys
 import time
 
+import acme
 import builds
 import files
 import host
@@ -65,7 +68,7 @@ def apply(folder, secrets):
     before = site.env()
     if secrets is None:
         secrets = {"env": before or {}, "files": site.secret_files(old)}
-    env, digest = secrets["env"], site.digest(secrets)
+    env, digest = secrets["env"], files.digest(secrets)
     if old and (old["release"], old.get("env")) == (unpacked.id, digest) and site.serves(old):
         if before != env:
             # A run that was killed had put its own in place.
@@ -167,22 +170,54 @@ def refuse(error):
         say("next: " + then, sys.stderr)
 
 
-def read(stream, names):
-    """The maps of text that standard input has under `names`, None when nothing is there. Raises ReleaseError."""
+def _texts(found):
+    return all(isinstance(value, str) for value in found.values())
+
+
+def _pairs(found):
+    names = ["certificate", "private_key"]
+    return all(sorted(pair) == names and _texts(pair) for pair in found.values())
+
+
+# What is read from standard input: what each part of it must be.
+_INPUTS = {
+    "apply": {"env": _texts, "files": lambda found: _texts(found) and all(map(_FILE_NAME.match, found))},
+    "prepare": {"hosts": _texts, "tls": _pairs},
+}
+
+
+def read(stream, verb):
+    """The parts of standard input, each a dict, None when nothing is there. Raises ReleaseError."""
     text = stream.read().decode("utf-8", "surrogateescape")
     if not text.strip():
         return None
     try:
         told = json.loads(text)
-        # The first one must be there.
-        told = dict({name: told.get(name, {}) for name in names}, **{names[0]: told[names[0]]})
-        if all(isinstance(value, str) for part in told.values() for value in part.values()):
-            if all(map(_FILE_NAME.match, told.get("files", {}))):
+        if set(told) <= set(_INPUTS[verb]):
+            told = {name: told.get(name, {}) for name in _INPUTS[verb]}
+            if all(good(told[name]) for name, good in _INPUTS[verb].items()):
                 return told
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     # Nothing of the text: it holds secrets.
-    raise ReleaseError('standard input is not JSON as {{"{}": {{NAME: TEXT}}}}'.format(names[0]))
+    raise ReleaseError("standard input is not JSON as {{{}}}".format(", ".join(sorted(_INPUTS[verb]))))
+
+
+@contextlib.contextmanager
+def locked():
+    """No other run of this tool changes anything meanwhile."""
+    with open(files.LOCK, "a") as lock:
+        take(lock)
+        yield
+
+
+def renew():
+    """Ask for certificates that are due. Returns the exit status."""
+    try:
+        return acme.renew(say, locked, lambda: Nginx(host.own_nginx()))
+    except Exception as error:
+        say("asking for certificates failed: {}".format(describe(error)), sys.stderr)
+        return 1
 
 
 def take(lock):
@@ -207,22 +242,27 @@ def interrupted(number, _):
 
 
 def main(arguments):
-    """Returns the exit status: 0 the release serves, 1 it was refused, 2 wrong use."""
-    if len(arguments) != 2 or arguments[0] not in ("apply", "prepare"):
+    """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use."""
+    if arguments != ["renew"] and (len(arguments) != 2 or arguments[0] not in _INPUTS):
         print(__doc__, file=sys.stderr)
         return 2
     os.umask(0o022)
     try:
         for number in SIGNALS:
             signal.signal(number, interrupted)
-        is_host = arguments[0] == "prepare"
-        told = read(sys.stdin.buffer, ("hosts",) if is_host else ("env", "files"))
-        with open(files.LOCK, "a") as lock:
-            take(lock)
-            if is_host:
-                host.prepare(arguments[1], (told or {}).get("hosts", {}), say)
+        if arguments == ["renew"]:
+            return renew()
+        verb, folder = arguments
+        told = read(sys.stdin.buffer, verb)
+        with locked():
+            if verb == "prepare":
+                told = told or {"hosts": {}, "tls": None}
+                host.prepare(folder, told["hosts"], told["tls"], say)
             else:
-                apply(arguments[1], told)
+                apply(folder, told)
+        if verb == "prepare":
+            # A domain may not point here yet, which is no reason to refuse anything.
+            renew()
     except Exception as error:
         refuse(error)
         return 1

@@ -7,7 +7,6 @@ A slot's state says "trial" until the site's entrance has proved it, so that a r
 was killed in between is undone by the next. Python 3.6, standard library only.
 """
 
-import hmac
 import json
 import os
 import re
@@ -135,15 +134,6 @@ class Site:
         # nginx's, which has another slot: one that starts again is without nginx.
         for name in state.get("files", ()):
             files.remove(os.path.join(self.slot_dir(state["slot"]), name))
-
-    def digest(self, secrets):
-        """Keyed digest of an environment and files: the key never leaves this machine."""
-        key_file = os.path.join(files.ETC, "digest.key")
-        if not os.path.exists(key_file):
-            files.write(key_file, os.urandom(32).hex(), 0o600)
-        with open(key_file) as file:
-            key = bytes.fromhex(file.read())
-        return hmac.new(key, json.dumps(secrets, sort_keys=True).encode(), "sha256").hexdigest()
 
     def env(self):
         """The environment in place, None when there is none that can be read."""

@@ -145,6 +145,7 @@ class Builder:
             os.setuid(self.user.pw_uid)
 
         environment = {"HOME": self.user.pw_dir, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": utf8_locale()}
+        environment.update(options.pop("variables", {}))
         for name, value in os.environ.items():
             if name.lower().endswith("_proxy") or name.startswith("PIP_"):
                 environment[name] = value

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from rehearsal import stack as stacks
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.keys import Keys
 from rehearsal.lxd import Lxd, LxdError, reachable
@@ -48,7 +49,12 @@ def status(root: Path, name: str) -> int:
     if not state.outputs.get("url") or not state.outputs.get("address"):
         show.line(f"not complete; ./rehearse up --stack {name} goes on")
         return 1
-    answer = request(state.outputs["url"], state.outputs["address"])
+    try:
+        ca = stacks.ca(stacks.load(root, name), root)
+    except UserError:
+        # The stack's file may be wrong or gone: its machines answer all the same.
+        ca = None
+    answer = request(state.outputs["url"], state.outputs["address"], ca)
     show.line(answer.line, "green" if answer.good else "red")
     return 0 if answer.good else 1
 

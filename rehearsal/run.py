@@ -60,7 +60,7 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
         with show:
             code, outputs = _run(root, config, engine, show)
         if code == 0:
-            code = _prove(context, outputs, show, name, started)
+            code = _prove(context, outputs, show, name, started, stacks.ca(config, root))
             _collect(context, engine)
         _hand_back(root)
     return code
@@ -137,7 +137,8 @@ def _logger(show: Show) -> logging.Logger:
 
 def _admitted(context: Context, url: str) -> bool:
     """Whether a rule of the stack lets this host reach the site's port. Through NAT it comes from a gateway."""
-    port = urlsplit(url).port or 80
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
     gateways = [pair.address.ip for pair in pairs.of_stack(context.host, context.stack)]
     rules = [record.inputs for record in context.state.records(_RULE) if record.status == "done"]
     return any(
@@ -158,7 +159,7 @@ def _hand_back(root: Path) -> None:
                     os.chown(path, *owner, follow_symlinks=False)
 
 
-def _prove(context: Context, outputs: dict[str, object], show: Show, name: str, started: float) -> int:
+def _prove(context: Context, outputs: dict[str, object], show: Show, name: str, started: float, ca: Path | None) -> int:
     from rehearsal.proof import prove
 
     if "ssh" in outputs:
@@ -167,7 +168,7 @@ def _prove(context: Context, outputs: dict[str, object], show: Show, name: str, 
     show.outputs(_ordered(outputs))
     code = 0
     if outputs.get("url") and outputs.get("address"):
-        answer = prove(str(outputs["url"]), str(outputs["address"]))
+        answer = prove(str(outputs["url"]), str(outputs["address"]), ca)
         shut_out = answer.status is None and not _admitted(context, str(outputs["url"]))
         show.line(answer.line, "bold green" if answer.good else "yellow" if shut_out else "bold red")
         if shut_out:

@@ -186,6 +186,12 @@ def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     return replace(stack, config=config), notes
 
 
+def ca(stack: Stack, root: Path) -> Path | None:
+    """File with the roots that vouch for the stack's sites, None for those that everybody knows."""
+    value = section(stack, "tls").get("ca")
+    return root / Path(value).expanduser() if isinstance(value, str) else None
+
+
 def section(stack: Stack, name: str) -> dict[str, Any]:
     """One structured key of the project's config, empty when it is unset or no map."""
     try:

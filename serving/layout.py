@@ -5,6 +5,8 @@
 /srv/wsgi-ecs/sites/<site>/slots/a, b     its configs filled in; one slot serves, the other starts the next release
 /srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the one switch
 /srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
+/etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
+/var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
 /etc/wsgi-ecs/<site>.env.json             environment of the application (root:<group> 0640)
 /run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660)
 /var/log/wsgi-ecs/<site>/<slot>.log       what the application prints
@@ -22,6 +24,8 @@ ROOT = "/srv/wsgi-ecs"
 SITES = f"{ROOT}/sites"
 HOST = f"{ROOT}/host"
 ETC = "/etc/wsgi-ecs"
+TLS = f"{ETC}/tls"
+ACME = "/var/lib/wsgi-acme"
 RUN = "/run/wsgi-ecs"
 LOG = "/var/log/wsgi-ecs"
 CACHE = "/var/cache/nginx"
@@ -96,6 +100,11 @@ def app_servers(settings: Settings) -> list[str]:
     return [f"app-{number}" for number in range(1, settings.topology.app_servers + 1)]
 
 
+def health(settings: Settings) -> str:
+    """URL path of a site's probe, perhaps with a query."""
+    return settings.site.location.rstrip("/") + settings.app.health
+
+
 # Facts of the running machine, written @@fact@@ in a config and filled in by machine/release.py.
 FACTS = (
     "slot",
@@ -129,6 +138,11 @@ def with_env(place: Place, command: Sequence[str], log: str = "-") -> list[str]:
     log: file that it writes what it prints into, `-` when the process manager does.
     """
     return ["/usr/bin/python3", "@@release_dir@@/tool/with_env.py", place.env_file, log, *command]
+
+
+def certificate(domain: str) -> str:
+    """Path of a domain's certificate and of its private key, without .crt or .key."""
+    return f"{TLS}/{domain.lower().replace('*', '_')}"
 
 
 def fill(text: str, facts: Mapping[str, str]) -> str:

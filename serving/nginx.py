@@ -3,9 +3,13 @@
     http {   include sites/shop/current/http.conf;          upstreams
              server { include sites/shop/current/server.conf;   one location, in it everything else }  }
 
+    server { listen 80;   the CA's challenges; app.health; everything else is sent to HTTPS }
+    server { listen 443 ssl;   the site }
+
 A site's part comes with its releases; the rest is the machine's. https://nginx.org/en/docs/dirindex.html
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +22,10 @@ from serving.systems import System
 from serving.templates import render
 from settings import Settings
 from settings.combinations import guards_health
+from settings.tls import Tls
+
+# RFC 8555, 8.3
+CHALLENGES = "/.well-known/acme-challenge/"
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,8 @@ class Block:
     """A server block: port and name of its sites.
 
     default: also answers for names that nobody has. whole: a site stands at /, so that no path is nobody's.
+    certificate: layout.certificate, None where it speaks no TLS. hsts: seconds. to_https: URL that requests are
+    sent to. not_sent: regular expression of the paths that are not. challenges: a CA asks here.
     """
 
     listen: int
@@ -32,41 +42,86 @@ class Block:
     default: bool
     whole: bool
     places: tuple[layout.Place, ...]
+    certificate: str | None = None
+    hsts: int | None = None
+    to_https: str | None = None
+    not_sent: str = ""
+    challenges: bool = False
 
 
 def blocks(sites: Sequence[Settings]) -> tuple[Block, ...]:
     """The server blocks of a machine's sites: one for each port and domain."""
-    grouped: dict[tuple[int, str | None], list[Settings]] = {}
+    grouped: dict[tuple[int, bool, str | None], list[Settings]] = {}
     for settings in sites:
-        grouped.setdefault((settings.nginx.listen, settings.site.server_name), []).append(settings)
-    ports = [port for port, _ in grouped]
+        for port in ports(settings):
+            secure = port != settings.nginx.listen
+            grouped.setdefault((port, secure, settings.site.server_name), []).append(settings)
+    taken = [port for port, _, _ in grouped]
     return tuple(
         Block(
             listen=port,
             server_name=name,
-            default=name is None or ports.count(port) == 1,
+            default=name is None or taken.count(port) == 1,
             whole=any(member.site.location == "/" for member in members),
             places=tuple(map(layout.place, members)),
+            **_secure(members[0].tls, name) if secure and name else _plain(members),
         )
-        for (port, name), members in grouped.items()
+        for (port, secure, name), members in grouped.items()
     )
+
+
+def ports(settings: Settings) -> tuple[int, ...]:
+    """The ports of a site; at the second, if there is one, it speaks TLS."""
+    return (settings.nginx.listen, *((settings.tls.listen,) if settings.tls.enabled else ()))
+
+
+def _secure(tls: Tls, name: str) -> dict[str, Any]:
+    return {"certificate": layout.certificate(name), "hsts": tls.hsts}
+
+
+def _plain(members: Sequence[Settings]) -> dict[str, Any]:
+    """Of one domain, whose sites agree on TLS. What asks for health may know no HTTPS, such as a load balancer."""
+    tls, name = members[0].tls, members[0].site.server_name or ""
+    if not tls.enabled:
+        return {}
+    port = "" if tls.listen == 443 else f":{tls.listen}"
+    # Of a domain's own name, as a Host header may say anything.
+    host = "$host" if name.startswith("*.") else name
+    paths = [re.escape(layout.health(member).partition("?")[0]) for member in members]
+    if tls.acme:
+        paths.append(re.escape(CHALLENGES) + "[A-Za-z0-9_-]*")
+    return {
+        "to_https": f"https://{host}{port}$request_uri" if tls.redirect else None,
+        "not_sent": f"^({'|'.join(paths)})([?]|$)",
+        "challenges": tls.acme,
+    }
 
 
 def host_files(settings: Settings, system: System) -> dict[str, str]:
     """File name → text of what the sites share."""
     found = blocks(settings.each)
     defaults = {block.listen for block in found if block.default}
+    nobodys = {block.listen: block for block in reversed(found) if block.listen not in defaults}
     text = render(
         "templates/nginx/nginx.conf.j2",
         nginx=settings.nginx,
         user=settings.nginx.user or system.nginx_user,
         system=system,
         blocks=found,
-        # A name that nobody has is nobody's site.
-        nobodys=sorted({block.listen for block in found} - defaults),
+        # A name that nobody has is nobody's site. Over TLS it gets some certificate, which is not for it.
+        nobodys=[nobodys[port] for port in sorted(nobodys)],
+        challenges=CHALLENGES,
+        acme=layout.ACME,
+        # https://nginx.org/en/docs/http/ngx_http_v2_module.html#http2
+        http2_directive=_version(settings) >= (1, 25, 1),
         places=tuple(map(layout.place, settings.each)),
     )
     return {"nginx.conf": text}
+
+
+def _version(settings: Settings) -> tuple[int, ...]:
+    """The version of nginx that is built here; the OS's is older than any that matters."""
+    return tuple(map(int, re.findall("[0-9]+", settings.nginx.version or "0")))
 
 
 @dataclass(frozen=True)
@@ -104,6 +159,7 @@ def site_files(settings: Settings, server: AppServer) -> dict[str, str]:
         "pass": "uwsgi" if server.endpoint.protocol == "uwsgi" else "proxy",
         "uwsgi_params": uwsgi_params(settings),
         "past_cache": past_cache(settings),
+        "hsts": settings.tls.hsts if settings.tls.enabled else None,
         "guards_health": guards_health(settings),
         "health": (settings.site.location.rstrip("/") + settings.app.health).partition("?")[0],
         "on": lambda value: "on" if value else "off",

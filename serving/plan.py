@@ -5,13 +5,14 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving import emperor, gunicorn, layout, nginx, sources, supervisor, systemd, uwsgi
+from serving import acme, emperor, gunicorn, layout, nginx, sources, supervisor, systemd, uwsgi
 from serving.server import APP_PORT, AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
 from settings import Settings
 from settings.models import App, Site
 from settings.servers import Nginx
+from settings.tls import Tls
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class SitePlan:
     place: its names on the server. pins: what its virtual environments hold beside the application's
     requirements. configs: file name → text with @@fact@@ placeholders, part of every release. program: how
     the process manager is told. server: uwsgi or gunicorn. sources: archives that travel with a release,
-    name in it → path on this machine. ports: where its clients reach it. server_name: its domain, None for
-    any. release: what the release tool needs to know.
+    name in it → path on this machine. ports: where its clients reach it, by its URL at the last. secure: over
+    TLS there. server_name: its domain, None for any. release: what the release tool needs to know.
     """
 
     place: layout.Place
@@ -63,14 +64,16 @@ class SitePlan:
     server: str
     sources: dict[str, str]
     ports: tuple[int, ...]
+    secure: bool
     server_name: str | None
     location: str
     release: dict[str, Any]
 
     def url(self, address: str) -> str:
         """URL of the site: its domain, or the server's address when it has none."""
-        port = "" if self.ports[0] == 80 else f":{self.ports[0]}"
-        return f"http://{_host(self.server_name) or address}{port}{self.location}"
+        scheme, usual = ("https", 443) if self.secure else ("http", 80)
+        port = "" if self.ports[-1] == usual else f":{self.ports[-1]}"
+        return f"{scheme}://{_host(self.server_name) or address}{port}{self.location}"
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ _TOOL = (
     "release",
     "host",
     "accounts",
+    "acme",
+    "certificates",
     "unpacked",
     "slots",
     "venvs",
@@ -211,8 +216,8 @@ def make_plan(settings: Settings, role: Role = "whole") -> ServingPlan:
         ),
         bootstrap_files=emperor.bootstrap_files(settings.each[0], system) if is_emperor else {},
         has_nginx=has_nginx,
-        configs=nginx.host_files(settings, system) if has_nginx else {},
-        sources=sources.archives("nginx", settings.nginx) if has_nginx else {},
+        configs={**nginx.host_files(settings, system), **acme.host_files(settings, system)} if has_nginx else {},
+        sources={**sources.archives("nginx", settings.nginx), **acme.sources(settings)} if has_nginx else {},
         ports=tuple(sorted({port for site in sites for port in site.ports})),
         host=_host_facts(settings, system, sites, has_nginx),
         sites=sites,
@@ -244,6 +249,8 @@ def builtin_settings(settings: Settings) -> Settings:
         # Built-in: what is there without a release, which brings the archives.
         "nginx": Nginx(listen=first.nginx.listen),
         "gunicorn": first.gunicorn.model_copy(update={"workers": 1, "user": None, "group": None}),
+        # Its certificate comes later.
+        "tls": Tls(),
         "sites": {},
     }
     return first.model_copy(update=changes)
@@ -269,9 +276,11 @@ def _site(settings: Settings, system: System, role: Role) -> SitePlan:
     has_nginx = settings.serving.front == "nginx" and role != "app"
     front = nginx.site_files(settings, server) if has_nginx else {}
     if has_nginx:
-        ports: tuple[int, ...] = (settings.nginx.listen,)
+        ports = nginx.ports(settings)
     else:
         ports = server.ports.get(APP_PORT) or (int(server.endpoint.address.rpartition(":")[2]),)
+    # nginx redirects from the first port to the last one; an app server's two ports are alike.
+    port = ports[-1] if has_nginx else ports[0]
     return SitePlan(
         place=layout.place(settings),
         pins=(*system.build_pins, *server.pins),
@@ -280,9 +289,10 @@ def _site(settings: Settings, system: System, role: Role) -> SitePlan:
         server=server.name,
         sources=sources.archives("uwsgi", settings.uwsgi) if role != "front" else {},
         ports=ports,
+        secure=settings.tls.enabled,
         server_name=settings.site.server_name,
         location=settings.site.location,
-        release=_release(settings, system, server, program, role, ports[0]),
+        release=_release(settings, system, server, program, role, port),
     )
 
 
@@ -319,10 +329,12 @@ def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...],
                 "group": site.place.group,
                 "web_group": site.place.web_group,
                 "waiting": nginx.waiting_files(own) if has_nginx else {},
-                "entrance": {name: site.release["probe"][name] for name in ("host", "port")},
+                "entrance": {name: site.release["probe"][name] for name in ("host", "port", "tls")},
             }
             for own, site in zip(settings.each, sites, strict=True)
         ],
+        "given": acme.given(settings),
+        "acme": acme.domains(settings),
     }
 
 
@@ -360,9 +372,10 @@ def _release(
         # Until nginx on the other machine tries again a port that nobody had.
         "handover_seconds": settings.nginx.upstream.fail_timeout + 1,
         "probe": {
-            "path": settings.site.location.rstrip("/") + settings.app.health,
+            "path": layout.health(settings),
             "host": _host(settings.site.server_name) or "localhost",
             "port": port,
+            "tls": settings.tls.enabled,
             "uwsgi_params": nginx.uwsgi_params(settings),
         },
         "stop_seconds": stop_seconds(settings),

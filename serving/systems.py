@@ -23,6 +23,9 @@ class System:
     build_pins: tuple[str, ...]
     uwsgi_packages: tuple[str, ...]
     uwsgi_plugin: str
+    # Elliptic curves that every OpenSSL of it knows: nginx does not start with one that is unknown.
+    tls_curves: str
+    acme_client: str
     # What compiles nginx; the rest compiles uWSGI and is on every server.
     nginx_build_packages: tuple[str, ...]
     warnings: tuple[str, ...] = ()
@@ -66,6 +69,10 @@ CENTOS7 = System(
     build_pins=_PYTHON_36_BUILD,
     uwsgi_packages=("uwsgi", "uwsgi-plugin-python36"),
     uwsgi_plugin="python36",
+    # OpenSSL 1.0.2 has no X25519.
+    tls_curves="prime256v1:secp384r1",
+    # The last release for Python 3.6.
+    acme_client="acme-tiny==5.0.1",
     nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
     warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
@@ -87,6 +94,8 @@ DEBIAN12 = System(
     build_pins=_PYTHON_3_BUILD,
     uwsgi_packages=("uwsgi-core", "uwsgi-plugin-python3"),
     uwsgi_plugin="python3",
+    tls_curves="X25519:prime256v1:secp384r1",
+    acme_client="acme-tiny==5.0.3",
     nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"),
 )
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from settings.servers import STATS_PORTS
+from settings.tls import Tls
 
 if TYPE_CHECKING:
     from settings.models import Settings
@@ -26,26 +27,49 @@ def check_sites(sites: Sequence[Settings]) -> None:
     """Raise ValueError, like check, for sites that cannot share a machine."""
     places: dict[tuple[int, str | None, str], str] = {}
     ports: dict[int, tuple[str, str, bool]] = {}
+    domains: dict[str, tuple[str, Tls]] = {}
     for settings in sites:
         site, name = settings.site, f"sites.{settings.site.name}"
         if settings.serving.front == "nginx":
-            place = (settings.nginx.listen, site.server_name, site.location)
-            if place in places:
-                raise ValueError(
-                    f"{name}.site: {places[place]} stands there already; allowed: another server_name, location or port"
-                )
-            places[place] = name
+            for port in (settings.nginx.listen, *([settings.tls.listen] if settings.tls.enabled else [])):
+                place = (port, site.server_name, site.location)
+                if place in places:
+                    raise ValueError(
+                        f"{name}.site: {places[place]} stands there already; "
+                        "allowed: another server_name, location or port"
+                    )
+                places[place] = name
         for key, port in _wanted_ports(settings):
-            # nginx has a port for all sites; of those that nobody chose each site finds a free one.
-            is_shared = key == "nginx.listen" or (key == "uwsgi.stats" and settings.uwsgi.stats == "auto")
+            # nginx has its ports for all sites; of those that nobody chose each site finds a free one.
+            is_shared = key in ("nginx.listen", "tls.listen") or (
+                key == "uwsgi.stats" and settings.uwsgi.stats == "auto"
+            )
             owner, of_owner, shares = ports.setdefault(port, (name, key, is_shared))
             if owner != name and not (key == of_owner and is_shared and shares):
                 raise ValueError(f"{name}.{key}: port {port} is taken by {owner}.{of_owner}; allowed: another port")
+        if site.server_name:
+            other, tls = domains.setdefault(site.server_name.lower(), (name, settings.tls))
+            if tls != settings.tls:
+                raise ValueError(
+                    f"{name}.tls: not as in {other}.tls, of the same domain; allowed: one certificate for a domain"
+                )
         for key in ("uid", "gid") if settings.serving.process_manager == "emperor" else ():
             if getattr(settings.uwsgi, key) != getattr(sites[0].uwsgi, key):
                 raise ValueError(
                     f"{name}.uwsgi.{key}: the emperor runs all sites as one user; allowed: uwsgi.{key}, for all"
                 )
+    _check_tls_of_all(sites)
+
+
+def _check_tls_of_all(sites: Sequence[Settings]) -> None:
+    """What is set for all sites has one that it is for."""
+    enabled, acme = any(site.tls.enabled for site in sites), any(site.tls.acme for site in sites)
+    for site in sites:
+        for key in Tls.model_fields:
+            needed = acme if key == "directory" else enabled or key in ("acme", "certificate", "private_key")
+            if key in site.tls.model_fields_set and not needed:
+                way = "tls.acme: true" if key == "directory" else "tls.certificate, or tls.acme: true"
+                raise ValueError(f"tls.{key}: set, but no site has a certificate by it; allowed: {way}")
 
 
 Rule = tuple[str, bool, str, str]
@@ -413,6 +437,52 @@ def guards_health(settings: Settings) -> bool:
     return bool(nginx.auth_basic or nginx.allow or nginx.deny or nginx.cache)
 
 
+def _tls(settings: Settings) -> Iterator[Rule]:
+    tls, name = settings.tls, settings.site.server_name
+    yield (
+        "tls",
+        tls.enabled and settings.serving.front == "none",
+        "set, but serving.front is none",
+        "serving.front: nginx",
+    )
+    yield (
+        "tls.private_key",
+        tls.certificate is not None and tls.private_key is None,
+        "required with tls.certificate",
+        "PEM text, or a file with it",
+    )
+    yield (
+        "tls.certificate",
+        tls.certificate is None and tls.private_key is not None,
+        "required with tls.private_key",
+        "PEM text, or a file with it",
+    )
+    yield (
+        "tls.acme",
+        tls.acme and tls.certificate is not None,
+        "set beside tls.certificate",
+        "one of them",
+    )
+    yield (
+        "site.server_name",
+        tls.enabled and name is None,
+        "required with tls, as a certificate is for a domain",
+        "a domain such as www.example.com",
+    )
+    yield (
+        "site.server_name",
+        tls.acme and name is not None and (name.startswith("*.") or not any(map(str.isalpha, name))),
+        f"a CA that asks on port 80 proves no {name}",
+        "a domain such as www.example.com, or tls.certificate",
+    )
+    yield (
+        "nginx.listen",
+        tls.acme and settings.nginx.listen != 80,
+        "the CA that tls.acme asks comes to port 80",
+        "80, or tls.certificate",
+    )
+
+
 def _ports(settings: Settings) -> Iterator[Rule]:
     used: dict[int, str] = {22: "SSH"}
     for key, port in _wanted_ports(settings):
@@ -430,6 +500,8 @@ def _wanted_ports(settings: Settings) -> list[tuple[str, int]]:
         wanted += _pair(key, listen, serving.front)
     if serving.front == "nginx":
         wanted.append(("nginx.listen", settings.nginx.listen))
+        if settings.tls.enabled:
+            wanted.append(("tls.listen", settings.tls.listen))
     return wanted
 
 
@@ -486,4 +558,4 @@ def _topology(settings: Settings) -> Iterator[Rule]:
     )
 
 
-PARTS = (_topology, _serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _ports)
+PARTS = (_topology, _serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _tls, _ports)

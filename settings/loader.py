@@ -14,7 +14,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from settings import combinations
+from settings import certificates, combinations
 from settings.models import Settings, SettingsError
 from settings.sources import check_files
 
@@ -36,6 +36,7 @@ def load() -> Settings:
         settings = parse(_config(pulumi.get_project(), file), file)
         for site in settings.each:
             check_files(site, Path.cwd(), file)
+        certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
     except SettingsError as error:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from settings import combinations, text
 from settings.base import Cidrs, Model, SettingsError
 from settings.servers import Gunicorn, Nginx, Serving, Supervisor, Systemd, Uwsgi
+from settings.tls import Tls
 
 __all__ = ["Access", "App", "Mirrors", "Network", "Release", "Server", "Settings", "SettingsError", "Site", "Topology"]
 
@@ -134,7 +135,7 @@ class Release(Model):
 # The site that a server has before its first release.
 BUILTIN = "app"
 # What a site of its own may say; the rest is the machine's.
-_SITE_KEYS = ("app", "site", "serving", "uwsgi", "gunicorn", "nginx", "supervisor", "systemd", "release")
+_SITE_KEYS = ("app", "site", "serving", "uwsgi", "gunicorn", "nginx", "tls", "supervisor", "systemd", "release")
 _MACHINE_KEYS = {
     "site": ("name",),
     "serving": ("process_manager", "front"),
@@ -148,6 +149,7 @@ _MACHINE_KEYS = {
         "keepalive_timeout",
         "client_header_timeout",
     ),
+    "tls": ("directory", "ca"),
 }
 
 
@@ -164,6 +166,7 @@ class Settings(Model):
     uwsgi: Uwsgi = Uwsgi()
     gunicorn: Gunicorn = Gunicorn()
     nginx: Nginx = Nginx()
+    tls: Tls = Tls()
     supervisor: Supervisor = Supervisor()
     systemd: Systemd = Systemd()
     release: Release = Release()

@@ -149,6 +149,11 @@ Url = Annotated[
     ),
 ]
 
+HttpsUrl = Annotated[
+    str,
+    AfterValidator(_matching(r"https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/-]*", "a URL that starts with https")),
+]
+
 
 def _host_port(value: str) -> str:
     """An IPv4 address of this machine and an unprivileged port, as uWSGI and gunicorn take them."""
@@ -185,10 +190,20 @@ User = Annotated[
     AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx")),
     AfterValidator(_answers),
 ]
+
+
+def _nobody_elses(value: str) -> str:
+    """With wsgi- before it, it is the name of a user, and with -web behind it of a group."""
+    if value in ("acme", "build") or value.endswith("-web"):
+        raise ValueError(f"wsgi-{value} is another user or group of the machine; allowed: any other name")
+    return value
+
+
 SiteName = Annotated[
     str,
     # With what stands around it, it is the name of a user, which Linux ends at 31 characters.
     AfterValidator(_matching(r"[a-z][a-z0-9-]{0,19}", "a name of 20 characters at most, such as shop or blog-2")),
+    AfterValidator(_nobody_elses),
 ]
 
 

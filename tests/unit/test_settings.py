@@ -68,8 +68,7 @@ REFUSED: list[tuple[Any, str]] = [
     (
         {"sever": {}},
         "sever: unknown key; allowed: app, site, server, network, topology, access, serving, uwsgi, gunicorn, nginx, "
-        "supervisor, "
-        "systemd, release, sites",
+        "tls, supervisor, systemd, release, sites",
     ),
     ({"site": {"servername": "a"}}, "site.servername: unknown key; allowed: name, server_name, location"),
     ({"server": {"mirrors": {"pypi": "x"}}}, "server.mirrors.pypi: unknown key; allowed: packages, epel, index"),
@@ -179,6 +178,7 @@ EMPEROR = {"process_manager": "emperor"}
 SYSTEMD = {"process_manager": "systemd"}
 DIRECT = {"front": "none"}
 SOURCE = {"install": "source", "version": "1.0", "archive": "a.tar.gz", "sha256": "0" * 64}
+ACME = {"site": {"server_name": "www.example.test"}, "tls": {"acme": True}}
 COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     (
         {"serving": {"front": "none"}, "uwsgi": {"http": "127.0.0.1:8080"}},
@@ -446,6 +446,42 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         {"serving": GUNICORN, "gunicorn": {"bind": "127.0.0.1:8000"}, "nginx": {"listen": 8000}},
         "nginx.listen: port 8000 is taken by gunicorn.bind; allowed: another port",
     ),
+    (
+        {**ACME, "serving": DIRECT, "uwsgi": {"http": "0.0.0.0:8080"}},
+        "tls: set, but serving.front is none; allowed: serving.front: nginx",
+    ),
+    (
+        {"tls": {"certificate": "x.pem"}},
+        "tls.private_key: required with tls.certificate; allowed: PEM text, or a file with it",
+    ),
+    (
+        {"tls": {"private_key": "x.pem"}},
+        "tls.certificate: required with tls.private_key; allowed: PEM text, or a file with it",
+    ),
+    (
+        {"tls": {"certificate": "x.pem", "private_key": "y.pem", "acme": True}},
+        "tls.acme: set beside tls.certificate; allowed: one of them",
+    ),
+    *(
+        (
+            {"tls": tls},
+            "site.server_name: required with tls, as a certificate is for a domain; "
+            "allowed: a domain such as www.example.com",
+        )
+        for tls in ({"acme": True}, {"certificate": "x.pem", "private_key": "y.pem"})
+    ),
+    *(
+        (
+            {"site": {"server_name": name}, "tls": {"acme": True}},
+            f"site.server_name: a CA that asks on port 80 proves no {name}; "
+            "allowed: a domain such as www.example.com, or tls.certificate",
+        )
+        for name in ("*.example.test", "203.0.113.7")
+    ),
+    (
+        {**ACME, "nginx": {"listen": 8000}},
+        "nginx.listen: the CA that tls.acme asks comes to port 80; allowed: 80, or tls.certificate",
+    ),
 ]  # fmt: skip
 
 
@@ -503,8 +539,8 @@ SHOP, BLOG = {"site": {"server_name": "shop.example.com"}}, {"site": {"location"
 SITES: list[tuple[dict[str, Any], str]] = [
     (
         {"sites": {"shop": {"server": {"os": "debian12"}}}},
-        "sites.shop.server: unknown key; allowed: app, site, serving, uwsgi, gunicorn, nginx, supervisor, systemd, "
-        "release",
+        "sites.shop.server: unknown key; allowed: app, site, serving, uwsgi, gunicorn, nginx, tls, supervisor, "
+        "systemd, release",
     ),
     ({"sites": {"shop": {"uwsgi": "many"}}}, "sites.shop.uwsgi: allowed: a map of keys"),
     (

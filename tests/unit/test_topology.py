@@ -144,7 +144,8 @@ def test_only_the_front_has_an_address_in_the_world_and_ssh_goes_through_it(run_
     assert "proxy" not in secret(program.inputs("remote:Command", "-front-ready")["connection"])
     # nginx's machine knows the others by their names; a new address is told again.
     told = program.inputs("remote:Command", "-front-host-apply")
-    assert json.loads(told["stdin"]) == {"hosts": {"app-1": "10.0.0.1", "app-2": "10.0.0.1"}}
+    hosts = {"app-1": "10.0.0.1", "app-2": "10.0.0.1"}
+    assert json.loads(secret(told["stdin"])) == {"hosts": hosts, "tls": {}}
     assert told["triggers"][2:] == ["10.0.0.1", "10.0.0.1"]
     rules = [r.name for r in program.requests.values() if r.type.endswith(":SecurityGroupRule")]
     assert "wsgi-ecs-dev-app-3031-from-front" in rules

@@ -1,0 +1,315 @@
+"""HTTPS on a real machine: a domain whose certificate is given, and one whose CA is asked by the machine itself."""
+
+import contextlib
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.certificates import Authority, Pair
+from tests.rehearsal.conftest import Stack, lxd, new_stack
+from tests.rehearsal.pebble import Pebble
+
+GIVEN, WWW = "given.example.test", "www.example.test"
+# A third of it is left, and so another is due, 20 s after it has come.
+SECONDS = 30
+QUARTER = 90 * 24 * 3600
+# Takes a certificate that nobody vouches for.
+ANYBODY = ssl._create_unverified_context()  # noqa: S323
+
+
+class Site:
+    """A stack of two domains that is up."""
+
+    def __init__(self, stack: Stack, pebble: Pebble, authority: Authority, folder: Path) -> None:
+        self.stack, self.pebble, self.authority, self.folder = stack, pebble, authority, folder
+        (folder / "ca.pem").write_text(authority.pem)
+        self.issued = 0.0
+        self.printed = ""
+        self.give(authority.sign(GIVEN))
+        self.address = self.up().output("address")
+
+    def give(self, pair: Pair) -> None:
+        self.pair = pair
+        given = {"certificate": pair.certificate + self.authority.pem, "private_key": pair.private_key}
+        self.stack.settings = {
+            "tls": {"directory": self.pebble.directory, "ca": str(self.folder / "ca.pem"), "hsts": 300},
+            "sites": {
+                "given": {"site": {"server_name": GIVEN}, "tls": given},
+                "www": {"site": {"server_name": WWW}, "tls": {"acme": True}},
+            },
+        }
+
+    def up(self) -> Any:
+        done = self.stack.up()
+        self.printed += done.text
+        return done
+
+    def get(self, domain: str, path: str = "/", ca: Path | None = None, scheme: str = "https") -> httpx.Response:
+        context = ssl.create_default_context(cafile=ca or self.folder / "ca.pem")
+        url, extensions = f"{scheme}://{self.address}{path}", {"sni_hostname": domain}
+        with httpx.Client(trust_env=False, verify=context, timeout=10) as client:
+            return client.get(url, headers={"Host": domain}, extensions=extensions)
+
+    def serial(self, domain: str) -> int:
+        """Serial number of the certificate that a new connection gets, whoever vouches for it."""
+        with (
+            socket.create_connection((self.address, 443), 10) as connection,
+            ANYBODY.wrap_socket(connection, server_hostname=domain) as secured,
+        ):
+            certificate = secured.getpeercert(binary_form=True)
+        assert certificate
+        return x509.load_der_x509_certificate(certificate).serial_number
+
+    def renew(self) -> tuple[bool, str]:
+        """What the timer starts: whether it ended well, and what it has written into the journal."""
+        began = self.stack.shell("date +%s.%N")
+        done = self.stack.run("ssh", "--", "systemctl start wsgi-ecs-acme.service")
+        journal = f"journalctl -o cat --since @{began} SYSLOG_IDENTIFIER=wsgi-ecs-acme"
+        return done.code == 0, self.stack.shell(journal)
+
+    @contextlib.contextmanager
+    def asked(self, domain: str, scheme: str = "https") -> Iterator[list[Any]]:
+        """Requests that go on meanwhile, each over a connection of its own: status or error."""
+        found: list[Any] = []
+        ended = threading.Event()
+
+        def ask() -> None:
+            extensions = {"sni_hostname": domain}
+            while not ended.is_set():
+                try:
+                    url = f"{scheme}://{self.address}/healthz"
+                    with httpx.Client(trust_env=False, verify=ANYBODY, timeout=10) as client:
+                        found.append(client.get(url, headers={"Host": domain}, extensions=extensions).status_code)
+                except httpx.HTTPError as error:
+                    found.append(error)
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield found
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def site(project_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder, authority = tmp_path_factory.mktemp("tls"), Authority()
+    with Pebble(folder, authority) as pebble:
+        pebble.start(SECONDS)
+        stack = new_stack(project_copy, "tls")
+        try:
+            yield Site(stack, pebble, authority, folder)
+        finally:
+            stack.run("destroy")
+
+
+@pytest.fixture(scope="session")
+def sslyze(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sslyze")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    wanted = Path(__file__).with_name("sslyze.txt")
+    subprocess.run([folder / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", wanted], check=True)
+    return folder / "bin/sslyze"
+
+
+def openssl(site: Site, domain: str, *options: str) -> str:
+    command = ["openssl", "s_client", "-connect", f"{site.address}:443", "-servername", domain, *options]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", input="", timeout=10)
+    return done.stdout + done.stderr
+
+
+def test_a_domain_that_points_nowhere_yet_is_told_and_fails_nothing(site: Site) -> None:
+    lines = [line.strip() for line in site.printed.splitlines() if WWW in line and "certificate" in line]
+    assert len(lines) == 1, lines
+    assert re.fullmatch(
+        rf"wsgi-ecs: the certificate of {WWW} has not come yet, browsers warn of the one that has signed itself: "
+        r".*127\.0\.0\.9.*connection refused; next: point the domain's DNS at this server "
+        "and let everybody reach port 80, it is tried again within the hour",
+        lines[0],
+    )
+    assert f"GET https://{GIVEN}/ → 200 OK" in site.printed
+    assert ", certificate verified" in site.printed
+
+
+def test_the_timers_service_gets_the_certificate_when_the_domain_points_here(site: Site) -> None:
+    assert site.stack.shell("systemctl is-enabled wsgi-ecs-acme.timer; systemctl is-active wsgi-ecs-acme.timer") == (
+        "enabled\nactive"
+    )
+    before = site.serial(WWW)
+    site.pebble.point(WWW, site.address)
+    good, journal = site.renew()
+    site.issued = time.monotonic()
+    assert good, journal
+    assert re.fullmatch(rf"wsgi-ecs: the certificate of {WWW} is new, good until \d{{4}}-\d\d-\d\d", journal)
+    assert site.serial(WWW) != before
+    page = site.get(WWW, "/Ada", site.pebble.root)
+    assert (page.status_code, "Ada" in page.text) == (200, True)
+
+
+def test_one_that_is_not_due_stays(site: Site) -> None:
+    before = site.serial(WWW)
+    good, journal = site.renew()
+    assert good
+    assert re.fullmatch(rf"wsgi-ecs: the certificate of {WWW} is good until \d{{4}}-\d\d-\d\d", journal)
+    assert site.serial(WWW) == before
+
+
+def test_the_given_one_is_served_with_those_between_it_and_its_root(site: Site) -> None:
+    page = site.get(GIVEN, "/Ada")
+    assert (page.status_code, "Ada" in page.text) == (200, True)
+    assert site.serial(GIVEN) == site.pair.serial
+    assert openssl(site, GIVEN, "-showcerts").count("BEGIN CERTIFICATE") == 2
+
+
+def test_browsers_are_told_to_take_https_alone_where_that_is_wanted(site: Site) -> None:
+    for path in ("/", "/static/style.css", "/nowhere/at/all"):
+        assert site.get(GIVEN, path).headers["strict-transport-security"] == "max-age=300"
+
+
+def test_http_is_sent_to_https_with_path_and_query(site: Site) -> None:
+    answer = site.get(WWW, "/Ada?x=1&y=%2F", scheme="http")
+    assert (answer.status_code, answer.headers["location"]) == (301, f"https://{WWW}/Ada?x=1&y=%2F")
+    assert "strict-transport-security" not in answer.headers
+    # What asks for health, and the CA, may know no HTTPS.
+    assert site.get(WWW, "/healthz", scheme="http").status_code == 200
+    assert site.get(WWW, "/healthz/x", scheme="http").status_code == 301
+    assert site.get(WWW, "/.well-known/acme-challenge/none", scheme="http").status_code == 404
+
+
+def test_http_2_is_spoken_and_old_protocols_are_not(site: Site) -> None:
+    assert "ALPN protocol: h2" in openssl(site, WWW, "-alpn", "h2,http/1.1")
+    assert "Cipher is TLS_" in openssl(site, WWW, "-tls1_3")
+    assert "Cipher is ECDHE-" in openssl(site, WWW, "-tls1_2")
+    for old in ("-tls1", "-tls1_1"):
+        assert "alert protocol version" in openssl(site, WWW, old, "-cipher", "DEFAULT@SECLEVEL=0")
+
+
+def test_a_name_that_nobody_has_gets_no_site(site: Site) -> None:
+    with httpx.Client(trust_env=False, verify=ANYBODY) as client:
+        assert client.get(f"https://{site.address}/", extensions={"sni_hostname": "x.test"}).status_code == 404
+
+
+def test_keys_are_roots_and_nowhere_else(site: Site) -> None:
+    modes = site.stack.shell("cd /etc/wsgi-ecs/tls; stat -c '%U:%G %a %n' . *")
+    assert modes.splitlines() == [
+        "root:root 700 .",
+        f"root:root 644 {GIVEN}.crt",
+        f"root:root 600 {GIVEN}.key",
+        f"root:root 644 {WWW}.crt",
+        f"root:root 600 {WWW}.key",
+    ]
+    site.stack.shell(f"! runuser -u wsgi-acme -- cat /etc/wsgi-ecs/tls/{WWW}.key 2>/dev/null")
+    assert site.stack.shell("stat -c '%U %a' /var/lib/wsgi-acme/account/account.key") == "wsgi-acme 600"
+    part = site.pair.private_key.splitlines()[1]
+    found = site.stack.shell(
+        f"grep -rlsF -D skip --exclude-dir=proc --exclude-dir=sys '{part}' / /run /tmp /dev/shm | sort -u; true"
+    )
+    assert found == f"/etc/wsgi-ecs/tls/{GIVEN}.key"
+    assert part not in site.printed
+    project = f"wsgi-ecs-{site.stack.name}"
+    states = [lxd(f"/1.0/projects/{project}"), lxd(f"/1.0/instances?recursion=2&project={project}")]
+    assert part not in str(states)
+    archives = list((site.stack.folder / ".build").glob("*.tar.gz"))
+    assert archives
+    for path in archives:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                assert content is None or part.encode() not in content.read(), member.name
+
+
+def test_a_new_given_one_goes_live_and_the_same_one_changes_nothing(site: Site) -> None:
+    before = site.serial(WWW)
+    site.give(site.authority.sign(GIVEN, days=60))
+    with site.asked(GIVEN) as found:
+        done = site.up()
+    assert re.search(r"^ ~ command:remote:Command +\S+-host-apply", done.out, re.MULTILINE)
+    assert "-site-" not in done.out, "a site's own release is another matter"
+    assert site.serial(GIVEN) == site.pair.serial
+    assert set(found) == {200}
+    assert site.serial(WWW) == before
+    assert "16 unchanged" in site.up().out.splitlines()
+
+
+def test_a_given_one_that_nginx_refuses_leaves_the_old_one(site: Site) -> None:
+    old = site.pair
+    weak = rsa.generate_private_key(65537, 1024)  # noqa: S505
+    site.give(site.authority.sign(GIVEN, key=weak))
+    with site.asked(GIVEN) as found:
+        done = site.stack.run("up")
+    assert done.code == 1
+    assert "nginx refuses the configuration" in done.text
+    assert "ee key too small" in done.text
+    assert site.pair.private_key.splitlines()[1] not in done.text
+    assert site.serial(GIVEN) == old.serial
+    assert set(found) == {200}
+    site.stack.shell("nginx -t -q")
+    site.give(old)
+    site.up()
+    assert site.serial(GIVEN) == old.serial
+
+
+def test_a_ca_that_is_away_leaves_the_old_one_and_one_clear_line(site: Site) -> None:
+    before = site.serial(WWW)
+    site.pebble.stop()
+    time.sleep(max(0, site.issued + SECONDS * 2 / 3 + 1 - time.monotonic()))
+    good, journal = site.renew()
+    assert not good
+    assert re.fullmatch(
+        rf"wsgi-ecs: the certificate of {WWW} is not renewed, the one until \d{{4}}-\d\d-\d\d stays: "
+        "Connection refused; tried again within the hour",
+        journal,
+    )
+    assert site.serial(WWW) == before
+
+
+def test_a_renewed_one_is_served_and_no_request_is_lost(site: Site) -> None:
+    before = site.serial(WWW)
+    site.pebble.start(QUARTER)
+    with site.asked(WWW) as found:
+        good, journal = site.renew()
+        time.sleep(0.5)
+    assert good, journal
+    assert site.serial(WWW) != before
+    assert site.get(WWW, ca=site.pebble.root).status_code == 200
+    assert len(found) > 10
+    assert set(found) == {200}
+    assert site.stack.shell("ls /var/lib/wsgi-acme/challenges; systemctl --failed --no-legend") == ""
+
+
+@pytest.mark.parametrize("domain", [GIVEN, WWW])
+def test_it_is_what_mozilla_calls_intermediate(site: Site, sslyze: Path, domain: str) -> None:
+    root = site.pebble.root if domain == WWW else site.folder / "ca.pem"
+    target = f"{domain}:443{{{site.address}}}"
+    command = [str(sslyze), "--mozilla_config=intermediate", "--certinfo_ca_file", str(root), target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "OK - Compliant" in done.stdout
+
+
+def test_where_no_site_wants_it_any_more_nothing_of_it_is_left(site: Site) -> None:
+    settings = site.stack.settings
+    plain = {name: {"site": own["site"]} for name, own in settings["sites"].items()}
+    site.stack.settings = {"sites": plain}
+    with site.asked(GIVEN, "http") as found:
+        done = site.up()
+    assert set(found) == {200}
+    assert re.search(rf"^ +url +http://{GIVEN}/$", done.out, re.MULTILINE)
+    left = "ls -A /etc/wsgi-ecs/tls; ls /etc/systemd/system | grep wsgi-ecs-; systemctl --failed --no-legend; true"
+    assert site.stack.shell(left) == ""
+    assert site.stack.shell("ss -Hltn 'sport = 443'") == ""
