@@ -16,7 +16,7 @@ BUILD_USER = "wsgi-build"
 
 def make(site, nginx_user):
     """Make what a site needs, unless it is there. site: an entry of host.json. nginx_user: None without nginx."""
-    for group in (site["group"], site["web_group"]):
+    for group in filter(None, (site["group"], site["web_group"], site["run_group"])):
         if not _has(grp.getgrnam, group):
             run("groupadd", "--system", group)
     user(site["user"], site["group"])

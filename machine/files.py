@@ -66,6 +66,12 @@ def write(path, text, mode, group="root"):
     os.rename(new, path)
 
 
+def copy(source, path, mode):
+    """Replace a file by a copy, root's."""
+    with open(source, encoding="utf-8") as file:
+        write(path, file.read(), mode)
+
+
 def own(path, group, mode):
     """Give a file to root and `group`. An unprivileged run, a test's, sets the mode alone."""
     if os.geteuid() == 0:
@@ -91,9 +97,9 @@ def remove(path):
 
 
 def log(path, user):
-    """Make a log that the application may write, unless it is there."""
-    if not os.path.exists(path):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640))
-        if os.geteuid() == 0:
-            account = pwd.getpwnam(user)
-            os.chown(path, account.pw_uid, account.pw_gid)
+    """Make a log, unless it is there, that `user` may write: an earlier release may have run as another."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640))
+    os.chmod(path, 0o640)
+    if os.geteuid() == 0:
+        account = pwd.getpwnam(user)
+        os.chown(path, account.pw_uid, account.pw_gid)

@@ -58,6 +58,13 @@ _ROTATED = """# Written by wsgi-ecs.
         [ ! -f {1} ] || kill -USR1 "$(cat {1})"
     endscript
 }}
+{0}/*/a.log {0}/*/b.log {{
+    size 10M
+    rotate 3
+    missingok
+    compress
+    copytruncate
+}}
 """
 
 

@@ -77,7 +77,8 @@ class Systemd:
         return STARTING if status.startswith("activating (start") else FAILED
 
     def add(self, slot, folder):
-        files.link(os.path.join(folder, slot["program_config"]), slot["program_link"])
+        # No link: CentOS 7's systemd takes none, and knows a unit by the name of what it leads to as well.
+        files.copy(os.path.join(folder, slot["program_config"]), slot["program_link"], 0o644)
         run("systemctl", "daemon-reload")
         run("systemctl", "enable", "-q", slot["program"])
         # How it goes is asked for by state(): a forking unit would hold this back until its time is out.

@@ -204,7 +204,11 @@ def make_plan(settings: Settings, role: Role = "whole") -> ServingPlan:
             compiler=has_app,
         ),
         services=_services(system, serving.process_manager if has_app else "none", has_nginx),
-        groups=(builtin.group, builtin.web_group),
+        groups=(
+            builtin.group,
+            builtin.web_group,
+            *((settings.uwsgi.gid,) if is_emperor and settings.uwsgi.gid not in (None, builtin.user) else ()),
+        ),
         users=(
             User(builtin.user, "/nonexistent", (builtin.group, builtin.web_group)),
             User(layout.BUILD_USER, layout.BUILD_HOME, (builtin.web_group,)),
@@ -328,6 +332,7 @@ def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...],
                 "user": site.place.user,
                 "group": site.place.group,
                 "web_group": site.place.web_group,
+                "run_group": own.uwsgi.gid if own.serving.app_server == "uwsgi" else own.gunicorn.group,
                 "waiting": nginx.waiting_files(own) if has_nginx else {},
                 "entrance": {name: site.release["probe"][name] for name in ("host", "port", "tls")},
             }

@@ -129,6 +129,12 @@ def _serving(settings: Settings) -> Iterator[Rule]:
         "/",
     )
     yield (
+        "app.wsgi_file",
+        settings.site.location != "/" and not (settings.app.wsgi_file or ".py").endswith((".py", ".wsgi")),
+        "below a site.location uWSGI takes no other file",
+        "one that ends in .py or .wsgi",
+    )
+    yield (
         "site.location",
         settings.site.location != "/" and settings.uwsgi.dynamic,
         "uWSGI in dynamic mode does not know it",

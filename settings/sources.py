@@ -16,7 +16,7 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
     if not source.is_dir():
         raise SettingsError(f"{file}: app.source: {settings.app.source} is no folder; allowed: the app's folder")
     key, path = _entry(settings, source, file)
-    line = _serves_itself(path)
+    line = _serves_itself(path, settings.app.callable)
     if line:
         raise SettingsError(
             f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
@@ -78,7 +78,7 @@ def _entry(settings: Settings, source: Path, file: str) -> tuple[str, Path]:
     )
 
 
-def _serves_itself(path: Path) -> int | None:
+def _serves_itself(path: Path, application: str) -> int | None:
     """Line of a call such as app.run() that an import would make, None when there is none."""
     try:
         tree = ast.parse(path.read_bytes())
@@ -88,6 +88,6 @@ def _serves_itself(path: Path) -> int | None:
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = ast.unparse(node.value.func)
-            if called in ("app.run", "application.run"):
+            if called in ("app.run", "application.run", f"{application}.run"):
                 return node.lineno
     return None

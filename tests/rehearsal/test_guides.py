@@ -145,6 +145,14 @@ def test_a_static_file_comes_from_disk(served: Served) -> None:
     assert answer.text == (served.stack.folder / "app/static/style.css").read_text()
 
 
+def test_a_body_that_does_not_fit_in_memory_arrives(served: Served) -> None:
+    # The page takes no POST, which it says once all of it is there.
+    answer = httpx.post(
+        f"http://{served.address}:{served.guide.port}/", content=b"x" * 1_000_000, trust_env=False, timeout=20
+    )
+    assert answer.status_code == 405
+
+
 def test_only_the_site_and_ssh_are_open(served: Served) -> None:
     assert listens(served.address, served.guide.port)
     for port in (served.guide.stats, served.guide.stats + 1, 5000, 5001, 8081, 9191):
@@ -160,9 +168,14 @@ def test_nothing_that_handles_a_request_runs_as_root(served: Served) -> None:
 
 
 def test_a_killed_worker_comes_back(served: Served) -> None:
-    worker = served.pids()[-1]
-    served.stack.shell(f"kill -9 {worker}")
-    served.until(lambda: served.get("/healthz").status_code == 200 and worker not in served.pids())
+    before = served.pids()
+    served.stack.shell(f"kill -9 {before[-1]}")
+
+    def is_back() -> bool:
+        now = served.pids()
+        return before[-1] not in now and len(now) == len(before) and served.get("/healthz").status_code == 200
+
+    served.until(is_back)
 
 
 def test_a_killed_server_comes_back_over_its_stale_files(served: Served) -> None:

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,3 +283,22 @@ def test_in_dynamic_mode_the_probe_names_the_application_as_nginx_does() -> None
     assert asked["UWSGI_PYHOME"] == server.state()["facts"]["venv"]
     only_slot(server, archive.id)
     server.close()
+
+
+@each("systemd")
+def test_systemd_is_given_a_file_and_no_link(server: Server) -> None:
+    """CentOS 7's systemd takes no link, and knows a unit by the name of what it leads to as well."""
+    archive = server.archive()
+    server.apply(archive)
+    path = Path(server.state()["program_link"])
+    assert path.is_file()
+    assert not path.is_symlink()
+
+
+@each("systemd")
+def test_a_log_is_its_users_whoever_wrote_it_before(server: Server) -> None:
+    server.apply(server.archive())
+    (server.root / "owned").unlink()
+    # Slot a, whose log the built-in page had written as another user.
+    server.apply(server.archive(requirements="# 2\n"))
+    assert f"wsgi-app 640 {server.root}/log/app/a.log" in (server.root / "owned").read_text().splitlines()

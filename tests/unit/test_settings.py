@@ -419,6 +419,10 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         "gunicorn.bind: nginx stands on another machine and could not connect to it; allowed: 0.0.0.0 and a port",
     ),
     (
+        {"site": {"location": "/blog/"}, "app": {"wsgi_file": "site.app"}},
+        "app.wsgi_file: below a site.location uWSGI takes no other file; allowed: one that ends in .py or .wsgi",
+    ),
+    (
         {"uwsgi": {"gid": "www"}},
         "uwsgi.gid: supervisor takes the user's own group; allowed: serving.process_manager: systemd or emperor",
     ),
