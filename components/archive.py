@@ -49,7 +49,7 @@ def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
         build(host_files(plan), plan.sources, folder),
         {
             site.place.name: build(release_files(site), site.sources, folder, Path(own.app.source), own.app.exclude)
-            for site, own in zip(plan.sites, settings.each, strict=True)
+            for site, own in zip(plan.sites, settings.each if plan.sites else (), strict=True)
         },
     )
 

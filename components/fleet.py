@@ -1,6 +1,6 @@
 """The servers of a stack and what is released to them.
 
-one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches
+database ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches
 """
 
 import base64
@@ -14,12 +14,17 @@ import pulumi
 import pulumi_alicloud as alicloud
 
 from components import archive
+from components.disk import Disk, DiskArgs
 from components.network import Network
 from components.release import Release, ReleaseArgs
 from components.server import Server, ServerArgs
 from serving import Machine, bootstrap, nginx
 from settings import Settings, private_key
 from settings.certificates import Given
+from settings.database import HOST
+
+# Role of a machine → roles of those that it calls by their names.
+_KNOWN = {"whole": ("db",), "front": ("app",), "app": ("db",), "db": ()}
 
 
 def fingerprint(public_key: str) -> str:
@@ -65,28 +70,38 @@ class Fleet(pulumi.ComponentResource):
         )
         key_name = key_pair.key_pair_name
         servers = {machine.name: self._server(name, args, machine, key_name) for machine in args.machines}
+        address = servers[first.name].address
+        databases = [
+            self._release(name, args, machine, servers, address, [self._disk(name, args, machine, servers)])
+            for machine in others
+            if machine.plan.role == "db"
+        ]
         taken: list[Release] = []
         for machine in others:
-            taken.append(self._release(name, args, machine, servers, servers[first.name].address, taken[:1]))
-        last = self._release(name, args, first, servers, None, taken)
-        address = servers[first.name].address
+            if machine.plan.role != "db":
+                taken.append(self._release(name, args, machine, servers, address, [*databases, *taken[:1]]))
+        last = self._release(name, args, first, servers, None, [*databases, *taken])
         urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
         site = first.plan.sites[0].place.name
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
         ssh = pulumi.Output.concat("ssh root@", address)
-        self.outputs = {"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site], **several}
+        database = {"database": servers[HOST].address} if databases else {}
+        self.outputs = {
+            **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
+            **several,
+            **database,
+        }
         self.register_outputs({"address": address})
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_name: pulumi.Output[str]) -> Server:
         server = args.settings.server
         is_first = machine is args.machines[0]
+        own = args.settings.mysql if machine.plan.role == "db" else args.settings.topology
         return Server(
             _named(name, machine),
             ServerArgs(
                 settings=server,
-                instance_type=server.instance_type
-                if is_first
-                else args.settings.topology.instance_type or server.instance_type,
+                instance_type=server.instance_type if is_first else own.instance_type or server.instance_type,
                 public=is_first,
                 image_id=args.image_id,
                 user_data=bootstrap.user_data(machine.plan, args.settings),
@@ -99,6 +114,14 @@ class Fleet(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
+    def _disk(self, name: str, args: FleetArgs, machine: Machine, servers: Mapping[str, Server]) -> Disk:
+        mysql = args.settings.mysql
+        return Disk(
+            f"{_named(name, machine)}-data",
+            DiskArgs(args.network.zone, servers[machine.name].instance_id, mysql.disk_gib, mysql.protect, args.tags),
+            pulumi.ResourceOptions(parent=self),
+        )
+
     def _release(
         self,
         name: str,
@@ -106,15 +129,16 @@ class Fleet(pulumi.ComponentResource):
         machine: Machine,
         servers: Mapping[str, Server],
         proxy: pulumi.Output[str] | None,
-        after: Sequence[Release],
+        after: Sequence[pulumi.Resource],
     ) -> Release:
-        server = servers[machine.name]
+        server, role = servers[machine.name], machine.plan.role
+        known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
         return Release(
             _named(name, machine),
             ReleaseArgs(
                 archives=archive.build_all(machine.plan, args.settings, args.archives),
                 # An application's environment goes where the application runs.
-                env={s.site.name: s.app.env if machine.plan.role != "front" else {} for s in args.settings.each},
+                env={s.site.name: s.env if role != "front" else {} for s in args.settings.each},
                 files={
                     s.site.name: nginx.secret_files(s) if machine.plan.has_nginx else {} for s in args.settings.each
                 },
@@ -122,8 +146,9 @@ class Fleet(pulumi.ComponentResource):
                 address=server.address,
                 instance_id=server.instance_id,
                 proxy=proxy,
-                hosts={} if proxy else {n: other.private_address for n, other in servers.items() if n != machine.name},
+                hosts={name: servers[name].private_address for name in known},
                 after=after,
+                password=args.settings.mysql.password if role == "db" else None,
                 private_key=private_key(args.settings),
                 host_key=args.settings.access.host_key,
             ),

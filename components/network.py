@@ -24,12 +24,16 @@ class Rule:
 
     @property
     def name(self) -> str:
-        return f"{self.port}-from-{self.source.replace('/', '-')}"
+        return f"{self.port}-from-{self.source.replace('/', '-') or 'site'}"
 
 
 def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]:
-    """Name of a security group → its rules: the world reaches the first machine alone, which reaches the others."""
+    """Name of a security group → its rules.
+
+    The world reaches the first machine alone, which reaches the others; the database is the application's alone.
+    """
     first = machines[0]
+    with_app = sorted({machine.group for machine in machines if machine.plan.role in ("whole", "app")})
     found = {
         first.group: [
             *(Rule(port, cidr, f"The site, from {cidr}") for port in first.plan.ports for cidr in access.http),
@@ -37,8 +41,11 @@ def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]
         ]
     }
     for machine in machines[1:]:
+        is_database = machine.plan.role == "db"
+        callers = with_app if is_database else [first.group]
+        what = "Queries, from the application" if is_database else "Requests, from nginx"
         found[machine.group] = [
-            *(Rule(port, first.group, "Requests, from nginx") for port in machine.plan.ports),
+            *(Rule(port, caller, what) for port in machine.plan.ports for caller in callers),
             Rule(22, first.group, "SSH for releases, by way of nginx's machine"),
         ]
     return found
@@ -55,9 +62,10 @@ class NetworkArgs:
 
 
 class Network(pulumi.ComponentResource):
-    """VPC, switch and security groups. group_ids: by their names."""
+    """VPC, switch and security groups. zone: the switch's own. group_ids: by their names."""
 
     vswitch_id: pulumi.Output[str]
+    zone: pulumi.Output[str]
     group_ids: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -75,6 +83,7 @@ class Network(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["zone_id"]),
         )
         self.vswitch_id = switch.id
+        self.zone = switch.zone_id
         self.group_ids = {}
         for group in args.groups:
             made = alicloud.ecs.SecurityGroup(

@@ -26,9 +26,9 @@ class ReleaseArgs:
     application, secret. files: site's name → file name → text beside its configs, secret. certificates: domain →
     its given certificate and private key. address, instance_id: of the server; a new instance gets all of it
     again. proxy: address of the server that SSH goes through, None for straight on. hosts: name → private address
-    of the other machines that it must know. after: releases that must have been taken before. private_key:
-    OpenSSH private key text, or None for the SSH agent. host_key: the public host key when it is known, of the
-    server that the world reaches.
+    of the other machines that it must know. after: what must be there before, such as other releases. password:
+    of the database, on the machine that has it. private_key: OpenSSH private key text, or None for the SSH agent.
+    host_key: the public host key when it is known, of the server that the world reaches.
     """
 
     archives: Archives
@@ -39,7 +39,8 @@ class ReleaseArgs:
     instance_id: pulumi.Input[str]
     proxy: pulumi.Input[str] | None
     hosts: Mapping[str, pulumi.Input[str]]
-    after: Sequence["Release"]
+    after: Sequence[pulumi.Resource]
+    password: SecretStr | None
     private_key: str | None
     host_key: str | None
 
@@ -106,7 +107,10 @@ class Release(pulumi.ComponentResource):
             for domain, one in args.certificates.items()
         }
         told = pulumi.Output.json_dumps({"hosts": dict(args.hosts), "tls": pairs}, sort_keys=True)
-        host = apply("host", "prepare", args.archives.host, pulumi.Output.secret(told), [ready, *args.after])
+        verb = "prepare"
+        if args.password is not None:
+            verb, told = "database", pulumi.Output.json_dumps({"database": _plain({"password": args.password})})
+        host = apply("host", verb, args.archives.host, pulumi.Output.secret(told), [ready, *args.after])
         self.ids = {}
         for site, archive in args.archives.sites.items():
             secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}

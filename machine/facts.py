@@ -4,6 +4,7 @@ import os
 import socket
 
 CGROUP = "/sys/fs/cgroup"
+MEMINFO = "/proc/meminfo"
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
 
 
@@ -29,6 +30,12 @@ def cpus():
         if limit and period and limit > 0:
             quota = limit / period
     return count if quota is None else max(1, min(count, int(quota)))
+
+
+def memory():
+    """MiB of memory that this machine has."""
+    with open(MEMINFO) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemTotal:")) // 1024
 
 
 def somaxconn():

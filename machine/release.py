@@ -1,8 +1,9 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
-    release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}  what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}}    one site
-    release.py renew                                            asks for the certificates that are due (acme.py)
+    release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
+    release.py apply FOLDER < {"env": {...}, "files": {...}}      one site
+    release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
+    release.py renew                                              asks for the certificates that are due (acme.py)
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
 new release starts beside the old one in the other slot, is asked for its health, and only
@@ -155,12 +156,13 @@ def prune(releases, identifier, keep):
             files.remove(path)
 
 
-def refuse(error):
-    """Tell the user what happened, the lines that explain it, and what to do then."""
+def refuse(error, outcome=None):
+    """Tell the user what happened, the lines that explain it, and what to do then. outcome: of something else."""
     went_back = getattr(error, "went_back", True)
-    outcome = "release refused, the one before it still serves" if went_back else "release failed"
-    if went_back and getattr(error, "first", False):
-        outcome = "release refused, the site waits for its first one"
+    if outcome is None:
+        outcome = "release refused, the one before it still serves" if went_back else "release failed"
+        if went_back and getattr(error, "first", False):
+            outcome = "release refused, the site waits for its first one"
     lines = getattr(error, "lines", "").strip("\n")
     then = getattr(error, "then", "")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -183,6 +185,7 @@ def _pairs(found):
 _INPUTS = {
     "apply": {"env": _texts, "files": lambda found: _texts(found) and all(map(_FILE_NAME.match, found))},
     "prepare": {"hosts": _texts, "tls": _pairs},
+    "database": {"database": _texts},
 }
 
 
@@ -258,13 +261,18 @@ def main(arguments):
             if verb == "prepare":
                 told = told or {"hosts": {}, "tls": None}
                 host.prepare(folder, told["hosts"], told["tls"], say)
+            elif verb == "database":
+                # No other machine's releases have it.
+                import database
+
+                database.prepare(folder, told["database"].get("password") if told else None, say)
             else:
                 apply(folder, told)
         if verb == "prepare":
             # A domain may not point here yet, which is no reason to refuse anything.
             renew()
     except Exception as error:
-        refuse(error)
+        refuse(error, "database not ready" if arguments[0] == "database" else None)
         return 1
     return 0
 

@@ -9,6 +9,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 import json
 from collections.abc import Iterable
 from itertools import groupby
+from typing import Any
 
 from serving import emperor, layout, nginx
 from serving.plan import STATE_NAMES, File, ServingPlan, SitePlan, builtin_settings, make_plan
@@ -58,6 +59,8 @@ _CONTROL = "/usr/local/sbin/wsgi-ecs-app"
 
 def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     """What cloud-init writes: the script, and what answers until the first release."""
+    if plan.role == "db":
+        return (*_repositories(plan.system, settings), File(_SCRIPT, _database_script(plan, settings), "0700"))
     manager = settings.serving.process_manager
     names = dict.fromkeys(("app", *(each.server for each in plan.sites)))
     has_app = plan.role != "front"
@@ -125,28 +128,39 @@ def script(plan: ServingPlan, settings: Settings) -> str:
     facts = _facts(site)
     return render(
         "cloud-init/bootstrap.sh.j2",
-        plan=plan,
-        # One command for those of an owner and mode: every byte counts.
-        directories=[
-            (*key, [directory.path for directory in group])
-            for key, group in groupby(plan.directories, lambda directory: (*directory.owner.split(":"), directory.mode))
-        ],
+        **_common(plan, settings),
         place=site.place,
         server_pins=site.release["server_pins"],
         port=site.ports[0],
-        system=plan.system,
-        layout=layout,
         facts=facts,
         indexes=settings.server.mirrors.index or _INDEXES,
-        packages_script=f"cloud-init/{plan.system.name}.sh.j2",
-        mirrors=settings.server.mirrors,
-        epel=settings.server.mirrors.epel or _EPEL[plan.system.name],
         manager=site.program.manager,
         program=layout.fill(site.program.name, facts),
         program_config=site.program.config,
         program_link=layout.fill(site.program.link, facts),
         log=layout.fill(site.place.log, facts),
     )
+
+
+def _database_script(plan: ServingPlan, settings: Settings) -> str:
+    return render("cloud-init/database.sh.j2", **_common(plan, settings))
+
+
+def _common(plan: ServingPlan, settings: Settings) -> dict[str, Any]:
+    """What the scripts of all roles are told."""
+    return {
+        "plan": plan,
+        # One command for those of an owner and mode: every byte counts.
+        "directories": [
+            (*key, [directory.path for directory in group])
+            for key, group in groupby(plan.directories, lambda directory: (*directory.owner.split(":"), directory.mode))
+        ],
+        "system": plan.system,
+        "layout": layout,
+        "packages_script": f"cloud-init/{plan.system.name}.sh.j2",
+        "mirrors": settings.server.mirrors,
+        "epel": settings.server.mirrors.epel or _EPEL[plan.system.name],
+    }
 
 
 def _first_state(site: SitePlan, facts: dict[str, str]) -> str:

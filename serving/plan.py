@@ -5,11 +5,12 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from serving import acme, emperor, gunicorn, layout, nginx, sources, supervisor, systemd, uwsgi
+from serving import acme, emperor, gunicorn, layout, mysql, nginx, sources, supervisor, systemd, uwsgi
 from serving.server import APP_PORT, AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
 from settings import Settings
+from settings.database import HOST
 from settings.models import App, Site
 from settings.servers import Nginx
 from settings.tls import Tls
@@ -42,8 +43,8 @@ class User:
     groups: tuple[str, ...]
 
 
-# What a machine does: both, nginx alone, or the application alone for nginx on another machine.
-Role = Literal["whole", "front", "app"]
+# What a machine does: both, nginx alone, the application alone for nginx on another machine, or MySQL alone.
+Role = Literal["whole", "front", "app", "db"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ _TOOL = (
     "with_env",
     "managers",
 )
+# Beside it, what a machine with MySQL runs.
+_DATABASE_TOOL = ("database", "disk")
 
 _DIRECTORIES = (
     Directory(layout.ROOT, "root:root", "0755"),
@@ -169,7 +172,7 @@ def _host(server_name: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """One server of a stack. name: empty for the only one, front, or app-<number>. group: its security group's."""
+    """One server of a stack. name: empty, front, app-<number> or db. group: its security group's."""
 
     name: str
     group: str
@@ -178,10 +181,34 @@ class Machine:
 
 def machines(settings: Settings) -> tuple[Machine, ...]:
     """The servers of a stack; the first one is what the world reaches."""
+    database = (Machine(HOST, "db", _database(settings)),) if settings.has_database else ()
     if not settings.is_apart:
-        return (Machine("", "", make_plan(settings)),)
+        return (Machine("", "", make_plan(settings)), *database)
     front, app = make_plan(settings, "front"), make_plan(settings, "app")
-    return (Machine("front", "front", front), *(Machine(name, "app", app) for name in layout.app_servers(settings)))
+    apps = (Machine(name, "app", app) for name in layout.app_servers(settings))
+    return (Machine("front", "front", front), *apps, *database)
+
+
+def _database(settings: Settings) -> ServingPlan:
+    """The plan of a machine that has MySQL alone: no sites, and no users of theirs."""
+    system = SYSTEMS[settings.server.os]
+    return ServingPlan(
+        role="db",
+        system=system,
+        packages=(*system.packages, *system.mysql_packages),
+        # Not before its data disk is there, which is attached to a machine that runs.
+        services=(),
+        groups=(),
+        users=(),
+        directories=_DIRECTORIES,
+        bootstrap_files={},
+        has_nginx=False,
+        configs=mysql.configs(settings, system),
+        sources=mysql.schema(settings),
+        ports=(settings.mysql.port,),
+        host=mysql.told(settings, system),
+        sites=(),
+    )
 
 
 def make_plan(settings: Settings, role: Role = "whole") -> ServingPlan:
@@ -391,12 +418,13 @@ def _release(
 
 def release_files(site: SitePlan) -> dict[str, str]:
     """Relative path → text of what a site's release carries beside the application."""
-    return {"release.json": _json(site.release), **_config_files(site.configs), **_tool_files()}
+    return {"release.json": _json(site.release), **_config_files(site.configs), **_tool_files(_TOOL)}
 
 
 def host_files(plan: ServingPlan) -> dict[str, str]:
     """Relative path → text of what a machine's own release carries."""
-    return {"host.json": _json(plan.host), **_config_files(plan.configs), **_tool_files()}
+    tool = (*_TOOL, *_DATABASE_TOOL) if plan.role == "db" else _TOOL
+    return {"host.json": _json(plan.host), **_config_files(plan.configs), **_tool_files(tool)}
 
 
 def _json(values: dict[str, Any]) -> str:
@@ -407,5 +435,5 @@ def _config_files(configs: dict[str, str]) -> dict[str, str]:
     return {f"config/{name}": text for name, text in configs.items()}
 
 
-def _tool_files() -> dict[str, str]:
-    return {f"tool/{name}.py": source(f"machine/{name}.py") for name in _TOOL}
+def _tool_files(names: tuple[str, ...]) -> dict[str, str]:
+    return {f"tool/{name}.py": source(f"machine/{name}.py") for name in names}

@@ -28,6 +28,10 @@ class System:
     acme_client: str
     # What compiles nginx; the rest compiles uWSGI and is on every server.
     nginx_build_packages: tuple[str, ...]
+    mysql_packages: tuple[str, ...]
+    # Read after the package's own files.
+    mysql_config: str
+    mysql_log: str
     warnings: tuple[str, ...] = ()
 
     def packages_for(
@@ -74,6 +78,9 @@ CENTOS7 = System(
     # The last release for Python 3.6.
     acme_client="acme-tiny==5.0.1",
     nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
+    mysql_packages=("mariadb-server",),
+    mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
+    mysql_log="/var/log/mariadb/mariadb.log",
     warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
         "server.os: debian12 is one setting away",
@@ -97,6 +104,9 @@ DEBIAN12 = System(
     tls_curves="X25519:prime256v1:secp384r1",
     acme_client="acme-tiny==5.0.3",
     nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"),
+    mysql_packages=("mariadb-server",),
+    mysql_config="/etc/mysql/mariadb.conf.d/90-wsgi-ecs.cnf",
+    mysql_log="/var/log/mysql/error.log",
 )
 
 SYSTEMS = {system.name: system for system in (CENTOS7, DEBIAN12)}

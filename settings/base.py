@@ -10,12 +10,12 @@ Count = Annotated[int, Field(ge=1, le=1024)]
 Seconds = Annotated[int, Field(ge=1, le=3600)]
 
 
-def _sequence(value: object) -> object:
-    # `pulumi config set --path access.ssh 203.0.113.0/24` stores a single text.
+def sequence(value: object) -> object:
+    """A single text as a list of one: `pulumi config set --path access.ssh 203.0.113.0/24` stores a text."""
     return (value,) if isinstance(value, str) else value
 
 
-Cidrs = Annotated[tuple[text.Cidr, ...], BeforeValidator(_sequence)]
+Cidrs = Annotated[tuple[text.Cidr, ...], BeforeValidator(sequence)]
 
 
 class SettingsError(Exception):

@@ -564,4 +564,14 @@ def _topology(settings: Settings) -> Iterator[Rule]:
     )
 
 
-PARTS = (_topology, _serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _tls, _ports)
+def _database(settings: Settings) -> Iterator[Rule]:
+    for name in settings.mysql.env if settings.has_database else ():
+        yield (
+            f"app.env.{name}",
+            name in settings.app.env,
+            "mysql sets it",
+            "app.env without it, or no mysql",
+        )
+
+
+PARTS = (_database, _topology, _serving, _listening, _nginx, _front, _sources, _uwsgi, _gunicorn, _tls, _ports)

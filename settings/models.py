@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from settings import combinations, text
 from settings.base import Cidrs, Model, SettingsError
+from settings.database import Mysql
 from settings.servers import Gunicorn, Nginx, Serving, Supervisor, Systemd, Uwsgi
 from settings.tls import Tls
 
@@ -169,6 +170,7 @@ class Settings(Model):
     tls: Tls = Tls()
     supervisor: Supervisor = Supervisor()
     systemd: Systemd = Systemd()
+    mysql: Mysql = Mysql()
     release: Release = Release()
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="Site's name to its own settings, which go before those of the stack."
@@ -198,6 +200,16 @@ class Settings(Model):
     def is_apart(self) -> bool:
         """Whether the application runs on other machines than nginx."""
         return self.topology.app_servers > 0
+
+    @property
+    def has_database(self) -> bool:
+        """Whether a machine of its own runs MySQL for the application."""
+        return bool(self.mysql.model_fields_set)
+
+    @property
+    def env(self) -> dict[str, SecretStr]:
+        """The environment of the application: its own, and where its database is."""
+        return {**self.app.env, **(self.mysql.env if self.has_database else {})}
 
     @property
     def socket(self) -> str | None:

@@ -35,6 +35,9 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
     for name, server in (("uwsgi", settings.uwsgi), ("nginx", settings.nginx)):
         if server.install == "source" and server.archive and not server.is_remote:
             _check_archive(f"{file}: {name}", folder / server.archive, server.archive, server.sha256)
+    for name in settings.mysql.schema_files:
+        if not (folder / name).is_file():
+            raise SettingsError(f"{file}: mysql.schema_files: {name} is no file; allowed: files of SQL")
     key_file = settings.access.private_key_file
     if key_file and "PRIVATE KEY" not in _text(key_file):
         raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import bootstrap, emperor, host_files, layout, make_plan, release_files
+from serving import bootstrap, emperor, host_files, layout, machines, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.application import Application
@@ -20,11 +20,13 @@ facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "ven
 
 
 def test_a_release_carries_the_whole_tool() -> None:
-    plan = make_plan(parse({}, "test"))
-    for texts in (release_files(plan.sites[0]), host_files(plan)):
-        carried = {name[5:] for name in texts if name.startswith("tool/")}
-        # The bootstrap brings the others: the emperor's vassals outlive a release, the page comes before any.
-        assert carried == {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
+    *others, database = machines(parse({"mysql": {"password": "x"}}, "test"))
+    # The bootstrap brings these: the emperor's vassals outlive a release, the page comes before any.
+    tool = {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
+    for plan in (machine.plan for machine in others):
+        for texts in (release_files(plan.sites[0]), host_files(plan)):
+            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"database.py", "disk.py"}
+    assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""The data disk of a server, which outlives it.
+
+disk ── attachment ── instance
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_alicloud as alicloud
+
+
+@dataclass(frozen=True)
+class DiskArgs:
+    """zone: id of the zone that the instance is in. gib: size, which can grow. protect: refuse to delete it."""
+
+    zone: pulumi.Input[str]
+    instance_id: pulumi.Input[str]
+    gib: int
+    protect: bool
+    tags: Mapping[str, str]
+
+
+class Disk(pulumi.ComponentResource):
+    """An ESSD and its attachment."""
+
+    def __init__(self, name: str, args: DiskArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("wsgi:disk:Disk", name, None, opts)
+        disk = alicloud.ecs.EcsDisk(
+            f"{name}-disk",
+            disk_name=name,
+            category="cloud_essd",
+            size=args.gib,
+            # Or a size that was raised would wait for a restart.
+            type="online",
+            zone_id=args.zone,
+            payment_type="PayAsYouGo",
+            delete_with_instance=False,
+            tags=args.tags,
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+        )
+        alicloud.ecs.EcsDiskAttachment(
+            f"{name}-attachment",
+            disk_id=disk.id,
+            instance_id=args.instance_id,
+            delete_with_instance=False,
+            # A disk is attached to one instance at a time.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+        self.register_outputs({})

@@ -1,0 +1,46 @@
+"""MySQL: its part of a database machine's plan."""
+
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from serving.systems import System
+from serving.templates import render
+from settings import Settings
+
+# On the data disk, which machine/disk.py mounts on /srv/data.
+_DATADIR = "/srv/data/mysql"
+
+
+def configs(settings: Settings, system: System) -> dict[str, str]:
+    """MySQL's own configuration, and the command that dumps the database and loads a dump."""
+    mysql = settings.mysql
+    return {
+        "mysql.cnf": render("templates/mysql/mysql.cnf.j2", mysql=mysql, datadir=_DATADIR, log=system.mysql_log),
+        "wsgi-ecs-database": render("templates/mysql/wsgi-ecs-database.sh.j2", database=mysql.database),
+    }
+
+
+def schema(settings: Settings) -> dict[str, str]:
+    """Name in the archive → file of this machine, in the order in which they are applied."""
+    files = settings.mysql.schema_files
+    return {f"schema/{number}/{Path(file).name}": file for number, file in enumerate(files, 1)}
+
+
+def told(settings: Settings, system: System) -> dict[str, Any]:
+    """What machine/database.py needs to know."""
+    return {
+        "system": system.name,
+        "datadir": _DATADIR,
+        "config": system.mysql_config,
+        "log": system.mysql_log,
+        "database": settings.mysql.database,
+        "user": settings.mysql.user,
+        # As MySQL writes a network in an account: address/mask.
+        "network": IPv4Network(settings.network.cidr).with_netmask,
+        "schema": list(schema(settings)),
+        # What changes these wants the tool to look again: a file system to grow, memory to share out.
+        "instance_type": settings.mysql.instance_type or settings.server.instance_type,
+        "disk_gib": settings.mysql.disk_gib,
+        "generation": settings.release.generation,
+    }
