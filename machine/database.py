@@ -173,7 +173,9 @@ def sql(statements, database=""):
         stderr=subprocess.PIPE,
     )
     if done.returncode:
-        raise ReleaseError("MySQL refused it", done.stderr.decode("utf-8", "replace"))
+        # Without the statement itself, which may hold a password's hash.
+        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith("ERROR")]
+        raise ReleaseError("MySQL refused it", "\n".join(lines))
     return done.stdout.decode("utf-8", "replace")
 
 

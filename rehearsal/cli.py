@@ -95,6 +95,26 @@ def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
 
 
 @main.command()
+@_stack
+@click.argument("file")
+def backup(stack: str, file: str) -> None:
+    """Write a dump of the stack's database into a new file, such as app.sql.gz."""
+    from rehearsal.backup import backup as run
+
+    sys.exit(run(ROOT, stack, file))
+
+
+@main.command()
+@_stack
+@click.argument("file")
+def restore(stack: str, file: str) -> None:
+    """Read a dump back: its tables take the place of those in the database."""
+    from rehearsal.backup import restore as run
+
+    sys.exit(run(ROOT, stack, file))
+
+
+@main.command()
 def setup() -> None:
     """Install what is missing on this host, start LXD, build the base image."""
     from rehearsal import host, image

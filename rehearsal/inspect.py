@@ -81,8 +81,11 @@ def _running(state: State, machine: Record) -> None:
         raise UserError(f"machine {machine.id} is {what}; ./rehearse up --stack {state.stack} brings it back")
 
 
-def ssh(root: Path, name: str, command: tuple[str, ...], wanted: str | None = None) -> int:
-    """Become ssh to a machine of the stack, by the one that the world reaches. wanted: its name, None for that one."""
+def line(root: Path, name: str, wanted: str | None = None) -> list[str]:
+    """The ssh command line of a machine of the stack, by way of the one that the world reaches.
+
+    wanted: its name, None for that one. Raises UserError.
+    """
     state = _load(name)
     first, *others = _machines(state)
     found = {_called(state, machine): machine for machine in (first, *others)}
@@ -94,11 +97,14 @@ def ssh(root: Path, name: str, command: tuple[str, ...], wanted: str | None = No
         raise UserError(f"{keys.private.relative_to(root)}: no such file; ./rehearse up --stack {name} makes it")
     _running(state, machine)
     jump = () if machine is first else keys.ssh(first.id, str(first.outputs["primaryIpAddress"]))
-    line = keys.ssh(machine.id, str(machine.outputs["primaryIpAddress"]), jump=jump)
-    if command:
-        line += ["--", *command]
+    return keys.ssh(machine.id, str(machine.outputs["primaryIpAddress"]), jump=jump)
+
+
+def ssh(root: Path, name: str, command: tuple[str, ...], wanted: str | None = None) -> int:
+    """Become ssh to a machine of the stack."""
+    words = [*line(root, name, wanted), *(("--", *command) if command else ())]
     sys.stdout.flush()
-    os.execvp(line[0], line)  # noqa: S606
+    os.execvp(words[0], words)  # noqa: S606
 
 
 def logs(root: Path, name: str) -> int:
