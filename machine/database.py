@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 
 import disk
 import facts
@@ -18,6 +19,8 @@ from unpacked import Unpacked
 UNIT = "mariadb"
 # Without its disk MySQL must not start on an empty folder.
 DROP_IN = "/etc/systemd/system/mariadb.service.d/wsgi-ecs.conf"
+# CentOS 7's; Debian's is the journal.
+LOG = "/var/log/mariadb/mariadb.log"
 COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 # In the application's own database, so that a dump knows what shape it has.
 _APPLIED = "wsgi_ecs_schema"
@@ -65,6 +68,7 @@ def initialise(datadir, say):
     draft = datadir + ".new"
     files.remove(draft)
     run("mysql_install_db", "--user=mysql", "--datadir=" + draft)
+    files.remove(os.path.join(draft, "test"))
     os.rename(draft, datadir)
 
 
@@ -82,13 +86,14 @@ def configure(told, text, say):
     run("systemctl", "enable", "-q", UNIT)
 
     def start(config):
-        offset = size(told["log"])
+        began, offset = time.time(), size(LOG)
         files.write(path, config, 0o644)
         try:
             run("systemctl", "restart", UNIT)
         except ReleaseError as error:
-            lines = tail(told["log"], offset, 20)
-            raise ReleaseError("MySQL does not start", lines or error.lines) from None
+            said = tail(LOG, offset) or run("journalctl", "-u", UNIT, "-o", "cat", "--since=@%d" % began, check=False)
+            lines = [line for line in said.splitlines() if "ERROR" in line] or said.splitlines()[-20:]
+            raise ReleaseError("MySQL does not start", "\n".join(lines) or error.lines) from None
 
     say("starting MySQL")
     try:
@@ -124,8 +129,8 @@ def accounts(told, password, unwanted):
     pattern, account = told["database"].replace("_", "\\_"), "'{user}'@'{network}'".format(**told)
     statements = [
         "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci".format(told["database"]),
-        # test and test_…, which the package opens to every account.
-        "DELETE FROM mysql.db WHERE user = ''",
+        # Opened to every account by the package.
+        "DELETE FROM mysql.db WHERE db IN ('test', 'test\\\\_%')",
         "FLUSH PRIVILEGES",
         "GRANT ALL PRIVILEGES ON `{}`.* TO {} IDENTIFIED BY PASSWORD '{}'".format(pattern, account, hashed(password)),
         *("DROP USER " + other for other in unwanted),

@@ -111,7 +111,8 @@ def logs(root: Path, name: str) -> int:
     """Print the last lines of each log of each machine."""
     state = _load(name)
     script = (
-        f'for file in {_LOGS}; do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; true'
+        f'for file in {_LOGS}; do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; '
+        'if systemctl -q is-active mariadb; then printf "\\n==> mariadb <==\\n"; journalctl -u mariadb -n 40; fi'
     )
     for machine in _machines(state):
         print(f"machine {_called(state, machine)}")

@@ -16,7 +16,7 @@ def configs(settings: Settings, system: System) -> dict[str, str]:
     """MySQL's own configuration, and the command that dumps the database and loads a dump."""
     mysql = settings.mysql
     return {
-        "mysql.cnf": render("templates/mysql/mysql.cnf.j2", mysql=mysql, datadir=_DATADIR, log=system.mysql_log),
+        "mysql.cnf": render("templates/mysql/mysql.cnf.j2", mysql=mysql, datadir=_DATADIR),
         "wsgi-ecs-database": render("templates/mysql/wsgi-ecs-database.sh.j2", database=mysql.database),
     }
 
@@ -33,7 +33,6 @@ def told(settings: Settings, system: System) -> dict[str, Any]:
         "system": system.name,
         "datadir": _DATADIR,
         "config": system.mysql_config,
-        "log": system.mysql_log,
         "database": settings.mysql.database,
         "user": settings.mysql.user,
         # As MySQL writes a network in an account: address/mask.

@@ -31,7 +31,6 @@ class System:
     mysql_packages: tuple[str, ...]
     # Read after the package's own files.
     mysql_config: str
-    mysql_log: str
     warnings: tuple[str, ...] = ()
 
     def packages_for(
@@ -80,7 +79,6 @@ CENTOS7 = System(
     nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
     mysql_packages=("mariadb-server",),
     mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
-    mysql_log="/var/log/mariadb/mariadb.log",
     warnings=(
         "CentOS 7 is past its end of life (June 2024): no security fixes, archived repositories; "
         "server.os: debian12 is one setting away",
@@ -106,7 +104,6 @@ DEBIAN12 = System(
     nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"),
     mysql_packages=("mariadb-server",),
     mysql_config="/etc/mysql/mariadb.conf.d/90-wsgi-ecs.cnf",
-    mysql_log="/var/log/mysql/error.log",
 )
 
 SYSTEMS = {system.name: system for system in (CENTOS7, DEBIAN12)}

@@ -1,0 +1,251 @@
+"""The guides' stacks with MySQL on a machine of its own: who reaches it, what its data outlive, what stays secret.
+
+The tests of a stack run in this order.
+"""
+
+import contextlib
+import gzip
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.encrypted import PASSPHRASE, encrypt
+from tests.rehearsal.conftest import Stack, lxd, new_stack, traces
+
+# The first is searched for; none has a character that SQL, a shell, JSON or PyMySQL leaves as it is.
+MARK = "correct-horse"
+PASSWORDS = (f'{MARK} it\'s "so" \\ `$HOME` %s;--\n\t{{}} 密码 \U0001f511', "' OR ''='", "\\")
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3).close()
+    print("open")
+except OSError:
+    print("closed")
+"""
+
+
+@dataclass
+class Databased(Stack):
+    """A stack of a guide, with a password of the test's own."""
+
+    address: str = ""
+
+    def secret(self, password: str) -> None:
+        self.settings["mysql"] = {**self.settings["mysql"], "password": {"secure": encrypt(password)}}
+
+    def names(self) -> list[str]:
+        return self.get(self.address).text.splitlines()
+
+    def add(self, name: str) -> httpx.Response:
+        return httpx.post(f"http://{self.address}/", data={"name": name}, trust_env=False, timeout=10)
+
+    @cached_property
+    def project(self) -> str:
+        return f"wsgi-ecs-{self.name}"
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """front, app-1, db → what LXD has of it."""
+        found = {}
+        for value in lxd(f"/1.0/projects/{self.project}")["config"].items():
+            if value[0].startswith("user.resource."):
+                record = json.loads(value[1])
+                if record["type"].endswith(":Instance") and record["status"] == "done":
+                    name = record["name"].removeprefix(f"wsgi-ecs-{self.name}").removesuffix("instance").strip("-")
+                    found[name] = record
+        return found
+
+    def on(self, machine: str, *command: str) -> str:
+        """Run a command on a machine, not through SSH."""
+        line = ["lxc", "exec", "-T", "--project", self.project, self.machines()[machine]["id"], "--", *command]
+        return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
+
+    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(Exception):
+                if condition():
+                    return
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+
+
+def of_guide(project_copy: Path, guide: str) -> Databased:
+    made = new_stack(project_copy, guide)
+    config = yaml.safe_load((made.folder / f"stacks/Pulumi.{guide}.yaml").read_text())["config"]
+    settings = {key.removeprefix("wsgi-ecs:"): value for key, value in config.items() if key.startswith("wsgi-ecs:")}
+    return Databased(made.folder, made.name, settings, PASSPHRASE)
+
+
+@pytest.fixture(scope="module")
+def site(project_copy: Path) -> Iterator[Databased]:
+    """nginx, the application and MySQL on three machines."""
+    stack = of_guide(project_copy, "guide-mysql")
+    stack.secret(PASSWORDS[0])
+    try:
+        stack.address = stack.up().output("address")
+        yield stack
+    finally:
+        stack.run("destroy", "--force")
+
+
+def test_a_page_reads_rows_and_writes_them(site: Databased) -> None:
+    assert site.names() == ["Ada", "Grace"]
+    assert site.add("Zoë 🦉").text.splitlines() == ["Ada", "Grace", "Zoë 🦉"]
+    # As the guide has it: by command line, on another machine than nginx.
+    line = site.on("app-1", "pgrep", "-af", "uwsgi --strict").splitlines()[0]
+    for option in ("--socket=0.0.0.0:3031", "--processes=4", "--threads=2", "--stats=127.0.0.1:919", "--callable=appl"):
+        assert option in line
+
+
+def test_nobody_but_the_application_reaches_it(site: Databased) -> None:
+    address = site.machines()["db"]["outputs"]["primaryIpAddress"]
+    reached = {name: site.on(name, "python3", "-c", CONNECT, address, "3306") for name in ("front", "app-1", "db")}
+    assert reached == {"front": "closed", "app-1": "open", "db": "open"}
+    here = subprocess.run(["python3", "-c", CONNECT, address, "3306"], capture_output=True, text=True, check=True)
+    assert here.stdout.strip() == "closed"
+    assert site.on("front", "python3", "-c", CONNECT, address, "22") == "open"
+    assert site.on("app-1", "python3", "-c", CONNECT, address, "22") == "closed"
+    # By name the application alone knows it, and nothing but its own account is there.
+    assert "db" not in [line.split()[1] for line in site.on("front", "cat", "/etc/hosts").splitlines() if line]
+    accounts = site.on("db", "mysql", "-NBe", "SELECT user, host FROM mysql.user WHERE host <> ''").splitlines()
+    own = {"mariadb.sys\tlocalhost", "mysql\tlocalhost", "root\tlocalhost"}
+    assert set(accounts) - own == {"app\t10.76.0.0/255.255.240.0"}
+    assert site.on("db", "mysql", "-NBe", "SELECT db, user FROM mysql.db; SHOW DATABASES LIKE 'test%'") == "app\tapp"
+
+
+def test_the_data_are_on_the_data_disk_and_wait_for_it(site: Databased) -> None:
+    assert site.on("db", "mysql", "-NBe", "SELECT @@datadir, @@character_set_server") == "/srv/data/mysql/\tutf8mb4"
+    assert "/srv/data" in site.on("db", "systemctl", "show", "-p", "RequiresMountsFor", "mariadb")
+    memory = 1 << 20
+    half = int(site.on("db", "mysql", "-NBe", "SELECT @@innodb_buffer_pool_size"))
+    assert 900 * memory <= half <= 1100 * memory, "half of the machine's 2 GiB"
+
+
+def test_the_password_is_in_the_environment_of_the_application_alone(site: Databased) -> None:
+    places = "/etc /srv /var /run /root /tmp /home /usr/local"
+    for name in ("front", "app-1", "db"):
+        found = site.on(name, "sh", "-c", f"grep -rlIFs -e {MARK} {places} | grep -v rehearsal || true").split()
+        assert found == (["/etc/wsgi-ecs/app.env.json"] if name == "app-1" else []), name
+        shown = site.on(
+            name, "sh", "-c", f"(ps -ww -eo args; journalctl --no-pager) | grep -v grep | grep -c {MARK} || true"
+        )
+        assert shown == "0", name
+    assert site.on("app-1", "stat", "-c", "%a %U:%G", "/etc/wsgi-ecs/app.env.json") == "640 root:wsgi-app"
+    assert MARK not in json.dumps(lxd(f"/1.0/projects/{site.project}"))
+    assert MARK not in json.dumps(lxd(f"/1.0/instances?project={site.project}&recursion=1"))
+
+
+def test_nothing_is_done_when_nothing_has_changed(site: Databased) -> None:
+    assert " unchanged" in site.up().out
+    assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS[1:])
+def test_a_rotated_password_goes_live_and_the_old_one_does_not_work_any_more(site: Databased, password: str) -> None:
+    before = site.on("db", "mysql", "-NBe", "SELECT authentication_string FROM mysql.user WHERE user = 'app'")
+    started = site.on("db", "systemctl", "show", "-p", "MainPID", "mariadb")
+    site.secret(password)
+    done = site.up()
+    assert MARK not in done.text
+    assert site.on("db", "mysql", "-NBe", "SELECT authentication_string FROM mysql.user WHERE user = 'app'") != before
+    assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
+    assert site.on("db", "systemctl", "show", "-p", "MainPID", "mariadb") == started, "no restart"
+
+
+def test_rows_outlive_a_release_and_a_reboot(site: Databased) -> None:
+    site.edit("samples/mysql-wsgi/app.py", "no such page", "no page of that name")
+    site.up()
+    assert site.get(site.address, "/nowhere").text == "no page of that name\n"
+    site.on("db", "systemctl", "--no-block", "reboot")
+    site.until(lambda: site.get(site.address, "/healthz").status_code != 200)
+    site.until(lambda: site.names() == ["Ada", "Grace", "Zoë 🦉"])
+
+
+def test_a_dump_brings_back_what_was_lost(site: Databased) -> None:
+    dump = site.folder / "app.sql.gz"
+    done = site.run("backup", str(dump))
+    assert done.code == 0, done.text
+    assert dump.stat().st_mode & 0o777 == 0o600
+    assert "Zoë 🦉" in gzip.decompress(dump.read_bytes()).decode()
+    assert "is there already" in site.run("backup", str(dump)).err
+    site.on("db", "mysql", "-e", "DELETE FROM app.people; INSERT INTO app.people (name) VALUES ('Mallory')")
+    assert site.names() == ["Mallory"]
+    part = site.folder / "part.sql.gz"
+    part.write_bytes(dump.read_bytes()[:-100])
+    assert site.run("restore", str(part)).code == 2
+    assert site.names() == ["Mallory"]
+    assert site.run("restore", str(dump)).code == 0
+    assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
+
+
+def test_a_schema_file_is_applied_once_and_never_changed(site: Databased) -> None:
+    first, mysql = "samples/mysql-wsgi/schema.sql", site.settings["mysql"]
+    (site.folder / "second.sql").write_text("ALTER TABLE people ADD COLUMN town VARCHAR(50) NOT NULL DEFAULT 'Zürich';")
+    site.settings["mysql"] = {**mysql, "schema_files": [first, "second.sql"]}
+    done = site.up()
+    assert "applying second.sql" in done.out
+    assert "applying schema.sql" not in done.out
+    assert site.on("db", "mysql", "-NBe", "SELECT DISTINCT town FROM app.people") == "Zürich"
+    site.edit("second.sql", "Zürich", "Genf")
+    refused = site.run("up")
+    assert refused.code == 1
+    assert "mysql.schema_files: second.sql is not what was applied as file 2" in refused.text
+    assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
+    site.edit("second.sql", "Genf", "Zürich")
+    (site.folder / "third.sql").write_text("ALTER TABLE people\n  ADD town INT;")
+    site.settings["mysql"] = {**mysql, "schema_files": [first, "second.sql", "third.sql"]}
+    broken = site.run("up")
+    assert broken.code == 1
+    assert "ERROR 1060 (42S21) at line 1: Duplicate column name 'town'" in broken.text
+    site.settings["mysql"] = {**mysql, "schema_files": [first, "second.sql"]}
+
+
+def test_a_configuration_that_mysql_does_not_start_with_is_taken_back(site: Databased) -> None:
+    mysql = site.settings["mysql"]
+    site.settings["mysql"] = {**mysql, "innodb_buffer_pool_size": "99999G"}
+    done = site.run("up")
+    site.settings["mysql"] = mysql
+    assert done.code == 1
+    assert "database not ready: MySQL does not start" in done.text
+    assert "[ERROR] InnoDB: " in done.text
+    assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
+
+
+def test_rows_outlive_every_machine(site: Databased) -> None:
+    before, disks = site.machines(), {path for path in traces(site) if "/volumes/" in path}
+    site.settings["server"] = {**site.settings["server"], "image": "centos_7_9_x64_another"}
+    site.up()
+    after = site.machines()
+    assert {name for name in before if before[name]["id"] != after[name]["id"]} == {"front", "app-1", "db"}
+    assert {path for path in traces(site) if "/volumes/" in path} == disks
+    assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
+    assert site.add("Olga").text.splitlines()[-1] == "Olga"
+
+
+def test_one_machine_with_nginx_and_flask_and_one_with_mysql(project_copy: Path) -> None:
+    stack = of_guide(project_copy, "guide-mysql-flask")
+    try:
+        stack.address = stack.up().output("address")
+        assert set(stack.machines()) == {"", "db"}
+        assert ">Ada</a>" in stack.get(stack.address).text
+        assert stack.add("Zoë").status_code == 302
+        assert stack.get(stack.address, "/Zo%C3%AB").text.startswith("Zoë was added on ")
+        assert stack.get(stack.address, "/nobody").status_code == 404
+        sockets = stack.on("", "sh", "-c", "stat -c '%a %F' /run/wsgi-ecs/app/*.sock")
+        assert sockets == "666 socket"
+        # In brackets, or pgrep would find the shell that it was started by.
+        processes = stack.on("", "sh", "-c", "pgrep -fc -- 'bin/[u]wsgi --ini'")
+        assert processes == "2", "a master and a worker"
+    finally:
+        assert stack.run("destroy").code == 0
+    assert traces(stack) == set()

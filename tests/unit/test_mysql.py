@@ -1,0 +1,236 @@
+"""MySQL on a machine of its own: what a user may say, what is registered, and what reaches SQL and disks."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from components.network import Rule, groups
+from rehearsal import backup
+from rehearsal.errors import UserError
+from serving import bootstrap, host_files, machines
+from serving.systems import SYSTEMS
+from settings import SettingsError
+from settings.loader import parse
+from settings.sources import check_files
+from tests.conftest import CLOUD, OFFICE, PROJECT, Recorder
+from tests.unit.machine import module
+from tests.unit.test_program import secret
+
+database, disk, servers = (module(name) for name in ("database", "disk", "servers"))
+FILE = "stacks/Pulumi.dev.yaml"
+MYSQL = {"mysql": {"password": "hunter2"}}
+Run = Callable[..., Recorder]
+
+
+def refusal(config: dict[str, Any]) -> str:
+    with pytest.raises(SettingsError) as error:
+        check_files(parse(config, FILE), PROJECT, FILE)
+    return str(error.value).removeprefix(f"{FILE}: ")
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"mysql": {"port": 3306}}, "mysql.password: required; allowed: any text without NUL"),
+        ({"mysql": {"password": ""}}, "mysql.password: required"),
+        ({"mysql": {"password": "a\0b"}}, "mysql.password: required"),
+        ({"mysql": {"password": "x", "database": "a`b"}}, "mysql.database: allowed: a name of letters"),
+        ({"mysql": {"password": "x", "database": "mysql"}}, "mysql.database: mysql is MySQL's own"),
+        ({"mysql": {"password": "x", "user": "root"}}, "mysql.user: root is MySQL's own"),
+        ({"mysql": {"password": "x", "user": "a" * 17}}, "mysql.user: allowed: a name of 16"),
+        ({"mysql": {"password": "x", "disk_gib": 10}}, "mysql.disk_gib: allowed: 20 or more"),
+        ({"mysql": {"password": "x", "innodb_buffer_pool_size": "12"}}, "mysql.innodb_buffer_pool_size: allowed: auto"),
+        ({"mysql": {"password": "x", "schema_files": "nowhere.sql"}}, "mysql.schema_files: nowhere.sql is no file"),
+        ({**MYSQL, "app": {"env": {"MYSQL_HOST": "h"}}}, "app.env.MYSQL_HOST: mysql sets it"),
+        ({**MYSQL, "sites": {"a": {"app": {"env": {"MYSQL_USER": "x"}}}}}, "sites.a.app.env.MYSQL_USER: mysql sets it"),
+        ({"sites": {"a": {"mysql": {"user": "x"}}}}, "sites.a.mysql: unknown key"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(config: dict[str, Any], line: str) -> None:
+    assert refusal(config).startswith(line)
+
+
+def test_an_empty_map_is_no_database() -> None:
+    settings = parse({"mysql": {}}, FILE)
+    assert [machine.name for machine in machines(settings)] == [""]
+    assert settings.env == {}
+
+
+def test_every_site_finds_it_in_its_environment() -> None:
+    settings = parse(
+        {**MYSQL, "sites": {"shop": {"app": {"env": {"A": "1"}}}, "blog": {"site": {"location": "/b/"}}}}, FILE
+    )
+    shop, blog = ({name: value.get_secret_value() for name, value in site.env.items()} for site in settings.each)
+    own = {"MYSQL_HOST": "db", "MYSQL_PORT": "3306", "MYSQL_DATABASE": "app", "MYSQL_USER": "app"}
+    assert blog == {**own, "MYSQL_PASSWORD": "hunter2"}
+    assert shop == {**blog, "A": "1"}
+
+
+@pytest.mark.parametrize("servers", [0, 2])
+def test_the_application_alone_reaches_it(servers: int) -> None:
+    settings = parse(
+        {**CLOUD, **MYSQL, "topology": {"app_servers": servers}, "mysql": {"password": "x", "port": 3307}}, FILE
+    )
+    found = groups(machines(settings), settings.access)
+    app, first = ("app", "front") if servers else ("", "")
+    assert [(rule.port, rule.source) for rule in found["db"]] == [(3307, app), (22, first)]
+    assert all(rule.port != 3307 for name, rules in found.items() if name != "db" for rule in rules)
+    assert Rule(22, OFFICE, f"SSH for releases, from {OFFICE}") in found[first]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_its_machine_has_nothing_else(system: str) -> None:
+    settings = parse({**MYSQL, "server": {"os": system}}, FILE)
+    plan = machines(settings)[-1].plan
+    assert (plan.packages, plan.users, plan.groups, plan.sites) == (("python3", "mariadb-server"), (), (), ())
+    text = bootstrap.user_data(plan, settings)
+    assert "nginx\n" not in text.split("write_files")[1]
+    assert "hunter2" not in text + json.dumps(host_files(plan))
+    script = next(file.text for file in bootstrap.files(plan, settings) if file.path.endswith("bootstrap"))
+    assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
+    command = plan.configs["wsgi-ecs-database"]
+    assert subprocess.run(["bash", "-n"], input=command, text=True).returncode == 0
+
+
+def test_only_what_its_bootstrap_needs_builds_it_anew() -> None:
+    def version(config: dict[str, Any]) -> str:
+        settings = parse({**MYSQL, **config}, FILE)
+        return bootstrap.version(machines(settings)[-1].plan, settings)
+
+    assert version({}) == version({"mysql": {"password": "other", "port": 3307, "max_connections": 10, "disk_gib": 40}})
+    assert version({}) == version({"nginx": {"listen": 8080}, "uwsgi": {"threads": 2}})
+    assert version({}) != version({"server": {"image": "another"}})
+
+
+def test_it_is_ready_before_any_release_and_its_password_is_secret(run_program: Run) -> None:
+    program = run_program({**CLOUD, **MYSQL, "topology": {"app_servers": 1}})
+    done = "db-host-apply"
+    command = program.inputs("remote:Command", done)
+    assert json.loads(secret(command["stdin"])) == {"database": {"password": "hunter2"}}
+    assert 'release.py" database' in command["create"]
+    assert secret(command["connection"])["proxy"]["host"] == "198.51.100.7"
+    for later in ("app-1-host-apply", "front-host-apply"):
+        urns = program.request("remote:Command", later).dependencies
+        assert [urn for urn in urns if urn.endswith(done)], later
+    attached = [urn for urn in program.request("remote:Command", done).dependencies if urn.endswith("data-attachment")]
+    assert attached, "its disk is there first"
+    env = json.loads(secret(program.inputs("remote:Command", "app-1-site-app-apply")["stdin"]))["env"]
+    assert env["MYSQL_PASSWORD"] == "hunter2"
+    assert json.loads(secret(program.inputs("remote:Command", "front-site-app-apply")["stdin"]))["env"] == {}
+    told = {request.name for request in program.requests.values() if "hunter2" in str(request.object)}
+    assert told == {f"wsgi-ecs-dev-{name}" for name in (done, "app-1-site-app-apply")}
+
+
+def test_each_machine_knows_those_that_it_calls(run_program: Run) -> None:
+    program = run_program({**CLOUD, **MYSQL, "topology": {"app_servers": 1}})
+    hosts = {
+        name: set(json.loads(secret(program.inputs("remote:Command", f"{name}-host-apply")["stdin"]))["hosts"])
+        for name in ("front", "app-1")
+    }
+    assert hosts == {"front": {"app-1"}, "app-1": {"db"}}
+    alone = run_program({**CLOUD, **MYSQL})
+    stdin = secret(alone.inputs("remote:Command", "dev-host-apply")["stdin"])
+    assert set(json.loads(stdin)["hosts"]) == {"db"}
+
+
+def test_the_disk_stands_in_the_switchs_zone_and_outlives_its_machine(run_program: Run) -> None:
+    program = run_program({**CLOUD, "mysql": {"password": "x", "disk_gib": 40, "protect": True}})
+    inputs = program.inputs(":EcsDisk")
+    assert (inputs["zoneId"], inputs["size"], inputs["category"]) == ("cn-hangzhou-i", 40, "cloud_essd")
+    assert (inputs["deleteWithInstance"], inputs["type"]) == (False, "online")
+    assert program.request(":EcsDisk").protect
+    attachment = program.request(":EcsDiskAttachment")
+    assert attachment.deleteBeforeReplace
+    assert not attachment.protect
+    # An application on the only machine is not built anew when it gets a database.
+    assert program.inputs(":Instance", "dev-instance")["instanceName"] == "wsgi-ecs-dev"
+
+
+TOLD = {"database": "my_app", "user": "app", "network": "10.76.0.0/255.255.240.0"}
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+@example("'; DROP DATABASE mysql; -- ")
+@example("\\")
+@example("密码 \U0001f511")
+def test_nothing_of_a_password_gets_into_sql(password: str) -> None:
+    text, other = (database.accounts(TOLD, each, []) for each in (password, "x"))
+    assert re.fullmatch(r"[*][0-9A-F]{40}", database.hashed(password))
+    assert text.replace(database.hashed(password), "") == other.replace(database.hashed("x"), "")
+
+
+def test_the_hash_is_the_one_of_mysqls_manual() -> None:
+    assert database.hashed("mypass") == "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4"
+
+
+def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone() -> None:
+    text = database.accounts(TOLD, "x", ["'old'@'10.0.0.0/255.0.0.0'"])
+    # _ alone would be any character: my_app would be myXapp too.
+    assert r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD" in text
+    assert "DROP USER 'old'@'10.0.0.0/255.0.0.0';" in text
+    # MariaDB 5.5, CentOS 7's, has neither.
+    assert "CREATE USER" not in text
+    assert "DROP USER IF" not in text
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    path = tmp_path / "vdb"
+    with path.open("wb") as file:
+        file.truncate(16 << 20)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def sbin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/sbin:/usr/sbin", prepend=":")
+
+
+def test_a_blank_disk_is_formatted_once_and_then_kept(image: str) -> None:
+    said: list[str] = []
+    first = disk.file_system(image, said.append)
+    assert said == [f"making a file system on {image}"]
+    assert disk.file_system(image, said.append) == first
+    assert len(said) == 1
+
+
+def test_a_disk_with_anything_else_is_left_alone(image: str) -> None:
+    subprocess.run(["mkswap", image], check=True, capture_output=True)
+    before = Path(image).read_bytes()
+    with pytest.raises(servers.ReleaseError, match="only ext4 is mounted"):
+        disk.file_system(image, print)
+    assert Path(image).read_bytes() == before
+
+
+def test_data_of_another_system_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "FOLDER", str(tmp_path))
+    database.same_system("centos7")
+    database.same_system("centos7")
+    with pytest.raises(servers.ReleaseError, match="the data of centos7, which MariaDB of debian12 may not read"):
+        database.same_system("debian12")
+
+
+@pytest.mark.parametrize("content", [b"", b"no gzip", b"\x1f\x8b\x08\x00"])
+def test_what_is_no_whole_dump_is_not_restored(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "app.sql.gz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"app\.sql\.gz: .*allowed: "):
+        backup.restore(tmp_path, "dev", str(path))
+    with pytest.raises(UserError, match=r"none: no such file"):
+        backup.restore(tmp_path, "dev", str(tmp_path / "none"))
+
+
+def test_a_backup_does_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app.sql.gz").write_text("the only one")
+    # A relative file is of the folder that the user stands in, wherever ./rehearse goes.
+    monkeypatch.setenv(backup.FROM, str(tmp_path))
+    with pytest.raises(UserError, match="is there already"):
+        backup.backup(PROJECT, "dev", "app.sql.gz")
+    assert (tmp_path / "app.sql.gz").read_text() == "the only one"
