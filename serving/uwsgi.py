@@ -150,6 +150,10 @@ def _listening(settings: Settings, where: Endpoint) -> list[Option]:
         *found,
         ("listen", "@@somaxconn@@" if uwsgi.listen == "auto" else str(uwsgi.listen)),
         ("buffer-size", str(uwsgi.buffer_size)),
+        # Read all of a body before the application is asked: one that answers without reading it would have the
+        # connection closed under nginx, which makes 502 of the answer. Above so many bytes it waits in a file.
+        # https://uwsgi-docs.readthedocs.io/en/latest/ThingsToKnow.html
+        ("post-buffering", "65536"),
     ]
 
 

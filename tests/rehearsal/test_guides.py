@@ -134,7 +134,9 @@ def test_it_serves_the_page_through_the_guides_chain(served: Served) -> None:
 
 
 def test_the_guides_values_are_in_force(served: Served) -> None:
-    texts = served.stack.shell("cat /srv/wsgi-ecs/sites/app/current/* /srv/wsgi-ecs/host/current/* 2>/dev/null")
+    texts = served.stack.shell(
+        "cat /srv/wsgi-ecs/sites/app/current/* /srv/wsgi-ecs/host/current/*.conf 2>/dev/null || true"
+    )
     for line in served.guide.lines:
         assert line in texts, line
 
