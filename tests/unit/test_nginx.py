@@ -105,16 +105,24 @@ def test_the_defaults_are_sound_and_nobody_is_kept_out(tmp_path: Path) -> None:
     assert [arguments for name, arguments, _ in found if name == "location"] == [("/static/",)]
 
 
-def test_a_place_with_headers_of_its_own_has_the_sites_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "added"),
+    [
+        ({}, 0),
+        ({"site": {"server_name": "a.test"}, "tls": {"certificate": "x", "private_key": "y", "hsts": 60}}, 1),
+    ],
+    ids=["http", "https"],
+)
+def test_a_place_with_headers_of_its_own_has_the_sites_too(more: dict[str, Any], added: int, tmp_path: Path) -> None:
     """add_header takes the place of what stands further out, rather than adding to it."""
-    config = {"nginx": {**EVERYTHING, **AUTH}}
+    config = {"nginx": {**EVERYTHING, **AUTH}, **more}
 
     def check(block: Tree, outer: list[tuple[str, ...]]) -> int:
         mine = values(block, "add_header")
         assert not mine or set(outer) <= set(mine)
         return len(mine) + sum(check(inside, mine or outer) for _, _, inside in block)
 
-    assert check(location(config, tmp_path), []) == 3 + 4 + 4 + 4
+    assert check(location(config, tmp_path), []) == 3 + 4 + 4 + 4 + 4 * added
 
 
 @pytest.mark.parametrize(

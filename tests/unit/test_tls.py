@@ -266,6 +266,11 @@ def test_what_is_told_of_https_is_a_setting() -> None:
         "443 ssl http2 *.blog.test"
     ]
     assert 'Strict-Transport-Security "max-age=60" always;' in blocks["443 ssl http2 *.blog.test"]
+    # A site's own part is read by both blocks, and says it over TLS alone.
+    sites = {own.place.name: own.configs for own in make_plan(parse(several(**OTHERS), FILE)).sites}
+    assert 'map $scheme $wsgi_hsts_blog {\n    https "max-age=60";\n}\n' in sites["blog"]["http.conf"]
+    assert "add_header Strict-Transport-Security $wsgi_hsts_blog always;" in sites["blog"]["server.conf"]
+    assert "hsts" not in "".join(sites["sky"].values())
     blocks = server_blocks({**ACME, "tls": {"acme": True, "redirect": False, "listen": 8443}})
     assert "return 301" not in "".join(blocks.values())
     assert f"8443 ssl http2 default_server {WWW}" in blocks
