@@ -196,11 +196,9 @@ def read(stream, verb):
         return None
     try:
         told = json.loads(text)
-        if set(told) <= set(_INPUTS[verb]):
-            told = {name: told.get(name, {}) for name in _INPUTS[verb]}
-            if all(good(told[name]) for name, good in _INPUTS[verb].items()):
-                return told
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if set(told) == set(_INPUTS[verb]) and all(good(told[name]) for name, good in _INPUTS[verb].items()):
+            return told
+    except (ValueError, TypeError, AttributeError):
         pass
     # Nothing of the text: it holds secrets.
     raise ReleaseError("standard input is not JSON as {{{}}}".format(", ".join(sorted(_INPUTS[verb]))))

@@ -516,14 +516,23 @@ def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ['{"tls": {"a": {"private_key": "hunter2"}}}', '{"tls": ["hunter2"]}', '{"hunter2": {}}']
+    "text",
+    [
+        '{"hosts": {}, "tls": {"a": {"private_key": "hunter2"}}}',
+        '{"hosts": {}, "tls": ["hunter2"]}',
+        '{"hosts": {}, "tls": {}, "hunter2": {}}',
+    ],
 )
 def test_what_is_no_certificate_on_standard_input_is_refused_without_its_text(text: str) -> None:
     with pytest.raises(module("servers").ReleaseError) as error:
         release.read(io.BytesIO(text.encode()), "prepare")
     assert str(error.value) == "standard input is not JSON as {hosts, tls}"
     assert release.read(io.BytesIO(b" "), "prepare") is None
-    assert release.read(io.BytesIO(b'{"tls": {}}'), "prepare") == {"hosts": {}, "tls": {}}
+    for text, verb in (('{"hosts": {}, "tls": {}}', "prepare"), ('{"env": {}, "files": {}}', "apply")):
+        assert release.read(io.BytesIO(text.encode()), verb) == json.loads(text)
+        # What is not named must not be taken for nothing.
+        with pytest.raises(module("servers").ReleaseError):
+            release.read(io.BytesIO(b"{}"), verb)
 
 
 @pytest.fixture

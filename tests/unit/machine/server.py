@@ -443,7 +443,7 @@ class Server:
 
     def apply(self, archive: Archive, env: dict[str, str] | None = None, **options: Any) -> str:
         """Unpack a release and run its tool with an environment. Returns what it printed."""
-        return self.run(self.unpack(archive), json.dumps({"env": env or {}}), **options)[1]
+        return self.run(self.unpack(archive), json.dumps({"env": env or {}, "files": {}}), **options)[1]
 
     def prepare(self, archive: Archive | None = None, **options: Any) -> str:
         """Put what the sites share in place, by default what the server's own settings say. Returns as apply()."""
