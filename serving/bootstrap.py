@@ -130,7 +130,8 @@ def script(plan: ServingPlan, settings: Settings) -> str:
         "cloud-init/bootstrap.sh.j2",
         **_common(plan, settings),
         place=site.place,
-        server_pins=site.release["server_pins"],
+        # nginx's machine needs pip alone, for what asks a CA.
+        server_pins=site.release["server_pins"] if plan.role != "front" else (),
         port=site.ports[0],
         facts=facts,
         indexes=settings.server.mirrors.index or _INDEXES,

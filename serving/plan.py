@@ -365,8 +365,8 @@ def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...],
             }
             for own, site in zip(settings.each, sites, strict=True)
         ],
-        "given": acme.given(settings),
-        "acme": acme.domains(settings),
+        "given": acme.given(settings) if has_nginx else [],
+        "acme": acme.domains(settings) if has_nginx else [],
     }
 
 

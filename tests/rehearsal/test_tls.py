@@ -31,10 +31,23 @@ ANYBODY = ssl._create_unverified_context()  # noqa: S323
 
 
 class Site:
-    """A stack of two domains that is up."""
+    """A stack of two domains that is up.
 
-    def __init__(self, stack: Stack, pebble: Pebble, authority: Authority, folder: Path) -> None:
+    www: the domain whose CA is asked. own: settings of the other one's site. more: of the stack.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        pebble: Pebble,
+        authority: Authority,
+        folder: Path,
+        www: str = WWW,
+        own: Any = None,
+        **more: Any,
+    ) -> None:
         self.stack, self.pebble, self.authority, self.folder = stack, pebble, authority, folder
+        self.www, self.own, self.more = www, own or {}, more
         (folder / "ca.pem").write_text(authority.pem)
         self.issued = 0.0
         self.printed = ""
@@ -45,10 +58,17 @@ class Site:
         self.pair = pair
         given = {"certificate": pair.certificate + self.authority.pem, "private_key": pair.private_key}
         self.stack.settings = {
+            **self.more,
             "tls": {"directory": self.pebble.directory, "ca": str(self.folder / "ca.pem"), "hsts": 300},
             "sites": {
-                "given": {"site": {"server_name": GIVEN}, "tls": given},
-                "www": {"site": {"server_name": WWW}, "tls": {"acme": True}},
+                # A location with a header of its own.
+                "given": {
+                    "site": {"server_name": GIVEN},
+                    "tls": given,
+                    "nginx": {"static_immutable": True},
+                    **self.own,
+                },
+                "www": {"site": {"server_name": self.www}, "tls": {"acme": True}},
             },
         }
 
@@ -57,11 +77,18 @@ class Site:
         self.printed += done.text
         return done
 
-    def get(self, domain: str, path: str = "/", ca: Path | None = None, scheme: str = "https") -> httpx.Response:
+    def get(
+        self,
+        domain: str,
+        path: str = "/",
+        ca: Path | None = None,
+        scheme: str = "https",
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
         context = ssl.create_default_context(cafile=ca or self.folder / "ca.pem")
         url, extensions = f"{scheme}://{self.address}{path}", {"sni_hostname": domain}
         with httpx.Client(trust_env=False, verify=context, timeout=10) as client:
-            return client.get(url, headers={"Host": domain}, extensions=extensions)
+            return client.get(url, headers={"Host": domain, **(headers or {})}, extensions=extensions)
 
     def serial(self, domain: str) -> int:
         """Serial number of the certificate that a new connection gets, whoever vouches for it."""
@@ -177,8 +204,23 @@ def test_the_given_one_is_served_with_those_between_it_and_its_root(site: Site) 
 
 
 def test_browsers_are_told_to_take_https_alone_where_that_is_wanted(site: Site) -> None:
-    for path in ("/", "/static/style.css", "/nowhere/at/all"):
-        assert site.get(GIVEN, path).headers["strict-transport-security"] == "max-age=300"
+    style = "/static/style.css"
+    since = {"If-Modified-Since": site.get(GIVEN, style).headers["last-modified"]}
+    asked: list[tuple[str, int, dict[str, str]]] = [
+        ("/", 200, {}),
+        ("/nowhere/at/all", 404, {}),
+        (style, 200, {}),
+        (style, 304, since),
+        ("/static/nowhere.css", 404, {}),
+    ]
+    for path, status, headers in asked:
+        answer = site.get(GIVEN, path, headers=headers)
+        told = answer.headers.get_list("strict-transport-security")
+        assert (path, answer.status_code, told) == (path, status, ["max-age=300"])
+    # Who comes by HTTP is told nothing: RFC 6797, 7.2.
+    plain = site.get(GIVEN, "/healthz", scheme="http")
+    assert plain.status_code == 200
+    assert "strict-transport-security" not in plain.headers
 
 
 def test_http_is_sent_to_https_with_path_and_query(site: Site) -> None:
@@ -313,3 +355,24 @@ def test_where_no_site_wants_it_any_more_nothing_of_it_is_left(site: Site) -> No
     left = "ls -A /etc/wsgi-ecs/tls; ls /etc/systemd/system | grep wsgi-ecs-; systemctl --failed --no-legend; true"
     assert site.stack.shell(left) == ""
     assert site.stack.shell("ss -Hltn 'sport = 443'") == ""
+
+
+def test_the_certificates_are_on_nginxs_machine_alone(site: Site, project_copy: Path) -> None:
+    stack = new_stack(project_copy, "tls-apart")
+    try:
+        name, own = "apart.example.test", {"uwsgi": {"socket": "0.0.0.0:3041"}}
+        apart = Site(stack, site.pebble, site.authority, site.folder, name, own, topology={"app_servers": 1})
+        site.pebble.point(name, apart.address)
+        good, journal = apart.renew()
+        assert good, journal
+        for domain, ca in ((GIVEN, None), (name, site.pebble.root)):
+            page = apart.get(domain, ca=ca)
+            # What the application takes for its own address.
+            assert (page.status_code, f"https://{domain}" in page.text) == (200, True)
+            assert page.headers["strict-transport-security"] == "max-age=300"
+        assert apart.serial(GIVEN) == apart.pair.serial
+        done = stack.run("ssh", "--machine", "app-1", "--", "ls -d /etc/wsgi-ecs/tls /var/lib/wsgi-acme; true")
+        assert (done.code, done.out.strip()) == (0, "")
+        assert not re.search(r"^ [~+-]", apart.up().out, re.MULTILINE)
+    finally:
+        stack.run("destroy")

@@ -12,6 +12,7 @@ from serving import Machine, bootstrap, machines
 from serving.systems import SYSTEMS
 from settings.loader import parse
 from settings.models import Settings
+from tests.certificates import Authority
 from tests.conftest import CLOUD, OFFICE, Recorder
 from tests.unit.test_program import Run, secret
 
@@ -53,7 +54,7 @@ def test_nginx_and_the_application_are_on_machines_of_their_own(kind: str) -> No
     assert list(found) == ["front", "app-1", "app-2"]
     front, app = found["front"].plan, found["app-1"].plan
     assert found["app-2"].plan == app
-    assert set(front.packages) == {"python3", "nginx", "logrotate"}
+    assert set(front.packages) == {"python3", "python3-venv", "nginx", "logrotate"}
     assert front.services == ("nginx",)
     assert set(front.sites[0].configs) == {"http.conf", "server.conf"}
     assert front.sites[0].release["endpoint"] is None
@@ -70,10 +71,14 @@ def test_nginx_and_the_application_are_on_machines_of_their_own(kind: str) -> No
 def test_each_begins_with_what_it_needs_and_no_more(system: str, kind: str) -> None:
     settings, found = fleet({**KINDS[kind], "server": {"os": system}})
     front, app = (bootstrap.user_data(found[name].plan, settings) for name in ("front", "app-1"))
-    assert len(front.encode()) < len(app.encode()) < 16384
+    assert max(len(front.encode()), len(app.encode())) < 16384
     # The front waits with a page of nginx's own, an app server with nothing at all.
     assert "return 503;" in front
-    assert "-m venv" not in front
+    # pip alone, for what asks a CA.
+    assert "within_5_minutes make_venv" in front
+    assert front.count("bin/pip install") == 1
+    assert "uwsgi==" not in front.lower()
+    assert "gunicorn==" not in front
     assert "builtin" not in front + app
     assert "nginx" not in app.replace("wsgi-ecs: installs Python 3, the app server, nginx", "")
     assert bootstrap.version(found["front"].plan, settings) != bootstrap.version(found["app-1"].plan, settings)
@@ -157,6 +162,36 @@ def test_secrets_reach_the_app_servers_and_nobody_else(run_program: Run) -> None
     assert env == {"env": {"KEY": "hush"}, "files": {}}
     front = json.loads(secret(program.inputs("remote:Command", "-front-site-app-apply")["stdin"]))
     assert front == {"env": {}, "files": {}}
+
+
+@pytest.mark.parametrize("own", [{"acme": True}, {"certificate": "x", "private_key": "y"}], ids=["acme", "given"])
+def test_certificates_are_the_matter_of_nginxs_machine(own: dict[str, Any]) -> None:
+    name = "www.example.test"
+    settings, found = fleet({"site": {"server_name": name}, "tls": own})
+    front, app = found["front"].plan, found["app-1"].plan
+    assert [front.host["acme"], front.host["given"]] == ([[name], []] if "acme" in own else [[], [name]])
+    assert (app.host["acme"], app.host["given"]) == ([], [])
+    assert not app.configs
+    assert front.sites[0].url("192.0.2.1") == f"https://{name}/"
+    rules = groups(list(found.values()), settings.access)
+    assert {rule.port for rule in rules["front"]} - {22} == {80, 443}
+    assert {rule.port for rule in rules["app"]} - {22} == {3031, 3032}
+    # HTTPS on a running stack builds no server anew.
+    before = fleet()[1]
+    assert all(found[each].plan.bootstrap_version == before[each].plan.bootstrap_version for each in found)
+
+
+def test_the_key_reaches_nginxs_machine_alone(run_program: Run) -> None:
+    pair = Authority().sign("www.example.test")
+    own = {"certificate": pair.certificate, "private_key": pair.private_key}
+    config = {"site": {"server_name": "www.example.test"}, "tls": own, "topology": {"app_servers": 1}}
+    program = run_program({**CLOUD, **config, "server": {"os": "debian12"}})
+    sent = {
+        name: json.loads(secret(program.inputs("remote:Command", f"-{name}-host-apply")["stdin"]))["tls"]
+        for name in ("front", "app-1")
+    }
+    assert sent == {"front": {"www.example.test": own}, "app-1": {}}
+    assert program.outputs["url"] == "https://www.example.test/"
 
 
 def test_a_program_of_an_app_server_is_its_managers_as_ever() -> None:
