@@ -18,7 +18,7 @@ import yaml
 from rehearsal import archives, image, trust
 from rehearsal import stack as stacks
 from tests.conftest import PROJECT
-from tests.rehearsal.conftest import TAG, Stack, lxd
+from tests.rehearsal.conftest import Stack, lxd
 
 GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
 SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name in ("uwsgi", "nginx")}
@@ -159,7 +159,7 @@ def served(stack: Stack, files: dict[str, bytes], folder: Path) -> Iterator[tupl
     """A web server of this host that the stack's machine reaches: its URL, and who asked for what."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (bridge,) = [network for network in lxd("/1.0/networks?recursion=1") if network["config"].get(TAG) == stack.name]
+    host = stack.shell("ip -4 route show default").split()[2]
     asked: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -167,7 +167,6 @@ def served(stack: Stack, files: dict[str, bytes], folder: Path) -> Iterator[tupl
             asked.append(f"{self.path} {int(code)}")
 
     handler = functools.partial(Handler, directory=str(folder))
-    host = bridge["config"]["ipv4.address"].split("/")[0]
     with http.server.ThreadingHTTPServer((host, 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

@@ -89,7 +89,12 @@ def test_the_application_alone_reaches_it(servers: int) -> None:
 def test_its_machine_has_nothing_else(system: str) -> None:
     settings = parse({**MYSQL, "server": {"os": system}}, FILE)
     plan = machines(settings)[-1].plan
-    assert (plan.packages, plan.users, plan.groups, plan.sites) == (("python3", "mariadb-server"), (), (), ())
+    assert (plan.packages, plan.users, plan.groups, plan.sites) == (
+        (*plan.system.packages, "mariadb-server"),
+        (),
+        (),
+        (),
+    )
     text = bootstrap.user_data(plan, settings)
     assert "nginx\n" not in text.split("write_files")[1]
     assert "hunter2" not in text + json.dumps(host_files(plan))
