@@ -17,7 +17,8 @@ SEA = {"site": {"server_name": "sky.example.test", "location": "/sea/"}, "app": 
 KINDS: dict[str, dict[str, Any]] = {
     "supervisor": {
         "sites": {
-            "sky": {**SKY, "uwsgi": {"socket": "127.0.0.1:8080"}},
+            # The OS's uWSGI; elsewhere it comes from the package index.
+            "sky": {**SKY, "uwsgi": {"socket": "127.0.0.1:8080", "install": "os"}},
             "sea": {**SEA, "serving": {"app_server": "gunicorn"}},
         }
     },
@@ -101,6 +102,12 @@ def test_each_answers_at_its_place(sites: Sites) -> None:
     assert 'href="/sea/static/style.css' in sites.get("/sea/Ada").text
     assert sites.get("/sea/static/style.css").status_code == 200
     assert sites.get("/sea").headers["location"] == "http://sky.example.test/sea/"
+
+
+def test_uwsgi_is_the_one_that_is_asked_for(sites: Sites) -> None:
+    program = sites.stack.shell(f"readlink /proc/{min(sites.pids('sky'))}/exe")
+    where = {"supervisor": "/usr/bin/uwsgi", "systemd": "/srv/wsgi-ecs/venvs/", "emperor": "/srv/wsgi-ecs/venvs/"}
+    assert program.startswith(where[sites.kind])
 
 
 def test_each_has_its_own_user_log_and_environment(sites: Sites) -> None:
@@ -224,7 +231,7 @@ def test_ports_that_something_else_has_taken_are_told(sites: Sites) -> None:
     taken = "8080" if "8081" in sites.stack.shell("cat /srv/wsgi-ecs/sites/sky/current/uwsgi.ini") else "8081"
     sites.stack.shell(f"systemd-run -q --unit=other python3 -m http.server {taken} --bind 127.0.0.1; sleep 1")
     settings = sites.stack.settings
-    sky = {**settings["sites"]["sky"], "uwsgi": {"socket": "127.0.0.1:8080", "processes": 1}}
+    sky = {**settings["sites"]["sky"], "uwsgi": {**settings["sites"]["sky"]["uwsgi"], "processes": 1}}
     sites.stack.settings = {**settings, "sites": {**settings["sites"], "sky": sky}}
     done = sites.stack.run("up")
     assert done.code == 1
