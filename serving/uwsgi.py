@@ -146,15 +146,16 @@ def _listening(settings: Settings, where: Endpoint) -> list[Option]:
     found: list[Option] = [(name, address)]
     if where.address.startswith("unix:"):
         found.append(("chmod-socket", uwsgi.chmod_socket))
-    return [
-        *found,
+    found += [
         ("listen", "@@somaxconn@@" if uwsgi.listen == "auto" else str(uwsgi.listen)),
         ("buffer-size", str(uwsgi.buffer_size)),
+    ]
+    if settings.nginx.request_buffering:
         # Read all of a body before the application is asked: one that answers without reading it would have the
         # connection closed under nginx, which makes 502 of the answer. Above so many bytes it waits in a file.
         # https://uwsgi-docs.readthedocs.io/en/latest/ThingsToKnow.html
-        ("post-buffering", "65536"),
-    ]
+        found.append(("post-buffering", "65536"))
+    return found
 
 
 def _arguments(chosen: list[Option]) -> list[str]:
