@@ -77,12 +77,12 @@ def files(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
 
 def _page(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     """What answers until the first release: an application of one page, nginx alone, or nothing."""
+    if plan.role == "app":
+        return ()
     page = make_plan(builtin_settings(settings), plan.role)
     (site,) = page.sites
     group = {"nginx_group": plan.system.nginx_user}
     host = tuple(File(f"{layout.HOST}/a/{name}", layout.fill(text, group)) for name, text in page.configs.items())
-    if plan.role == "app":
-        return ()
     if plan.role == "front":
         waiting = page.host["sites"][0]["waiting"]
         return (*host, *(File(f"{site.place.root}/slots/waiting/{n}", text, "0640") for n, text in waiting.items()))

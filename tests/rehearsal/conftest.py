@@ -1,5 +1,6 @@
 """Stacks on real machines: a copy of the project, a stack of its own, the command as a user runs it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,7 +9,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,17 @@ def lxd(path: str) -> Any:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "NO_PROXY": "*"}
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for a condition, which may raise until then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(Exception):
+            if condition():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def traces(stack: Stack) -> set[str]:

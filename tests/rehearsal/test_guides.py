@@ -1,15 +1,14 @@
 """Every guide's stack on a machine of its own: it serves, survives its troubles, and refuses a broken release."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack
+from tests.rehearsal.conftest import Stack, until
 from tests.rehearsal.test_life_of_a_stack import listens
 
 
@@ -87,14 +86,7 @@ class Served:
         answer: dict[str, str] = self.get("/healthz").json()
         return answer
 
-    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(Exception):
-                if condition():
-                    return
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
+    until = staticmethod(until)
 
     def pids(self) -> list[str]:
         """The processes of the application server, the oldest first."""

@@ -3,12 +3,10 @@
 The tests of a stack run in this order.
 """
 
-import contextlib
 import gzip
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +17,7 @@ import pytest
 import yaml
 
 from tests.encrypted import PASSPHRASE, encrypt
-from tests.rehearsal.conftest import Stack, lxd, new_stack, traces
+from tests.rehearsal.conftest import Stack, lxd, new_stack, traces, until
 
 # The first is searched for; none has a character that SQL, a shell, JSON or PyMySQL leaves as it is.
 MARK = "correct-horse"
@@ -69,14 +67,7 @@ class Databased(Stack):
         line = ["lxc", "exec", "-T", "--project", self.project, self.machines()[machine]["id"], "--", *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
 
-    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(Exception):
-                if condition():
-                    return
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
+    until = staticmethod(until)
 
 
 def of_guide(project_copy: Path, guide: str) -> Databased:

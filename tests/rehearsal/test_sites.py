@@ -3,13 +3,13 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, new_stack
+from tests.rehearsal.conftest import Stack, new_stack, until
 
 SKY = {"site": {"server_name": "sky.example.test"}, "app": {"wsgi_file": "SKY.wsgi", "callable": "application"}}
 # Below the other's domain, by another server.
@@ -50,14 +50,8 @@ class Sites:
         assert found
         return found
 
-    def until(self, condition: Any, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(Exception):
-                if condition():
-                    return
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+        until(condition, seconds)
 
 
 @contextlib.contextmanager
