@@ -63,14 +63,17 @@ class Stack:
 
     def run(self, *arguments: str, seconds: float = 420) -> Done:
         self.write()
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(arguments[0]),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
+        try:
+            done = subprocess.run(
+                self.command(*arguments),
+                cwd=self.folder,
+                env=self.environment(arguments[0]),
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"not done in {seconds:.0f} s:\n{(error.stdout or b'').decode()}") from None
         print(f"$ ./rehearse {' '.join(arguments)}\n{done.stdout}{done.stderr}")
         return Done(done.returncode, done.stdout, done.stderr)
 
