@@ -91,6 +91,8 @@ class Network(pulumi.ComponentResource):
                 security_group_name=f"{name}-{group}" if group else name,
                 description="What may reach the servers; everything else is refused",
                 vpc_id=vpc.id,
+                # The servers of one group do not reach each other either.
+                inner_access_policy="Drop",
                 tags=args.tags,
                 opts=child,
             )

@@ -9,6 +9,8 @@ from rehearsal.lxd import Lxd
 
 # Benchmarking addresses: routed nowhere. RFC 2544.
 PUBLIC = IPv4Network("198.18.0.0/24")
+# Of test CAs, on this host's loopback.
+AUTHORITY = IPv4Network("198.18.255.0/24")
 # Prefixes of what a stack takes of a switch, and of what a bridge takes of that.
 BLOCK = 24
 PART = 27

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def overlay(stack: Stack, cache: Path) -> tuple[Stack, list[str]]:
             notes.append(f"{name}.archive: taken from {where}, the same checksum")
         else:
             notes.append(f"{name}.archive: not in {registry}, so the machine downloads it")
-    return Stack(stack.project, stack.name, config), notes
+    return replace(stack, config=config), notes
 
 
 def _cached(file: Path) -> str | None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rehearsal import lxd
@@ -33,7 +33,7 @@ def prepare(say: Callable[[str], None]) -> None:
     """Make this host ready: packages, daemon, pool. Raises UserError or RehearsalError."""
     if os.geteuid() != 0:
         raise UserError("LXD's socket is root's; run this with sudo")
-    _install(say)
+    _get(missing(), say)
     _start(say)
     host = lxd.Lxd()
     if host.find(f"/1.0/storage-pools/{POOL}") is None:
@@ -48,8 +48,12 @@ def missing() -> list[str]:
     return found if _KEYRING.is_file() else [*found, "debian-archive-keyring"]
 
 
-def _install(say: Callable[[str], None]) -> None:
-    packages = missing()
+def install(packages: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Install packages whose program is missing. packages: package → a program of it. Raises as prepare does."""
+    _get([package for package, program in packages.items() if not shutil.which(program, path=_PATH)], say)
+
+
+def _get(packages: Sequence[str], say: Callable[[str], None]) -> None:
     if not packages:
         return
     if not shutil.which("apt-get"):

@@ -7,12 +7,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rehearsal import archives, image, lock, packages_cache
+from rehearsal import archives, authority, image, lock, packages_cache
 from rehearsal import stack as stacks
 from rehearsal.engine import Dry, Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.keys import NO_KEY, Keys
 from rehearsal.lxd import Lxd, reachable
+from rehearsal.pebble import Pebble
 from rehearsal.resources import Context, disk, machine, pairs
 from rehearsal.show import Show, masked
 from rehearsal.state import State
@@ -48,12 +49,16 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
         made = keys.ensure()
         config, notes = stacks.overlay(config, keys.public)
         config, more = archives.overlay(config, image.cache_folder() / "archives")
-        for text in (*notes, *more):
+        config, point, asked = authority.overlay(config, keys.folder / authority.ROOTS, show.note)
+        for text in (*notes, *more, *asked):
             show.note(text)
         state = State.load(name)
         if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
             raise UserError(f"stack {name} is rehearsed from {state.folder}; destroy it there first")
-        context = Context(root, state, keys, alias, image.cache_folder(), show.say)
+        context = Context(root, state, keys, alias, image.cache_folder(), show.say, point)
+        for record in state.records(pairs.ADDRESS):
+            if "address" in record.facts:
+                point(record.facts["address"])
         if made:
             machine.introduce(context)
         engine = Engine(context, show)
@@ -213,7 +218,9 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
             disk.remove_all(Lxd(), name)
             existed = state.exists
             state.delete()
-        keys.known_hosts.unlink(missing_ok=True)
+            Pebble(name).close()
+        for file in (keys.known_hosts, keys.folder / authority.ROOTS):
+            file.unlink(missing_ok=True)
         show.line(show.summary() if existed else f"stack {name}: nothing to destroy")
         show.line(f"{time.monotonic() - started:.1f} s")
     return 0

@@ -33,6 +33,7 @@ class EipAddress(Resource):
                 raise RehearsalError(f"all addresses of {addressing.PUBLIC} are taken; destroy a stack")
             # Taken from here on, for this stack's bridges and for other stacks.
             context.state.put(replace(record, facts={"address": address}))
+        context.published(address)
         return {"ipAddress": address, "status": "Available"}
 
 

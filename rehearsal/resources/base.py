@@ -18,7 +18,7 @@ from rehearsal.state import Record, State
 class Context:
     """One run's surroundings. say(text): a line of progress. image: alias of the base image.
 
-    cache: the host's folder of packages.
+    cache: the host's folder of packages. published(address): the stack has taken a public address.
     """
 
     root: Path
@@ -27,6 +27,7 @@ class Context:
     image: str
     cache: Path
     say: Callable[[str], None]
+    published: Callable[[str], None] = lambda address: None
     host: Lxd = field(default_factory=Lxd)
     # Bridges, ACLs and forwards are read, decided on and written: one at a time.
     network_lock: threading.RLock = field(default_factory=threading.RLock)

@@ -19,7 +19,7 @@ POOL = "wsgi-ecs"
 T = TypeVar("T")
 _KEY_PAIR = "alicloud:ecs/ecsKeyPair:EcsKeyPair"
 # Seconds from start to an address, and from there to a listening sshd.
-_BOOT = 60
+_BOOT = 180
 
 
 class EcsKeyPair(Resource):
@@ -84,9 +84,17 @@ class Instance(Resource):
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         pair = pairs.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])
+        group = context.state.by_id(pairs.GROUP, pair.group)
+        apart = group is not None and group.inputs.get("innerAccessPolicy") == "Drop"
         devices = {
             "root": {"type": "disk", "path": "/", "pool": POOL},
-            "eth0": {"type": "nic", "network": pair.name, "name": "eth0"},
+            "eth0": {
+                "type": "nic",
+                "network": pair.name,
+                "name": "eth0",
+                # LXD's rules are for what comes from elsewhere; on one bridge this keeps machines from each other.
+                "security.port_isolation": str(apart).lower(),
+            },
             "cache": {"type": "disk", "source": str(context.cache), "path": "/var/cache/rehearsal", "readonly": "true"},
         }
         self._make(context, record.id, inputs, devices)

@@ -60,8 +60,15 @@ class SecurityGroup(Resource):
     prefix = "sg-"
     schema = Schema(
         replaces=frozenset({"vpcId"}),
-        updates={"securityGroupName": "", "description": "", "tags": ""},
+        updates={"securityGroupName": "", "description": "", "tags": "", "innerAccessPolicy": ""},
     )
+
+    def update(
+        self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
+    ) -> dict[str, Any]:
+        if "innerAccessPolicy" in keys:
+            raise RehearsalError("changing inner_access_policy is not rehearsed; destroy the stack and run up again")
+        return record.outputs
 
     def delete(self, context: Context, record: Record) -> None:
         with context.network_lock:

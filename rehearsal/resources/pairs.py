@@ -29,6 +29,7 @@ from rehearsal.state import Record
 TAG = "user.wsgi-ecs."
 RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
 ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
+GROUP = "alicloud:ecs/securityGroup:SecurityGroup"
 SWITCH = "alicloud:vpc/switch:Switch"
 INSTANCE = "alicloud:ecs/instance:Instance"
 # Seconds in which LXD has made a bridge.

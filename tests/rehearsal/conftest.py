@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
+from rehearsal.pebble import Pebble
 from tests.conftest import PROJECT
 from tests.encrypted import ENCRYPTION_SALT
 
@@ -145,7 +146,8 @@ def traces(stack: Stack) -> set[str]:
     found |= {f"/processes/dnsmasq/{line.split()[0]}" for line in serving.splitlines()}
     owned = [volume["name"] for volume in volumes if volume["config"].get(TAG) == stack.name]
     found |= {f"/1.0/storage-pools/wsgi-ecs/volumes/custom/{name}" for name in owned}
-    return found
+    authority = Pebble(stack.name).folder
+    return found | ({str(authority)} if authority.exists() else set())
 
 
 @pytest.fixture(scope="session")

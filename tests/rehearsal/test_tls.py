@@ -18,9 +18,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from rehearsal import host
+from rehearsal.pebble import PACKAGES, Pebble
 from tests.certificates import Authority, Pair
 from tests.rehearsal.conftest import Stack, lxd, new_stack
-from tests.rehearsal.pebble import Pebble
 
 GIVEN, WWW = "given.example.test", "www.example.test"
 # A third of it is left, and so another is due, 20 s after it has come.
@@ -48,7 +49,7 @@ class Site:
     ) -> None:
         self.stack, self.pebble, self.authority, self.folder = stack, pebble, authority, folder
         self.www, self.own, self.more = www, own or {}, more
-        (folder / "ca.pem").write_text(authority.pem)
+        (folder / "ca.pem").write_text(authority.pem + pebble.roots.read_text())
         self.issued = 0.0
         self.printed = ""
         self.give(authority.sign(GIVEN))
@@ -136,13 +137,17 @@ class Site:
 @pytest.fixture(scope="module")
 def site(project_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder, authority = tmp_path_factory.mktemp("tls"), Authority()
-    with Pebble(folder, authority) as pebble:
+    stack = new_stack(project_copy, "tls")
+    # Another one than the stack would have of its own.
+    pebble = Pebble(f"{stack.name}-ca")
+    host.install(PACKAGES, print)
+    try:
+        pebble.open()
         pebble.start(SECONDS)
-        stack = new_stack(project_copy, "tls")
-        try:
-            yield Site(stack, pebble, authority, folder)
-        finally:
-            stack.run("destroy")
+        yield Site(stack, pebble, authority, folder)
+    finally:
+        stack.run("destroy")
+        pebble.close()
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +183,7 @@ def test_the_timers_service_gets_the_certificate_when_the_domain_points_here(sit
         "enabled\nactive"
     )
     before = site.serial(WWW)
-    site.pebble.point(WWW, site.address)
+    site.pebble.point(site.address, WWW)
     good, journal = site.renew()
     site.issued = time.monotonic()
     assert good, journal
@@ -362,7 +367,7 @@ def test_the_certificates_are_on_nginxs_machine_alone(site: Site, project_copy: 
     try:
         name, own = "apart.example.test", {"uwsgi": {"socket": "0.0.0.0:3041"}}
         apart = Site(stack, site.pebble, site.authority, site.folder, name, own, topology={"app_servers": 1})
-        site.pebble.point(name, apart.address)
+        site.pebble.point(apart.address, name)
         good, journal = apart.renew()
         assert good, journal
         for domain, ca in ((GIVEN, None), (name, site.pebble.root)):

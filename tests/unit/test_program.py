@@ -68,6 +68,7 @@ def test_the_network(program: Recorder) -> None:
     assert program.inputs(":SecurityGroup") == {
         "securityGroupName": "wsgi-ecs-dev",
         "description": "What may reach the servers; everything else is refused",
+        "innerAccessPolicy": "Drop",
         "vpcId": "wsgi-ecs-dev-vpc-id",
         "tags": TAGS,
     }

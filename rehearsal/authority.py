@@ -1,0 +1,46 @@
+"""In a rehearsal a machine that has its certificates from Let's Encrypt asks a test CA of this host instead."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rehearsal import host, pebble
+from rehearsal.stack import Stack, section
+
+# Name of the file with what vouches for the CA and for what it has signed.
+ROOTS = "ca.pem"
+_END = "-----END CERTIFICATE-----\n"
+Point = Callable[[str], None]
+
+
+def overlay(stack: Stack, roots: Path, say: Callable[[str], None]) -> tuple[Stack, Point, list[str]]:
+    """tls.directory and tls.ca of the test CA, which runs from here on, in a stack that names none of its own.
+
+    roots: file that gets the roots which vouch for it and for what it signs. Returns the stack, what tells the CA
+    the public address of the stack, and a line for the user. Raises UserError or RehearsalError.
+    """
+    ca = pebble.Pebble(stack.name)
+    if not wanted(stack):
+        ca.close()
+        roots.unlink(missing_ok=True)
+        return stack, lambda address: None, []
+    host.install(pebble.PACKAGES, say)
+    ca.open()
+    ca.start()
+    # What an earlier one has signed, from before this host's restart, is still good.
+    kept = roots.read_text() if roots.is_file() else ""
+    new = [f"{text}{_END}" for text in ca.roots.read_text().split(_END)[:-1]]
+    roots.write_text(kept + "".join(text for text in new if text not in kept))
+    told = {**section(stack, "tls"), "directory": ca.directory, "ca": str(roots)}
+    config = {**stack.config, f"{stack.project}:tls": json.dumps(told)}
+    where = f".rehearsal/{stack.name}/{roots.name}"
+    note = f"tls.acme: a test CA on this host is asked, in place of Let's Encrypt; its roots: {where}"
+    return replace(stack, config=config), ca.point, [note]
+
+
+def wanted(stack: Stack) -> bool:
+    """Whether a site of the stack has its certificate from the CA that is asked when none is named."""
+    shared, sites = section(stack, "tls"), section(stack, "sites").values()
+    asked = [shared, *(site["tls"] for site in sites if isinstance(site, dict) and isinstance(site.get("tls"), dict))]
+    return "directory" not in shared and any(str(tls.get("acme")).lower() == "true" for tls in asked)

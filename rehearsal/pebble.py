@@ -1,0 +1,208 @@
+"""The CA that rehearsed machines ask in place of Let's Encrypt: pebble, its makers' own for tests.
+
+machine ─▶ its gateway ─▶ pebble, 198.18.255.N:14000 ─▶ names from pebble-challtestsrv ─▶ the stack's address, port 80
+
+Both run as long as the stack stands; what is known of them is gone with them when the host restarts.
+"""
+
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from rehearsal import addressing
+from rehearsal.errors import RehearsalError
+from rehearsal.lock import exclusive
+
+# Package → a program of it.
+PACKAGES = {"pebble": "pebble"}
+_CA, _NAMES = "pebble", "pebble-challtestsrv"
+_RUN = Path("/run/wsgi-ecs-rehearsal")
+# As long as Let's Encrypt's.
+_LIFE = 90 * 24 * 3600
+# Answers to a name that nobody has pointed anywhere.
+_NOBODY = "127.0.0.9"
+
+
+class Pebble:
+    """One stack's CA. directory: URL of its ACME directory. roots: file with all that vouches for it and by it."""
+
+    def __init__(self, stack: str) -> None:
+        self.folder = _RUN / stack
+        self.roots = self.folder / "roots.pem"
+
+    @property
+    def directory(self) -> str:
+        return f"https://{self._host}:14000/dir"
+
+    @property
+    def root(self) -> Path:
+        """File with the root that signs what is asked for now."""
+        return self.folder / "root.pem"
+
+    def open(self) -> None:
+        """Take an address, unless there is one, and answer for names. The CA itself is to be started yet."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with exclusive("authority"):
+            if not self._number.is_file():
+                found = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True).stdout
+                taken = (number for number in range(2, 255) if f" {addressing.AUTHORITY[number]}/" not in found)
+                self._number.write_text(str(next(taken)))
+            self._ip("replace")
+        if not (self.folder / "dir.pem").is_file():
+            self._sign()
+        unused = ("-http01", "", "-https01", "", "-tlsalpn01", "")
+        names = ("-dns01", f"{self._local}:8053", "-management", f"{self._local}:8055")
+        self._run(_NAMES, *unused, "-defaultIPv6", "", "-defaultIPv4", _NOBODY, *names)
+
+    def start(self, life: int = _LIFE) -> None:
+        """Start the CA unless it runs, with a root of its own. life: of its certificates, seconds."""
+        config = self.folder / "pebble.json"
+        settings = {
+            "listenAddress": f"{self._host}:14000",
+            "managementListenAddress": f"{self._local}:15000",
+            "certificate": str(self.folder / "dir.pem"),
+            "privateKey": str(self.folder / "dir.key"),
+            "httpPort": 80,
+            "tlsPort": 443,
+            "certificateValidityPeriod": life,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": False,
+        }
+        config.write_text(json.dumps({"pebble": settings}))
+        if self._run(_CA, "-config", str(config), "-dnsserver", f"{self._local}:8053"):
+            self.root.write_bytes(self._ask(f"https://{self._local}:15000/roots/0"))
+            with self.roots.open("a") as file:
+                file.write(self.root.read_text())
+
+    def point(self, address: str, domain: str | None = None) -> None:
+        """Let a domain, or every one without an address of its own, be at an IPv4 address."""
+        told = {"host": domain, "addresses": [address]} if domain else {"ip": address}
+        what = "add-a" if domain else "set-default-ipv4"
+        self._ask(f"http://{self._local}:8055/{what}", json.dumps(told).encode())
+
+    def stop(self) -> None:
+        """End the CA alone: names are answered on."""
+        self._end(_CA)
+
+    def close(self) -> None:
+        """End all of it, without a trace. What is not there is no error."""
+        if self._number.is_file():
+            self._end(_CA)
+            self._end(_NAMES)
+            self._ip("del")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _number(self) -> Path:
+        return self.folder / "number"
+
+    @property
+    def _host(self) -> str:
+        """Where machines find it, through their gateway."""
+        return str(addressing.AUTHORITY[int(self._number.read_text())])
+
+    @property
+    def _local(self) -> str:
+        """Where this host alone does."""
+        return f"127.18.255.{self._number.read_text()}"
+
+    def _ip(self, verb: str) -> None:
+        subprocess.run(["ip", "address", verb, f"{self._host}/32", "dev", "lo"], check=True, capture_output=True)
+
+    def _sign(self) -> None:
+        """The certificate of the directory itself, which vouches for itself."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        # Of two with one name OpenSSL would try the first alone.
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"rehearsal {secrets.token_hex(4)}")])
+        addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in (self._host, self._local)]
+        now = datetime.now(UTC)
+        made = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=3650))
+            .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (self.folder / "dir.key").write_bytes(private)
+        (self.folder / "dir.pem").write_bytes(made.public_bytes(Encoding.PEM))
+        self.roots.write_bytes(made.public_bytes(Encoding.PEM))
+
+    def _run(self, program: str, *options: str) -> bool:
+        """Start a daemon that outlives this process. False when it runs already."""
+        if self._process(program):
+            return False
+        # Without sleeping before it asks, and with asking each time.
+        environment = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
+        with (self.folder / f"{program}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [program, *options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        (self.folder / f"{program}.process").write_text(json.dumps({"pid": process.pid, "command": process.args}))
+        return True
+
+    def _process(self, program: str) -> int | None:
+        """Its id, if it is still the very process that was started."""
+        try:
+            kept = json.loads((self.folder / f"{program}.process").read_text())
+            command = Path(f"/proc/{kept['pid']}/cmdline").read_bytes()
+        except OSError:
+            return None
+        return int(kept["pid"]) if command == _cmdline(kept["command"]) else None
+
+    def _end(self, program: str) -> None:
+        while (pid := self._process(program)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            # Its parent, when this process has started it.
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            time.sleep(0.02)
+
+    def _ask(self, url: str, data: bytes | None = None) -> bytes:
+        context = ssl.create_default_context(cafile=self.folder / "dir.pem")
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with opener.open(url, data, timeout=5) as answer:
+                    return bytes(answer.read())
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    logs = [self.folder / f"{program}.log" for program in (_CA, _NAMES)]
+                    last = "\n".join(line for log in logs if log.is_file() for line in _lines(log)[-6:])
+                    raise RehearsalError(f"the test CA does not answer at {url}: {error}:\n{last}") from None
+                time.sleep(0.1)
+
+
+def _cmdline(command: Sequence[str]) -> bytes:
+    return b"".join(word.encode() + b"\0" for word in command)
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()
