@@ -116,7 +116,7 @@ def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:
 def _packed(files: Mapping[str, tuple[int, bytes]]) -> bytes:
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as stream,
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="", compresslevel=6) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for name, (mode, data) in sorted(files.items()):
