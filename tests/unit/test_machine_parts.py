@@ -147,6 +147,33 @@ def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
         probe.through_entrance({**REQUEST, "port": port}, timeout=0.2)
 
 
+RUN = r"""
+import servers
+print(ascii(servers.run("/bin/sh", "-c", "echo out; echo err >&2; cat; printf '\\303\\251\\377'")))
+print(ascii(servers.run("/bin/sh", "-c", "echo no; exit 1", check=False)))
+try:
+    servers.run("/bin/sh", "-c", "seq 50; exit 3")
+except servers.ReleaseError as error:
+    print(str(error), error.lines.split())
+"""
+
+
+def test_a_command_is_run_with_nothing_to_read_and_all_that_it_prints_is_kept() -> None:
+    """As a process, which the fake server has none of: under CentOS 7's Python and without a locale where it can."""
+    done = subprocess.run(
+        [python36() or sys.executable, "-B", "-S", "-c", RUN],
+        cwd=PROJECT / "machine",
+        capture_output=True,
+        text=True,
+        input="not for the command",
+        env={"LC_ALL": "C"},
+    )
+    assert done.stderr == ""
+    output, unchecked, error = done.stdout.splitlines()
+    assert (output, unchecked) == (r"'out\nerr\n\xe9\ufffd'", r"'no\n'")
+    assert error == f"/bin/sh -c seq 50; exit 3 ended with 3 {[str(number) for number in range(11, 51)]}"
+
+
 def with_env(tmp_path: Path, env: str, *command: str, log: str = "-") -> "subprocess.CompletedProcess[str]":
     (tmp_path / "env.json").write_text(env)
     return subprocess.run(

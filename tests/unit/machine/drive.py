@@ -2,13 +2,16 @@
 
 In: lines of JSON [root, verb, folder]. Out: a line with the process id, and one with its wait status.
 Standard input of the tool is ROOT/stdin, its output goes to ROOT/output. ROOT/faults.json may
-name what goes wrong: disk (full) or pip (killed there).
+name what goes wrong: disk (full) or pip (killed there). Commands are asked of ROOT/ask, a unix socket: a line of
+JSON there, then status and output come back; hundreds of them run, and a process for each would take most of the time.
 """
 
 import importlib
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
 names = ("builds", "files", "host", "managers", "release", "servers", "slots", "venvs")
 modules: Any = [importlib.import_module(name) for name in names]
 builds, files, host, managers, release, servers, slots, venvs = modules
-sleep = time.sleep
+sleep, listdir = time.sleep, os.listdir
 
 
 def run(root: str, verb: str, folder: str) -> int:
@@ -41,6 +44,20 @@ def run(root: str, verb: str, folder: str) -> int:
             account("groups", group)
         Path(path).chmod(mode)
         owned(path, group)
+
+    def ask(command: Any, **options: object) -> Any:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect(root + "/ask")
+            asked.sendall((json.dumps(command) + "\n").encode())
+            with asked.makefile("rb") as answer:
+                status = int(answer.readline())
+                return subprocess.CompletedProcess(command, status, answer.read())
+
+    def listed(path: str) -> Any:
+        # To look at every process of a machine, again and again, would take most of the time.
+        master = Path(root, "nginx.pid").read_text().strip()
+        children = Path("/proc", master, "task", master, "children").read_text().split()
+        return ["1", master, str(os.getpid()), "self", *children] if path == "/proc" else listdir(path)
 
     def full() -> None:
         raise OSError(28, "No space left on device", folder)
@@ -86,7 +103,7 @@ def run(root: str, verb: str, folder: str) -> int:
     files.grp.getgrgid = lambda name: SimpleNamespace(gr_name=name)
     vars(os)["chown"] = lambda path, user, group: owned(path, user)
     os.sync = full if "disk" in faults else lambda: None
-    os.environ["PATH"] = root + "/bin:/usr/bin:/bin"
+    vars(subprocess)["run"], vars(os)["listdir"] = ask, listed
     return int(release.main([verb, folder]))
 
 

@@ -1,4 +1,4 @@
-"""The fake server: the commands that the tool runs are scripts that ask this process, the emperor is a socket.
+"""The fake server: what the tool's commands and the emperor answer is asked of this process, on unix sockets.
 
 It begins as the bootstrap leaves it: slot a of site app serves the built-in page, with the very files that
 cloud-init writes.
@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -32,13 +33,6 @@ from tests.unit.machine.application import Application
 from tests.unit.machine.nginx import Block, Part, Refused, load, part
 from tests.unit.machine.stand_ins import MANAGERS, Accounts, Answer, key_of
 
-# One process of the shell and nothing else: hundreds of them run here.
-_SCRIPT = """#!/bin/sh
-printf '%s\\n' "$$ ${0##*/} $*" >ROOT/ask
-{ read -r status; while IFS= read -r line; do printf '%s\\n' "$line"; done; } <ROOT/answer
-exit "$status"
-"""
-
 _MASTER = """
 import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -48,6 +42,17 @@ while sys.stdin.readline():
         signal.pause()
     print(worker, flush=True)
 """
+
+
+# Of servers that were closed: each takes some time to start.
+_idle_masters: "list[subprocess.Popen[str]]" = []
+
+
+def _new_master() -> "subprocess.Popen[str]":
+    """A master that starts a worker for each line; a worker that ends is gone at once."""
+    return subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", _MASTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 @functools.cache
@@ -73,14 +78,6 @@ def free_ports() -> int:
     raise AssertionError("no two free ports")
 
 
-def runs(process: str) -> bool:
-    """Whether a process still does something: one that nobody waits for stays in /proc as a zombie."""
-    try:
-        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 class Server:
     """A server after its bootstrap. config: the stack's settings, in which PORT is a port that is free.
 
@@ -88,9 +85,10 @@ class Server:
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
-        # pytest's own folders are too deep for the path of a unix socket.
-        self.root = Path(tempfile.mkdtemp(prefix="we-"))
-        for name in ("bin", "run", "log", "sources", "etc", "programs", "tmpfiles", "srv/incoming"):
+        # pytest's own folders are too deep for the path of a unix socket; a disk may be slow to take small files.
+        memory = "/dev/shm"
+        self.root = Path(tempfile.mkdtemp(prefix="we-", dir=memory if os.access(memory, os.W_OK) else None))
+        for name in ("run", "log", "sources", "etc", "programs", "tmpfiles", "srv/incoming"):
             (self.root / name).mkdir(parents=True)
         self.site = self.folder("app")
         self.env_file = self.root / "etc/app.env.json"
@@ -170,34 +168,21 @@ class Server:
         self.manager.boot()
 
     def _listeners(self) -> None:
-        """What the tool talks to: the scripts, which write into one pipe, and the emperor's statistics."""
+        """What the tool talks to: the commands, and the emperor's statistics."""
         self._handlers |= {
             "nginx": self._nginx_command,
-            "emperor": self.manager.answer,
             "systemd-tmpfiles": self._tmpfiles,
             **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
         }
-        os.mkfifo(self.root / "ask")
-        os.mkfifo(self.root / "answer")
-        for name in ("supervisorctl", "nginx", "systemctl", "systemd-tmpfiles", *Accounts.COMMANDS):
-            script = self.root / "bin" / name
-            script.write_text(_SCRIPT.replace("ROOT", str(self.root)))
-            script.chmod(0o755)
-            if name == self.manager.command:
-                self._handlers[name] = self.manager.answer
         self._handlers.setdefault("systemctl", lambda *_: (1, "Job for nginx.service failed"))
-        self._statistics = socket.socket(socket.AF_UNIX)
-        self._statistics.bind(str(self.root / "emperor.sock"))
-        self._statistics.listen()
-        self._commands = threading.Thread(target=self._listen, daemon=True)
-        self._commands.start()
-        threading.Thread(target=self._listen_as_the_emperor, daemon=True).start()
+        self._handlers[self.manager.command] = self.manager.answer
+        self._sockets = [
+            self._listen("ask", self._answer_a_command),
+            self._listen("emperor.sock", self._answer_statistics),
+        ]
 
     def _nginx(self) -> None:
-        """A master that starts a worker for each line; a worker that ends is gone at once."""
-        self.master = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", _MASTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.master = _idle_masters.pop() if _idle_masters else _new_master()
         (self.root / "nginx.pid").write_text(f"{self.master.pid}\n")
         self.worker = self._worker()
         server = self
@@ -227,22 +212,21 @@ class Server:
         self.master.stdin.flush()
         return int(self.master.stdout.readline())
 
+    def _end_worker(self) -> None:
+        os.kill(self.worker, signal.SIGKILL)
+        while Path(f"/proc/{self.worker}").exists():
+            time.sleep(0.0005)
+
     def close(self) -> None:
-        (self.root / "ask").write_text("quit\n")
-        self._commands.join()
-        with contextlib.suppress(OSError):
-            self._statistics.shutdown(socket.SHUT_RDWR)
-        self._statistics.close()
+        for listener in self._sockets:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
         self.entrance.shutdown()
         self.entrance.server_close()
         for program in self.programs.values():
             program.stop()
-        os.kill(self.worker, signal.SIGKILL)
-        assert self.master.stdin
-        assert self.master.stdout
-        self.master.stdin.close()
-        self.master.wait()
-        self.master.stdout.close()
+        self._end_worker()
+        _idle_masters.append(self.master)
         shutil.rmtree(self.root)
 
     @property
@@ -286,24 +270,30 @@ class Server:
         folder = self.folder(site) / (f"slots/{slot}" if slot else "current")
         return json.loads((folder / "state.json").read_text())
 
-    def _listen(self) -> None:
-        with os.fdopen(os.open(self.root / "ask", os.O_RDWR)) as stream:
-            for line in stream:
-                if line == "quit\n":
-                    return
-                asker, name, *arguments = line.split()
-                with self._busy:
-                    self._answer(asker, *self._ask(name, *arguments))
+    def _listen(self, name: str, answer: Callable[[socket.socket], None]) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.root / name))
+        listener.listen()
 
-    def _listen_as_the_emperor(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._statistics.accept()
-                with client, self._busy:
-                    text = self._ask("emperor", "status")[1]
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
                     # The asker may have been killed.
-                    with contextlib.suppress(OSError):
-                        client.sendall(text.encode())
+                    with client, self._busy, contextlib.suppress(OSError):
+                        answer(client)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return listener
+
+    def _answer_a_command(self, client: socket.socket) -> None:
+        with client.makefile() as line:
+            program, *arguments = json.loads(line.readline())
+        status, text = self._ask(Path(program).name, *arguments)
+        client.sendall(f"{status}\n{text}\n".encode(errors="surrogateescape"))
+
+    def _answer_statistics(self, client: socket.socket) -> None:
+        client.sendall(self._ask("emperor", "status")[1].encode())
 
     def _ask(self, name: str, *arguments: str) -> Answer:
         at, number, effect = self.signal_at or (-1, signal.SIGKILL, False)
@@ -313,25 +303,13 @@ class Server:
                 time.sleep(0.001)
             os.kill(self.tool, number)
         self.commands.append(" ".join([name, *arguments]))
-        answer = self._handlers[name](*arguments) if effect or not strikes else (1, "")
+        if name not in self._handlers:
+            answer = 127, f"{name}: command not found"
+        else:
+            answer = self._handlers[name](*arguments) if effect or not strikes else (1, "")
         for site in [path.name for path in (self.root / "srv/sites").iterdir()]:
             self.history[site].append(self.serves(site))
         return answer
-
-    def _answer(self, asker: str, status: int, text: str) -> None:
-        # The asker may have been killed, or may not read yet.
-        while runs(asker):
-            try:
-                answer = os.open(self.root / "answer", os.O_WRONLY | os.O_NONBLOCK)
-            except OSError:
-                time.sleep(0.0005)
-                continue
-            with os.fdopen(answer, "w", errors="surrogateescape") as stream:
-                stream.write(f"{status}\n{text}\n")
-            break
-        # It outlives a tool that is killed, and must not read the next one's answer.
-        while self.signal_at and runs(asker):
-            time.sleep(0.0005)
 
     def _program(self, file: Path) -> Application:
         """Start what a process manager's file names: where it listens stands there or in the server's own config."""
@@ -366,9 +344,7 @@ class Server:
             return 0, ""
         new = self._worker()
         self.loaded = loaded
-        os.kill(self.worker, signal.SIGKILL)
-        while Path(f"/proc/{self.worker}").exists():
-            time.sleep(0.0005)
+        self._end_worker()
         self.worker = new
         return 0, ""
 
@@ -414,7 +390,8 @@ class Server:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(0o700)
         shutil.copy(archive.path, f"{folder}.tar.gz")
-        subprocess.run(["tar", "-xzf", f"{folder}.tar.gz", "-C", folder, "--no-same-owner"], check=True)
+        with tarfile.open(f"{folder}.tar.gz") as tar:
+            tar.extractall(folder, filter="tar")
         return folder
 
     def run(

@@ -13,7 +13,7 @@ Answer = tuple[int, str]
 class Manager:
     """folder: where it looks for its programs' files. programs: what runs, by site and slot such as app-a.
 
-    refuses: what it fails at.
+    refuses: what it fails at. command: the name that it is asked by.
     """
 
     command = ""
@@ -133,6 +133,8 @@ class Systemd(Manager):
 
 class Emperor(Manager):
     """Its statistics tell of the folder as it was at its last look, and then it looks again."""
+
+    command = "emperor"
 
     def __init__(self, folder: Path, start: Callable[[Path], Application]) -> None:
         super().__init__(folder, start)
