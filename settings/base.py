@@ -15,6 +15,11 @@ def sequence(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def printable(name: object) -> str:
+    """A map's name as it stands in a message, which is one line."""
+    return str(name) if str(name).isprintable() else repr(name)
+
+
 Cidrs = Annotated[tuple[text.Cidr, ...], BeforeValidator(sequence)]
 
 

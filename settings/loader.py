@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings import certificates, combinations
+from settings.base import printable
 from settings.models import Settings, SettingsError
 from settings.sources import check_files
 
@@ -102,7 +103,7 @@ def _first_error(error: ValidationError) -> str:
 
 def _read(details: ErrorDetails) -> tuple[list[str], str]:
     # A key of a map may be any text, and the error is one line.
-    location = [part if part.isprintable() else repr(part) for part in map(str, details["loc"])]
+    location = [printable(part) for part in details["loc"]]
     location = [
         part for part in location if part != "[key]" and "[" not in part and part not in ("int", "constrained-int")
     ]
@@ -124,6 +125,7 @@ def _read(details: ErrorDetails) -> tuple[list[str], str]:
         "dict_type": "allowed: a map of keys",
         "tuple_type": "allowed: a list",
         "string_type": "allowed: text",
+        "string_unicode": "allowed: text",
         "int_parsing": "allowed: a whole number",
         "int_type": "allowed: a whole number",
         "int_from_float": "allowed: a whole number",

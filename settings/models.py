@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from settings import combinations, text
-from settings.base import Cidrs, Model, SettingsError
+from settings.base import Cidrs, Model, SettingsError, printable
 from settings.database import Mysql
 from settings.servers import Gunicorn, Nginx, Serving, Supervisor, Systemd, Uwsgi
 from settings.tls import Tls
@@ -241,7 +241,7 @@ def _named(own: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
 def _check_keys(name: str, own: dict[str, dict[str, Any]]) -> None:
     for part, values in own.items():
         if part not in _SITE_KEYS:
-            raise ValueError(f"sites.{name}.{part}: unknown key; allowed: {', '.join(_SITE_KEYS)}")
+            raise ValueError(f"sites.{name}.{printable(part)}: unknown key; allowed: {', '.join(_SITE_KEYS)}")
         for key in values:
             if key in _MACHINE_KEYS.get(part, ()):
                 where = "the site's key in sites" if key == "name" else f"{part}.{key}, for all sites"

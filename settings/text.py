@@ -32,6 +32,21 @@ def _inside(value: str) -> str:
     return value
 
 
+def _printable(allowed: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not value.isprintable() or not 1 <= len(value) <= 255:
+            raise ValueError(f"allowed: {allowed}")
+        return value
+
+    return check
+
+
+def _path(value: str) -> str:
+    if re.match("~[^/]", value):
+        raise ValueError("the home of another user is not looked for; allowed: a path on this machine, such as ~/file")
+    return _printable("a path on this machine, of 255 printable characters at most")(value)
+
+
 def _module(value: str) -> str:
     if value.split(".")[0] == "uwsgi":
         raise ValueError("a module named uwsgi is shadowed by uWSGI's own; allowed: any other name")
@@ -89,20 +104,18 @@ ModuleName = Annotated[
     AfterValidator(_module),
 ]
 Identifier = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "a Python name such as app or application"))
+    str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]{0,119}", "a Python name such as app or application"))
 ]
 InsidePath = Annotated[
     str,
     AfterValidator(_inside),
     AfterValidator(_matching(r"[A-Za-z0-9_.+/-]{1,200}", "letters, digits and _ . + / -")),
 ]
-LocalPath = Annotated[
-    str, AfterValidator(_matching(r"[^\0\n]{1,255}", "a path on this machine, of 255 characters at most"))
-]
-Glob = Annotated[str, AfterValidator(_matching(r"[^\0\n]+", "a pattern such as *.log or notes/*"))]
+LocalPath = Annotated[str, AfterValidator(_path)]
+Glob = Annotated[str, AfterValidator(_printable("a pattern such as *.log or notes/*"))]
 UrlPath = Annotated[
     str,
-    AfterValidator(_matching(r"/[A-Za-z0-9._~/%?=&+-]*", "a URL path such as /healthz")),
+    AfterValidator(_matching(r"/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")),
 ]
 AppServer = Annotated[str, AfterValidator(_matching(r"app-[1-9][0-9]?", "an app server such as app-1"))]
 SiteLocation = Annotated[
@@ -130,15 +143,15 @@ PublicKey = Annotated[str, AfterValidator(_openssh_key)]
 HostKey = Annotated[str, AfterValidator(_openssh_key)]
 EnvName = Annotated[
     str,
-    AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]*", "a name such as DATABASE_URL")),
+    AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "a name such as DATABASE_URL")),
     AfterValidator(_matching(r"(?!UWSGI_).*", "a name that does not start with UWSGI_, which uWSGI reads as options")),
 ]
 InstanceType = Annotated[
     str,
     AfterValidator(_matching(r"ecs\.[a-z0-9-]+\.[a-z0-9]+", "an instance type such as ecs.e-c1m1.large")),
 ]
-ImageId = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]+", "an image id"))]
-Zone = Annotated[str, AfterValidator(_matching(r"[a-z0-9-]+", "a zone id such as cn-hangzhou-i"))]
+ImageId = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]{1,100}", "an image id"))]
+Zone = Annotated[str, AfterValidator(_matching(r"[a-z0-9-]{1,60}", "a zone id such as cn-hangzhou-i"))]
 Url = Annotated[
     str,
     AfterValidator(
@@ -213,7 +226,6 @@ def _archive(value: str) -> str:
 
 
 _url = _matching(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/%+-]+", "a file, or a URL that starts with http")
-_path = _matching(r"[^\0\n]{1,255}", "a path on this machine, of 255 characters at most, or a URL")
 Archive = Annotated[str, AfterValidator(_archive)]
 Sha256 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "64 digits of lower-case hexadecimal"))]
 Version = Annotated[str, AfterValidator(_matching(r"[0-9][0-9A-Za-z.]{0,30}", "a version such as 2.0.31"))]
@@ -226,7 +238,7 @@ Prefix = Annotated[
     ),
 ]
 Size = Annotated[str, AfterValidator(_matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
-Charset = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_-]+", "a charset such as utf-8 or off"))]
+Charset = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_-]{1,60}", "a charset such as utf-8 or off"))]
 Expires = Annotated[
     str,
     AfterValidator(_matching(r"[0-9]{1,6}[smhdwMy]|max|epoch|off", "a time such as 30s, 1h or 7d, or max, epoch, off")),
@@ -271,7 +283,9 @@ AddedHeader = Annotated[
     AfterValidator(_matching(f"(?i:(?!({_FRAMING})$).*)", "any other header; this one is nginx's own to write")),
 ]
 HeaderValue = Annotated[
-    str, AfterValidator(_matching(r"""[ !#%-\[\]-~]{1,1000}""", 'printable ASCII without ", $ and \\'))
+    str,
+    # What stands between two @@ is a fact that the server fills in.
+    AfterValidator(_matching(r"""(?!.*@@)[ !#%-\[\]-~]{1,1000}""", 'printable ASCII without ", $, \\ and @@')),
 ]
 Cookie = Annotated[
     str, AfterValidator(_matching(r"[A-Za-z0-9_]{1,64}", "a cookie's name of letters, digits and _, such as session"))
