@@ -6,7 +6,6 @@ from typing import Any
 
 import crossplane
 import pytest
-import yaml
 
 from serving import make_plan, nginx
 from settings import SettingsError
@@ -332,30 +331,3 @@ def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:
         ("location", ("=", "/extra")),
         ("rewrite", ("^/old$", "/new")),
     ]
-
-
-def recipes(language: str) -> list[dict[str, Any]]:
-    """The settings in a page of recipes."""
-    text = (PROJECT / f"docs/recipes{language}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [{key.removeprefix("wsgi-ecs:"): value for key, value in yaml.safe_load(block).items()} for block in blocks]
-
-
-def test_the_recipes_are_taken_and_the_same_in_both_languages(tmp_path: Path) -> None:
-    found = recipes("")
-    assert found == recipes(".zh-CN")
-    assert len(found) == 5
-    for config in found:
-        assert tree(texts(config), tmp_path)
-
-
-@pytest.mark.parametrize("language", ["", ".zh-CN"])
-def test_every_recipe_names_settings_that_there_are(language: str) -> None:
-    """In the tables: `key: value` of nginx."""
-    text = (PROJECT / f"docs/recipes{language}.md").read_text(encoding="utf-8")
-    rows = [row.split("|")[2] for row in text.splitlines() if row.startswith("|")]
-    named = [yaml.safe_load(code) for row in rows for code in re.findall(r"`([a-z_]+: [^`]+)`", row)]
-    assert len(named) >= 8
-    for one in named:
-        nginx = {"static_expires": "1d", **one} if "static_immutable" in one else one
-        assert of({"nginx": nginx}).nginx.model_fields_set == set(nginx)
