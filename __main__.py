@@ -24,7 +24,7 @@ network = Network(
     name,
     NetworkArgs(
         cidr=wanted.network.cidr,
-        zone=lookup.zone(wanted.server),
+        zone=lookup.zone(wanted.server, servers),
         groups=groups(servers, wanted.access),
         tags=tags,
     ),

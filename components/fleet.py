@@ -94,15 +94,12 @@ class Fleet(pulumi.ComponentResource):
         self.register_outputs({"address": address})
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_name: pulumi.Output[str]) -> Server:
-        server = args.settings.server
-        is_first = machine is args.machines[0]
-        own = args.settings.mysql if machine.plan.role == "db" else args.settings.topology
         return Server(
             _named(name, machine),
             ServerArgs(
-                settings=server,
-                instance_type=server.instance_type if is_first else own.instance_type or server.instance_type,
-                public=is_first,
+                settings=args.settings.server,
+                instance_type=machine.instance_type,
+                public=machine is args.machines[0],
                 image_id=args.image_id,
                 user_data=bootstrap.user_data(machine.plan, args.settings),
                 version=bootstrap.version(machine.plan, args.settings),

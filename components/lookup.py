@@ -1,23 +1,42 @@
 """What the cloud has to offer: the zone and the image, found before anything is created."""
 
+from collections.abc import Sequence
+
 import pulumi_alicloud as alicloud
 
+from serving import Machine
 from serving.systems import SYSTEMS, System
 from settings import refused
 from settings.models import Server
 
 
-def zone(server: Server) -> str:
-    """Id of the zone to build in. Raises pulumi.RunError when none offers the instance type."""
+def zone(server: Server, machines: Sequence[Machine]) -> str:
+    """Id of the zone to build in. Raises pulumi.RunError when none offers the instance types of all machines."""
     if server.zone:
         return server.zone
-    found = alicloud.get_zones(available_instance_type=server.instance_type, available_resource_creation="VSwitch")
-    if not found.ids:
+    keys: dict[str, str] = {}
+    for machine in machines:
+        keys.setdefault(machine.instance_type, machine.key)
+    # The provider asks for one type at a time.
+    offers = {
+        wanted: alicloud.get_zones(available_instance_type=wanted, available_resource_creation="VSwitch").ids
+        for wanted in keys
+    }
+    for wanted, zones in offers.items():
+        if not zones:
+            raise refused(
+                f"{keys[wanted]}: no zone of this region offers {wanted}; "
+                "allowed: a type that the region has (or another alicloud:region)"
+            )
+    first, *others = offers.values()
+    common = [zone for zone in first if all(zone in zones for zones in others)]
+    if not common:
+        where = "; ".join(f"{wanted} is in {', '.join(zones)}" for wanted, zones in offers.items())
         raise refused(
-            f"server.instance_type: no zone of this region offers "
-            f"{server.instance_type}; allowed: a type that the region has (or another alicloud:region)"
+            f"{', '.join(keys.values())}: no zone of this region offers all of them: {where}; "
+            "allowed: types that one zone has"
         )
-    return str(found.ids[0])
+    return str(common[0])
 
 
 def image(server: Server, system: System) -> str:

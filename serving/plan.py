@@ -172,21 +172,34 @@ def _host(server_name: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """One server of a stack. name: empty, front, app-<number> or db. group: its security group's."""
+    """One server of a stack. name: empty, front, app-<number> or db. group: its security group's.
+
+    instance_type: of ECS, as the setting `key` has it.
+    """
 
     name: str
     group: str
+    instance_type: str
+    key: str
     plan: ServingPlan
 
 
 def machines(settings: Settings) -> tuple[Machine, ...]:
     """The servers of a stack; the first one is what the world reaches."""
-    database = (Machine(HOST, "db", _database(settings)),) if settings.has_database else ()
+
+    def machine(name: str, group: str, plan: ServingPlan, own: str | None = None, part: str = "server") -> Machine:
+        part = part if own else "server"
+        return Machine(name, group, own or settings.server.instance_type, f"{part}.instance_type", plan)
+
+    mysql, topology = settings.mysql, settings.topology
+    database = (
+        (machine(HOST, "db", _database(settings), mysql.instance_type, "mysql"),) if settings.has_database else ()
+    )
     if not settings.is_apart:
-        return (Machine("", "", make_plan(settings)), *database)
+        return (machine("", "", make_plan(settings)), *database)
     front, app = make_plan(settings, "front"), make_plan(settings, "app")
-    apps = (Machine(name, "app", app) for name in layout.app_servers(settings))
-    return (Machine("front", "front", front), *apps, *database)
+    apps = (machine(name, "app", app, topology.instance_type, "topology") for name in layout.app_servers(settings))
+    return (machine("front", "front", front), *apps, *database)
 
 
 def _database(settings: Settings) -> ServingPlan:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import mocks
 
 from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Cloud, Recorder
 from tests.unit import test_nginx
@@ -372,6 +373,67 @@ def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pyt
         run_program()
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.os: no system image of centos7"):
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
+
+
+OFFERED = {
+    "ecs.t6-c1m1.large": ["cn-hangzhou-h", "cn-hangzhou-i", "cn-hangzhou-j"],
+    "ecs.c7.large": ["cn-hangzhou-j", "cn-hangzhou-i"],
+    "ecs.g7.large": ["cn-hangzhou-g", "cn-hangzhou-j"],
+    "ecs.g8i.large": ["cn-hangzhou-g"],
+}
+
+
+def of_types(server: str, app: str | None, db: str | None) -> dict[str, Any]:
+    types = {"server": server, "topology": app, "mysql": db}
+    own = {part: {"instance_type": type_} if type_ else {} for part, type_ in types.items()}
+    return {
+        **CLOUD,
+        "server": own["server"],
+        "topology": {"app_servers": 2, **own["topology"]},
+        "mysql": {"password": "x", **own["mysql"]},
+    }
+
+
+@pytest.fixture
+def offers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The provider offers what is in OFFERED; returns what it was asked for."""
+    asked: list[str] = []
+
+    def call(_: Cloud, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token.endswith(":getZones"):
+            asked.append(args.args["availableInstanceType"])
+            return {"ids": OFFERED.get(asked[-1], []), "zones": []}, []
+        return {"ids": ["image"], "images": []}, []
+
+    monkeypatch.setattr(Cloud, "call", call)
+    return asked
+
+
+def test_the_zone_has_the_instance_types_of_all_machines(run_program: Run, offers: list[str]) -> None:
+    program = run_program(of_types("ecs.t6-c1m1.large", "ecs.c7.large", "ecs.g7.large"))
+    assert program.inputs("switch:Switch")["zoneId"] == "cn-hangzhou-j"
+    assert offers == ["ecs.t6-c1m1.large", "ecs.c7.large", "ecs.g7.large"]
+    offers.clear()
+    program = run_program(of_types("ecs.c7.large", None, "ecs.c7.large"))
+    assert program.inputs("switch:Switch")["zoneId"] == "cn-hangzhou-j"
+    assert offers == ["ecs.c7.large"]
+
+
+def test_instance_types_that_no_zone_has_are_one_line(run_program: Run, offers: list[str]) -> None:
+    with pytest.raises(pulumi.RunError) as error:
+        run_program(of_types("ecs.t6-c1m1.large", None, "ecs.none.large"))
+    assert str(error.value).startswith(
+        "stacks/Pulumi.dev.yaml: mysql.instance_type: no zone of this region offers ecs.none.large; allowed: "
+    )
+    with pytest.raises(pulumi.RunError) as error:
+        run_program(of_types("ecs.t6-c1m1.large", "ecs.c7.large", "ecs.g8i.large"))
+    assert str(error.value) == (
+        "stacks/Pulumi.dev.yaml: server.instance_type, topology.instance_type, mysql.instance_type: "
+        "no zone of this region offers all of them: "
+        "ecs.t6-c1m1.large is in cn-hangzhou-h, cn-hangzhou-i, cn-hangzhou-j; "
+        "ecs.c7.large is in cn-hangzhou-j, cn-hangzhou-i; ecs.g8i.large is in cn-hangzhou-g; "
+        "allowed: types that one zone has"
+    )
 
 
 def test_a_wrong_value_registers_nothing(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
