@@ -2,5 +2,7 @@
 
 network.Network   VPC ── switch ── security group (one described rule for each port and source)
 server.Server     image, key pair ── instance ── public address
-release.Release   cloud-init awaited ── archive copied ── release tool run
+disk.Disk         disk ── attachment ── instance
+login.Login       SSH to it, from when cloud-init has finished
+release.Release   archive copied ── release tool run
 """

@@ -12,10 +12,14 @@ import pulumi_alicloud as alicloud
 
 @dataclass(frozen=True)
 class DiskArgs:
-    """zone: id of the zone that the instance is in. gib: size, which can grow. protect: refuse to delete it."""
+    """zone: id of the zone that the instance is in. gib: size, which can grow. protect: refuse to delete it.
+
+    ready: what is there before the instance can use the disk; until then the one before it has it.
+    """
 
     zone: pulumi.Input[str]
     instance_id: pulumi.Input[str]
+    ready: pulumi.Resource
     gib: int
     protect: bool
     tags: Mapping[str, str]
@@ -45,6 +49,6 @@ class Disk(pulumi.ComponentResource):
             instance_id=args.instance_id,
             delete_with_instance=False,
             # A disk is attached to one instance at a time.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[args.ready]),
         )
         self.register_outputs({})

@@ -1,6 +1,6 @@
 """The servers of a stack and what is released to them.
 
-database ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches
+database ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches ─▶ settle
 """
 
 import base64
@@ -12,11 +12,13 @@ from typing import Any
 
 import pulumi
 import pulumi_alicloud as alicloud
+import pulumi_command as command
 
 from components import archive
 from components.disk import Disk, DiskArgs
+from components.login import Login, LoginArgs
 from components.network import Network
-from components.release import Release, ReleaseArgs
+from components.release import Release, ReleaseArgs, of_database, run_tool
 from components.server import Server, ServerArgs
 from serving import Machine, bootstrap, nginx
 from settings import Settings, private_key
@@ -71,16 +73,22 @@ class Fleet(pulumi.ComponentResource):
         key_name = key_pair.key_pair_name
         servers = {machine.name: self._server(name, args, machine, key_name) for machine in args.machines}
         address = servers[first.name].address
-        databases = [
-            self._release(name, args, machine, servers, address, [self._disk(name, args, machine, servers)])
+        logins = {
+            machine.name: self._login(name, args, machine, servers, None if machine is first else address)
+            for machine in args.machines
+        }
+        databases = {
+            machine.name: self._release(name, args, machine, servers, logins, [self._disk(name, args, machine, logins)])
             for machine in others
             if machine.plan.role == "db"
-        ]
+        }
         taken: list[Release] = []
         for machine in others:
             if machine.plan.role != "db":
-                taken.append(self._release(name, args, machine, servers, address, [*databases, *taken[:1]]))
-        last = self._release(name, args, first, servers, None, [*databases, *taken])
+                taken.append(self._release(name, args, machine, servers, logins, [*databases.values(), *taken[:1]]))
+        last = self._release(name, args, first, servers, logins, [*databases.values(), *taken])
+        for host, release in databases.items():
+            self._settle(name, args, release, logins[host], [*taken, last])
         urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
         site = first.plan.sites[0].place.name
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
@@ -111,12 +119,43 @@ class Fleet(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
-    def _disk(self, name: str, args: FleetArgs, machine: Machine, servers: Mapping[str, Server]) -> Disk:
-        mysql = args.settings.mysql
+    def _login(
+        self,
+        name: str,
+        args: FleetArgs,
+        machine: Machine,
+        servers: Mapping[str, Server],
+        proxy: pulumi.Output[str] | None,
+    ) -> Login:
+        server = servers[machine.name]
+        return Login(
+            _named(name, machine),
+            LoginArgs(
+                server.address, server.instance_id, proxy, private_key(args.settings), args.settings.access.host_key
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _disk(self, name: str, args: FleetArgs, machine: Machine, logins: Mapping[str, Login]) -> Disk:
+        mysql, login = args.settings.mysql, logins[machine.name]
         return Disk(
             f"{_named(name, machine)}-data",
-            DiskArgs(args.network.zone, servers[machine.name].instance_id, mysql.disk_gib, mysql.protect, args.tags),
+            DiskArgs(args.network.zone, login.instance_id, login.ready, mysql.disk_gib, mysql.protect, args.tags),
             pulumi.ResourceOptions(parent=self),
+        )
+
+    def _settle(
+        self, name: str, args: FleetArgs, release: Release, login: Login, after: Sequence[pulumi.Resource]
+    ) -> None:
+        """When all applications have the database's password, the one before it ends."""
+        command.remote.Command(
+            f"{name}-{HOST}-settle",
+            connection=login.connection,
+            create=run_tool("settle", release.host_id),
+            stdin=of_database(args.settings.mysql),
+            triggers=[login.instance_id],
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[release, *after]),
         )
 
     def _release(
@@ -125,10 +164,10 @@ class Fleet(pulumi.ComponentResource):
         args: FleetArgs,
         machine: Machine,
         servers: Mapping[str, Server],
-        proxy: pulumi.Output[str] | None,
+        logins: Mapping[str, Login],
         after: Sequence[pulumi.Resource],
     ) -> Release:
-        server, role = servers[machine.name], machine.plan.role
+        role = machine.plan.role
         known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
         return Release(
             _named(name, machine),
@@ -140,14 +179,10 @@ class Fleet(pulumi.ComponentResource):
                     s.site.name: nginx.secret_files(s) if machine.plan.has_nginx else {} for s in args.settings.each
                 },
                 certificates=args.certificates if machine.plan.has_nginx else {},
-                address=server.address,
-                instance_id=server.instance_id,
-                proxy=proxy,
+                login=logins[machine.name],
                 hosts={name: servers[name].private_address for name in known},
                 after=after,
-                password=args.settings.mysql.password if role == "db" else None,
-                private_key=private_key(args.settings),
-                host_key=args.settings.access.host_key,
+                database=args.settings.mysql if role == "db" else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )

@@ -7,6 +7,7 @@ with them. Python 3.6, standard library only.
 import hashlib
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -22,28 +23,55 @@ DROP_IN = "/etc/systemd/system/mariadb.service.d/wsgi-ecs.conf"
 # CentOS 7's; Debian's is the journal.
 LOG = "/var/log/mariadb/mariadb.log"
 COMMAND = "/usr/local/sbin/wsgi-ecs-database"
-# In the application's own database, so that a dump knows what shape it has.
-_APPLIED = "wsgi_ecs_schema"
+# {"user": name, "password": hash} of the account that the application has; with the data, whatever machine has them.
+_SETTLED = os.path.join(disk.FOLDER, "account.json")
 
 
 def prepare(folder, password, say):
     """Bring MySQL to what the release in `folder` says, which changes nothing when it is there already.
 
-    password: of the application's account. Raises ReleaseError or OSError.
+    password: of the application's account. What the application had before is good until `settle`: it gets the new
+    one machine by machine, or refuses the release. Raises ReleaseError or OSError.
     """
-    if not password:
-        raise ReleaseError("no password on standard input")
-    unpacked = Unpacked(folder)
-    told = json.loads(unpacked.read("host.json").decode())
+    unpacked, told = _read(folder, password)
     disk.mount(say)
     same_system(told["system"])
     initialise(told["datadir"], say)
     configure(told, unpacked.read("config/mysql.cnf").decode(), say)
     files.write(COMMAND, unpacked.read("config/wsgi-ecs-database").decode(), 0o755)
-    sql(accounts(told, password, foreign(told)))
-    apply_schema(told["database"], [(name, unpacked.read(name)) for name in told["schema"]], say)
+    before = settled()
+    sql(accounts(told, hashed(password), before if takes_several(sql("SELECT VERSION()")) else {}))
+    sql(dropped(told, {told["user"], before.get("user", told["user"])}))
+    apply_schema(told["database"], told["applied"], [(name, unpacked.read(name)) for name in told["schema"]], say)
     forget(unpacked.id)
     say("database {} is ready".format(told["database"]))
+
+
+def settle(folder, password, say):
+    """End the account or the password that the application had before. Raises ReleaseError or OSError."""
+    _, told = _read(folder, password)
+    wanted = {"user": told["user"], "password": hashed(password)}
+    sql(accounts(told, wanted["password"], {}))
+    sql(dropped(told, {told["user"]}))
+    files.write(_SETTLED, json.dumps(wanted), 0o600)
+    say("database {} takes no other password than the application's".format(told["database"]))
+
+
+def _read(folder, password):
+    """The unpacked release and what it says. Raises ReleaseError."""
+    if not password:
+        raise ReleaseError("no password on standard input")
+    unpacked = Unpacked(folder)
+    return unpacked, json.loads(unpacked.read("host.json").decode())
+
+
+def settled():
+    """The account that the application had last, an empty dict when no release has reached it yet."""
+    try:
+        return files.read_json(_SETTLED)
+    except (FileNotFoundError, ValueError):
+        # A disk that was taken away while this was written has it empty.
+        return {}
 
 
 def same_system(name):
@@ -69,6 +97,8 @@ def initialise(datadir, say):
     files.remove(draft)
     run("mysql_install_db", "--user=mysql", "--datadir=" + draft)
     files.remove(os.path.join(draft, "test"))
+    # A disk may be taken from a machine at any time: under its name the folder is whole.
+    os.sync()
     os.rename(draft, datadir)
 
 
@@ -113,27 +143,42 @@ def _text(path):
         return None
 
 
-def foreign(told):
-    """Accounts that may not be: those that come with the package, and those that earlier settings named."""
-    return sql(
+def dropped(told, users):
+    """SQL that ends the accounts that may not be: those that come with the package, and ours but those of `users`."""
+    kept = ", ".join("'{}'".format(user) for user in sorted(users))
+    unwanted = sql(
         "SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.user WHERE user = '' "
         "OR (user = 'root' AND host <> 'localhost') "
         # No other account is of a network with its mask: they are this tool's.
-        "OR (host LIKE '%/%' AND NOT (user = '{user}' AND host = '{network}'))".format(**told)
+        "OR (host LIKE '%/%' AND NOT (user IN ({}) AND host = '{}'))".format(kept, told["network"])
     ).splitlines()
+    return "".join("DROP USER {};\n".format(account) for account in unwanted)
 
 
-def accounts(told, password, unwanted):
-    """SQL that makes the database and the application's account, with this password and no other."""
-    # _ stands for any character in the name of a GRANT. It takes the form of MariaDB 5.5 in all versions.
+def takes_several(version):
+    """Whether MariaDB of this version lets an account have several passwords."""
+    # https://mariadb.com/kb/en/authentication-from-mariadb-10-4/
+    return tuple(map(int, re.match(r"(\d+)\.(\d+)", version).groups())) >= (10, 4)
+
+
+def accounts(told, password, before):
+    """SQL that makes the database and the application's account.
+
+    password: its hash. before: the account that the application has, whose password is good beside it.
+    """
+    # _ stands for any character in the name of a GRANT.
     pattern, account = told["database"].replace("_", "\\_"), "'{user}'@'{network}'".format(**told)
+    # It takes the form of MariaDB 5.5 in all versions.
+    identified = "BY PASSWORD '{}'".format(password)
+    if before.get("user") == told["user"] and before["password"] != password:
+        either = ("mysql_native_password USING '{}'".format(each) for each in (password, before["password"]))
+        identified = "VIA " + " OR ".join(either)
     statements = [
         "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci".format(told["database"]),
         # Opened to every account by the package.
         "DELETE FROM mysql.db WHERE db IN ('test', 'test\\\\_%')",
         "FLUSH PRIVILEGES",
-        "GRANT ALL PRIVILEGES ON `{}`.* TO {} IDENTIFIED BY PASSWORD '{}'".format(pattern, account, hashed(password)),
-        *("DROP USER " + other for other in unwanted),
+        "GRANT ALL PRIVILEGES ON `{}`.* TO {} IDENTIFIED {}".format(pattern, account, identified),
     ]
     return ";\n".join(statements) + ";\n"
 
@@ -145,14 +190,14 @@ def hashed(password):
     return "*" + hashlib.sha1(once).hexdigest().upper()  # noqa: S324
 
 
-def apply_schema(database, schema, say):
-    """Bring the database to its schema: each file once, in order. schema: (name, content) of each.
+def apply_schema(database, table, schema, say):
+    """Bring the database to its schema: each file once, in order. schema: (name, content) of each. table: knows them.
 
     Raises ReleaseError for a file that is another than the one that was applied.
     """
     columns = "file INT PRIMARY KEY, sha256 CHAR(64) NOT NULL, applied TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"
-    sql("CREATE TABLE IF NOT EXISTS {} ({})".format(_APPLIED, columns), database)
-    rows = sql("SELECT file, sha256 FROM " + _APPLIED, database).splitlines()
+    sql("CREATE TABLE IF NOT EXISTS {} ({})".format(table, columns), database)
+    rows = sql("SELECT file, sha256 FROM " + table, database).splitlines()
     applied = {int(number): digest for number, digest in (row.split("\t") for row in rows)}
     digests = [hashlib.sha256(content).hexdigest() for _, content in schema]
     for number, (name, _) in enumerate(schema):
@@ -165,7 +210,7 @@ def apply_schema(database, schema, say):
         if number not in applied:
             say("applying " + os.path.basename(name))
             sql(content, database)
-            sql("INSERT INTO {} (file, sha256) VALUES ({}, '{}')".format(_APPLIED, number, digests[number]), database)
+            sql("INSERT INTO {} (file, sha256) VALUES ({}, '{}')".format(table, number, digests[number]), database)
 
 
 def sql(statements, database=""):

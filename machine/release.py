@@ -3,6 +3,7 @@
     release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
     release.py apply FOLDER < {"env": {...}, "files": {...}}      one site
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
+    release.py settle FOLDER < {"database": {"password": ...}}    the end of the password that it had before
     release.py renew                                              asks for the certificates that are due (acme.py)
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
@@ -186,7 +187,10 @@ _INPUTS = {
     "apply": {"env": _texts, "files": lambda found: _texts(found) and all(map(_FILE_NAME.match, found))},
     "prepare": {"hosts": _texts, "tls": _pairs},
     "database": {"database": _texts},
+    "settle": {"database": _texts},
 }
+# What an error begins with, where it is not a release's.
+_OUTCOMES = {"database": "database not ready", "settle": "the database's password before is still good"}
 
 
 def read(stream, verb):
@@ -259,18 +263,19 @@ def main(arguments):
             if verb == "prepare":
                 told = told or {"hosts": {}, "tls": None}
                 host.prepare(folder, told["hosts"], told["tls"], say)
-            elif verb == "database":
+            elif verb in ("database", "settle"):
                 # No other machine's releases have it.
                 import database
 
-                database.prepare(folder, told["database"].get("password") if told else None, say)
+                act = {"database": database.prepare, "settle": database.settle}[verb]
+                act(folder, told["database"].get("password") if told else None, say)
             else:
                 apply(folder, told)
         if verb == "prepare":
             # A domain may not point here yet, which is no reason to refuse anything.
             renew()
     except Exception as error:
-        refuse(error, "database not ready" if arguments[0] == "database" else None)
+        refuse(error, _OUTCOMES.get(arguments[0]))
         return 1
     return 0
 

@@ -9,7 +9,10 @@ from serving.templates import render
 from settings import Settings
 
 # On the data disk, which machine/disk.py mounts on /srv/data.
-_DATADIR = "/srv/data/mysql"
+_FOLDER = "/srv/data"
+_DATADIR = f"{_FOLDER}/mysql"
+# In the application's own database, so that a dump knows what shape it has.
+_APPLIED = "wsgi_ecs_schema"
 
 
 def configs(settings: Settings, system: System) -> dict[str, str]:
@@ -17,7 +20,13 @@ def configs(settings: Settings, system: System) -> dict[str, str]:
     mysql = settings.mysql
     return {
         "mysql.cnf": render("templates/mysql/mysql.cnf.j2", mysql=mysql, datadir=_DATADIR),
-        "wsgi-ecs-database": render("templates/mysql/wsgi-ecs-database.sh.j2", database=mysql.database),
+        "wsgi-ecs-database": render(
+            "templates/mysql/wsgi-ecs-database.sh.j2",
+            database=mysql.database,
+            folder=_FOLDER,
+            applied=_APPLIED,
+            files=len(mysql.schema_files),
+        ),
     }
 
 
@@ -38,6 +47,7 @@ def told(settings: Settings, system: System) -> dict[str, Any]:
         # As MySQL writes a network in an account: address/mask.
         "network": IPv4Network(settings.network.cidr).with_netmask,
         "schema": list(schema(settings)),
+        "applied": _APPLIED,
         # What changes these wants the tool to look again: a file system to grow, memory to share out.
         "instance_type": settings.mysql.instance_type or settings.server.instance_type,
         "disk_gib": settings.mysql.disk_gib,

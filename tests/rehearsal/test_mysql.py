@@ -6,7 +6,10 @@ The tests of a stack run in this order.
 import gzip
 import json
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,13 +35,27 @@ except OSError:
 """
 
 
+# Python of a release's environment, on a machine of the application.
+LOGIN = """
+import pymysql, sys
+try:
+    pymysql.connect(host="db", user=sys.argv[1], password=sys.argv[2].encode(), database="app").close()
+    print("in")
+except pymysql.err.OperationalError as error:
+    print(error.args[0])
+"""
+DENIED = "1045"
+
+
 @dataclass
 class Databased(Stack):
     """A stack of a guide, with a password of the test's own."""
 
     address: str = ""
+    password: str = ""
 
     def secret(self, password: str) -> None:
+        self.password = password
         self.settings["mysql"] = {**self.settings["mysql"], "password": {"secure": encrypt(password)}}
 
     def names(self) -> list[str]:
@@ -66,6 +83,35 @@ class Databased(Stack):
         """Run a command on a machine, not through SSH."""
         line = ["lxc", "exec", "-T", "--project", self.project, self.machines()[machine]["id"], "--", *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
+
+    def login(self, user: str, password: str) -> str:
+        """`in`, or the number of MySQL's error, for an application with this password."""
+        found = self.on("app-1", "sh", "-c", "ls -d /srv/wsgi-ecs/venvs/*/lib/*/site-packages/pymysql")
+        return self.on("app-1", f"{found.split('/lib/')[0]}/bin/python", "-c", LOGIN, user, password)
+
+    @contextmanager
+    def asked(self, write: bool = False) -> Iterator[list[tuple[str, int]]]:
+        """Names and statuses of requests that go on meanwhile, each reads rows; write: and adds its own."""
+        answers: list[tuple[str, int]] = []
+        ended = threading.Event()
+
+        def ask() -> None:
+            while not ended.is_set():
+                name = f"asked {len(answers)}"
+                try:
+                    status = (self.add(name) if write else self.get(self.address)).status_code
+                except httpx.HTTPError:
+                    status = 0
+                answers.append((name, status))
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield answers
+        finally:
+            ended.set()
+            thread.join()
 
     until = staticmethod(until)
 
@@ -145,12 +191,49 @@ def test_nothing_is_done_when_nothing_has_changed(site: Databased) -> None:
 def test_a_rotated_password_goes_live_and_the_old_one_does_not_work_any_more(site: Databased, password: str) -> None:
     before = site.on("db", "mysql", "-NBe", "SELECT authentication_string FROM mysql.user WHERE user = 'app'")
     started = site.on("db", "systemctl", "show", "-p", "MainPID", "mariadb")
+    old = site.password
     site.secret(password)
-    done = site.up()
+    with site.asked() as answers:
+        done = site.up()
+    assert len(answers) > 20
+    assert {status for _, status in answers} == {200}, "no request is lost"
+    assert (site.login("app", password), site.login("app", old)) == ("in", DENIED)
     assert MARK not in done.text
     assert site.on("db", "mysql", "-NBe", "SELECT authentication_string FROM mysql.user WHERE user = 'app'") != before
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
     assert site.on("db", "systemctl", "show", "-p", "MainPID", "mariadb") == started, "no restart"
+
+
+def test_a_refused_release_leaves_the_password_before_good(site: Databased) -> None:
+    old = site.password
+    site.edit("samples/mysql-wsgi/app.py", "import pymysql", "import pymysql, nowhere")
+    site.secret("abandoned")
+    with site.asked() as answers:
+        refused = site.run("up")
+    assert refused.code == 1
+    assert "No module named 'nowhere'" in refused.text
+    assert {status for _, status in answers} == {200}
+    assert [site.login("app", password) for password in (old, "abandoned")] == ["in", "in"]
+    # Back to the one before, or on to another: what no application has is not good any more.
+    site.secret("the next")
+    assert site.run("up").code == 1
+    assert [site.login("app", password) for password in (old, "abandoned", "the next")] == ["in", DENIED, "in"]
+    site.edit("samples/mysql-wsgi/app.py", "import pymysql, nowhere", "import pymysql")
+    site.secret(old)
+    site.up()
+    assert [site.login("app", password) for password in (old, "the next")] == ["in", DENIED]
+
+
+def test_another_user_takes_over_without_a_lost_request(site: Databased) -> None:
+    # The way of a MariaDB whose users have one password each.
+    old = site.password
+    site.secret("of the other user")
+    site.settings["mysql"] = {**site.settings["mysql"], "user": "other"}
+    with site.asked() as answers:
+        site.up()
+    assert len(answers) > 20
+    assert {status for _, status in answers} == {200}
+    assert (site.login("other", site.password), site.login("app", old)) == ("in", DENIED)
 
 
 def test_rows_outlive_a_release_and_a_reboot(site: Databased) -> None:
@@ -179,6 +262,40 @@ def test_a_dump_brings_back_what_was_lost(site: Databased) -> None:
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
 
 
+def test_a_dump_does_not_disturb_those_who_write(site: Databased) -> None:
+    dump = site.folder / "busy.sql.gz"
+    with site.asked(write=True) as answers:
+        site.until(lambda: len(answers) > 5)
+        before = {name for name, _ in answers}
+        assert site.run("backup", str(dump)).code == 0
+    assert {status for _, status in answers} == {200}
+    text = gzip.decompress(dump.read_bytes()).decode()
+    assert all(f"'{name}'" in text for name in before)
+    site.on("db", "mysql", "-e", "DELETE FROM app.people WHERE name LIKE 'asked %'")
+
+
+def test_what_does_not_load_changes_nothing(site: Databased) -> None:
+    whole = (site.folder / "app.sql.gz").read_bytes()
+    text = gzip.decompress(whole)
+    no_whole = "wsgi-ecs-database: no whole dump of mysqldump, nothing is changed"
+    cases = {
+        whole[:-100]: no_whole,
+        gzip.compress(b"DROP TABLE people;"): no_whole,
+        b"": no_whole,
+        # Found out when a table has gone already.
+        gzip.compress(text.replace(b"UNLOCK TABLES", b"UNLOCK", 1)): "the tables are as they were before",
+    }
+    site.on("db", "mysql", "-e", "INSERT INTO app.people (name) VALUES ('Olga')")
+    # As the README has it for the cloud, without what ./rehearse looks at before.
+    line = ["lxc", "exec", "-T", "--project", site.project, site.machines()["db"]["id"], "--", "wsgi-ecs-database"]
+    for content, said in cases.items():
+        done = subprocess.run([*line, "load"], input=content, capture_output=True)
+        assert (done.returncode, said in done.stderr.decode()) == (1, True), done.stderr
+        assert site.names() == ["Ada", "Grace", "Zoë 🦉", "Olga"]
+        assert site.on("db", "sh", "-c", "ls -d /srv/data/tmp.* 2>/dev/null || true") == ""
+    site.on("db", "mysql", "-e", "DELETE FROM app.people WHERE name = 'Olga'")
+
+
 def test_a_schema_file_is_applied_once_and_never_changed(site: Databased) -> None:
     first, mysql = "samples/mysql-wsgi/schema.sql", site.settings["mysql"]
     (site.folder / "second.sql").write_text("ALTER TABLE people ADD COLUMN town VARCHAR(50) NOT NULL DEFAULT 'Zürich';")
@@ -193,6 +310,12 @@ def test_a_schema_file_is_applied_once_and_never_changed(site: Databased) -> Non
     assert "mysql.schema_files: second.sql is not what was applied as file 2" in refused.text
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
     site.edit("second.sql", "Genf", "Zürich")
+    older = site.run("restore", str(site.folder / "app.sql.gz"))
+    assert older.code == 0
+    assert "the dump has 1 of mysql.schema_files, this release has 2: raise release.generation" in older.err
+    site.settings["release"] = {"generation": 1}
+    assert "applying second.sql" in site.up().out
+    assert site.on("db", "mysql", "-NBe", "SELECT DISTINCT town FROM app.people") == "Zürich"
     (site.folder / "third.sql").write_text("ALTER TABLE people\n  ADD town INT;")
     site.settings["mysql"] = {**mysql, "schema_files": [first, "second.sql", "third.sql"]}
     broken = site.run("up")
@@ -221,6 +344,23 @@ def test_rows_outlive_every_machine(site: Databased) -> None:
     assert {path for path in traces(site) if "/volumes/" in path} == disks
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
     assert site.add("Olga").text.splitlines()[-1] == "Olga"
+
+
+def test_what_was_answered_outlives_a_new_database_server_under_requests(site: Databased) -> None:
+    before = site.machines()
+    place = 'mysql_packages=("mariadb-server",),\n    mysql_config="/etc/mysql'
+    site.edit("serving/systems.py", place, place.replace(",)", ', "less")'))
+    with site.asked(write=True) as answers:
+        done = site.up()
+        site.until(lambda: answers[-1][1] == 200)
+    after = site.machines()
+    assert {name for name in before if before[name]["id"] != after[name]["id"]} == {"db"}
+    steps = [line.split()[2].rpartition("-")[2] for line in done.out.splitlines() if line.startswith("+- ")]
+    assert steps.index("ready") < steps.index("attachment"), "the old one serves until the new one is ready"
+    lost = [index for index, (_, status) in enumerate(answers) if status != 200]
+    print(f"{len(answers)} requests, {len(lost)} without a database")
+    assert {name for name, status in answers if status == 200} <= set(site.names())
+    assert lost[0] > 0, "it was written to before"
 
 
 def test_one_machine_with_nginx_and_flask_and_one_with_mysql(project_copy: Path) -> None:

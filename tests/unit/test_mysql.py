@@ -126,11 +126,19 @@ def test_it_is_ready_before_any_release_and_its_password_is_secret(run_program: 
         assert [urn for urn in urns if urn.endswith(done)], later
     attached = [urn for urn in program.request("remote:Command", done).dependencies if urn.endswith("data-attachment")]
     assert attached, "its disk is there first"
+    ready = [urn for urn in program.request(":EcsDiskAttachment").dependencies if urn.endswith("db-ready")]
+    assert ready, "until a new machine is ready the old one has the disk"
     env = json.loads(secret(program.inputs("remote:Command", "app-1-site-app-apply")["stdin"]))["env"]
     assert env["MYSQL_PASSWORD"] == "hunter2"
     assert json.loads(secret(program.inputs("remote:Command", "front-site-app-apply")["stdin"]))["env"] == {}
     told = {request.name for request in program.requests.values() if "hunter2" in str(request.object)}
-    assert told == {f"wsgi-ecs-dev-{name}" for name in (done, "app-1-site-app-apply")}
+    assert told == {f"wsgi-ecs-dev-{name}" for name in (done, "app-1-site-app-apply", "db-settle")}
+    settle = program.inputs("remote:Command", "db-settle")
+    assert json.loads(secret(settle["stdin"])) == {"database": {"password": "hunter2"}}
+    assert settle["create"] == command["create"].replace('release.py" database', 'release.py" settle')
+    before = program.request("remote:Command", "db-settle").dependencies
+    for earlier in ("db-host-apply", "app-1-site-app-apply", "front-site-app-apply"):
+        assert [urn for urn in before if urn.endswith(earlier)], earlier
 
 
 def test_each_machine_knows_those_that_it_calls(run_program: Run) -> None:
@@ -166,7 +174,7 @@ TOLD = {"database": "my_app", "user": "app", "network": "10.76.0.0/255.255.240.0
 @example("\\")
 @example("密码 \U0001f511")
 def test_nothing_of_a_password_gets_into_sql(password: str) -> None:
-    text, other = (database.accounts(TOLD, each, []) for each in (password, "x"))
+    text, other = (database.accounts(TOLD, database.hashed(each), {}) for each in (password, "x"))
     assert re.fullmatch(r"[*][0-9A-F]{40}", database.hashed(password))
     assert text.replace(database.hashed(password), "") == other.replace(database.hashed("x"), "")
 
@@ -176,13 +184,37 @@ def test_the_hash_is_the_one_of_mysqls_manual() -> None:
 
 
 def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone() -> None:
-    text = database.accounts(TOLD, "x", ["'old'@'10.0.0.0/255.0.0.0'"])
+    text = database.accounts(TOLD, "*X", {})
     # _ alone would be any character: my_app would be myXapp too.
-    assert r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD" in text
-    assert "DROP USER 'old'@'10.0.0.0/255.0.0.0';" in text
-    # MariaDB 5.5, CentOS 7's, has neither.
+    assert (
+        r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD '*X';" in text
+    )
+    # MariaDB 5.5, CentOS 7's, does not have it.
     assert "CREATE USER" not in text
-    assert "DROP USER IF" not in text
+
+
+@pytest.mark.parametrize(
+    ("before", "identified"),
+    [
+        ({}, "BY PASSWORD '*NEW'"),
+        (
+            {"user": "app", "password": "*OLD"},
+            "VIA mysql_native_password USING '*NEW' OR mysql_native_password USING '*OLD'",
+        ),
+        ({"user": "app", "password": "*NEW"}, "BY PASSWORD '*NEW'"),
+        ({"user": "another", "password": "*OLD"}, "BY PASSWORD '*NEW'"),
+    ],
+)
+def test_the_password_that_the_application_still_has_is_good_too(before: dict[str, str], identified: str) -> None:
+    assert f" IDENTIFIED {identified};" in database.accounts(TOLD, "*NEW", before)
+
+
+@pytest.mark.parametrize(
+    ("version", "several"),
+    [("5.5.68-MariaDB\n", False), ("10.3.39-MariaDB", False), ("10.4.0-MariaDB", True), ("11.8.2-MariaDB-deb13", True)],
+)
+def test_old_versions_have_one_password(version: str, several: bool) -> None:
+    assert database.takes_several(version) == several
 
 
 @pytest.fixture

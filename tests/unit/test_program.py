@@ -39,6 +39,7 @@ def test_the_program_registers_these_resources_and_no_others(program: Recorder) 
         ("EipAssociation", "wsgi-ecs-dev-association"),
         ("Fleet", "wsgi-ecs-dev"),
         ("Instance", "wsgi-ecs-dev-instance"),
+        ("Login", "wsgi-ecs-dev"),
         ("Network", "wsgi-ecs-dev"),
         ("Network", "wsgi-ecs-dev-vpc"),
         ("Release", "wsgi-ecs-dev"),
