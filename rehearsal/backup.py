@@ -100,10 +100,12 @@ def _copied(source: IO[bytes], target: IO[bytes], what: str) -> int:
 
 
 def _finish(process: subprocess.Popen[bytes], what: str) -> None:
-    """Wait for ssh. Raises RehearsalError with what the machine said."""
+    """Wait for ssh, and print what the machine said. Raises RehearsalError with it."""
     said = _open(process.stderr).read().decode(errors="replace").strip()
     if process.wait():
         raise RehearsalError(f"{what} failed: {said or f'ssh exited {process.returncode}'}")
+    if said:
+        print(said, file=sys.stderr)
 
 
 def _check(path: Path, file: str) -> None:
