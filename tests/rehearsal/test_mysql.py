@@ -247,16 +247,16 @@ def test_rows_outlive_a_release_and_a_reboot(site: Databased) -> None:
 
 def test_a_release_is_refused_while_the_database_is_down(site: Databased) -> None:
     site.on("db", "systemctl", "stop", "mariadb")
-    site.edit("samples/mysql-wsgi/app.py", "no page of that name", "no page")
+    site.edit("samples/mysql-wsgi/app.py", '{"status": "ok"}', '{"status": "good"}')
     refused = site.run("up")
     assert refused.code == 1
     assert "release refused, the one before it still serves" in refused.text
     assert "Can't connect to MySQL server on 'db'" in refused.text
     assert site.password not in refused.text
     site.on("db", "systemctl", "start", "mariadb")
-    assert site.get(site.address, "/nowhere").text == "no page of that name\n"
+    assert site.get(site.address, "/healthz").json() == {"status": "ok"}
     site.up()
-    assert site.get(site.address, "/nowhere").text == "no page\n"
+    assert site.get(site.address, "/healthz").json() == {"status": "good"}
 
 
 def test_a_dump_brings_back_what_was_lost(site: Databased) -> None:
