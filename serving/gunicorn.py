@@ -28,6 +28,7 @@ def app_server(settings: Settings, system: System, stop_seconds: int) -> AppServ
         "templates/gunicorn/gconf.py.j2",
         gunicorn=gunicorn,
         bind=where.address,
+        is_apart=settings.is_apart,
         pidfile=place.pidfile,
         graceful_timeout=gunicorn.graceful_timeout or stop_seconds - 1,
         # gunicorn takes the application's place on the site from here.

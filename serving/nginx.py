@@ -143,12 +143,36 @@ def peers(settings: Settings, server: AppServer) -> tuple[Peer, ...]:
     )
 
 
+def next_upstream_timeout(settings: Settings, is_http: bool) -> int:
+    """Seconds after which a request goes to no other app server.
+
+    Two may be stuck: a third would be so too, by the page that is asked for. Of one alone nothing is asked twice.
+    All but one may be down, each with two ports that do not even refuse.
+    """
+    nginx, count = settings.nginx, settings.topology.app_servers
+    read = nginx.proxy_read_timeout if is_http else nginx.uwsgi_read_timeout
+    return max(min(count, 2) * read, 2 * (count - 1) * nginx.upstream.connect_timeout + 1)
+
+
+def keepalive_timeout(settings: Settings) -> int | None:
+    """Milliseconds that nginx keeps an idle connection: it must not send a request on one that gunicorn just closes.
+
+    None for an nginx that is older than the directive.
+    https://nginx.org/en/docs/http/ngx_http_upstream_module.html#keepalive_timeout
+    """
+    if settings.nginx.install == "source" and _version(settings) < (1, 15, 3):
+        return None
+    return settings.gunicorn.keepalive * 500
+
+
 def site_files(settings: Settings, server: AppServer) -> dict[str, str]:
     """File name → text of a site's part, with placeholders of layout.FACTS."""
     place = layout.place(settings)
     values = {
         "peers": peers(settings, server),
         "is_apart": settings.is_apart,
+        "next_upstream_timeout": next_upstream_timeout(settings, server.endpoint.protocol == "http"),
+        "keepalive_timeout": keepalive_timeout(settings),
         "nginx": settings.nginx,
         "place": place,
         # A variable's name has no hyphen, a site's has no underscore.

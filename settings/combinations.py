@@ -556,6 +556,14 @@ def _topology(settings: Settings) -> Iterator[Rule]:
             f"{name} is none of the app servers",
             ", ".join(names) or "topology.app_servers: 1 or more",
         )
+    gunicorn = settings.gunicorn
+    for broken, reason in (
+        (settings.serving.app_server == "uwsgi", "uWSGI closes each connection"),
+        (gunicorn.worker_class == "sync", "a sync worker closes each connection"),
+        (gunicorn.keepalive == 0, "gunicorn.keepalive is 0, so it closes each connection"),
+    ):
+        allowed = "0, or serving.app_server: gunicorn with gunicorn.worker_class: gthread or gevent and its keepalive"
+        yield "nginx.upstream.keepalive", upstream.keepalive > 0 and broken, reason, allowed
     yield (
         "nginx.upstream",
         bool(upstream.model_fields_set) and not settings.is_apart,

@@ -25,6 +25,7 @@ SETTINGS: dict[str, Any] = {
 GUNICORN: dict[str, Any] = {
     "topology": {"app_servers": 2},
     "serving": {"app_server": "gunicorn"},
+    "gunicorn": {"worker_class": "gthread"},
     "nginx": {"proxy_read_timeout": READ_TIMEOUT, "upstream": {"keepalive": 8, "weights": {"app-2": 2}}},
 }
 

@@ -407,6 +407,22 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         {"topology": {"app_servers": 2}, "nginx": {"upstream": {"weights": {"app-3": 2}}}},
         "nginx.upstream.weights: app-3 is none of the app servers; allowed: app-1, app-2",
     ),
+    *(
+        (
+            {**config, "topology": {"app_servers": 2}, "nginx": {"upstream": {"keepalive": 8}}},
+            f"nginx.upstream.keepalive: {reason}; allowed: 0, or serving.app_server: gunicorn with "
+            "gunicorn.worker_class: gthread or gevent and its keepalive",
+        )
+        for config, reason in (
+            ({}, "uWSGI closes each connection"),
+            ({"uwsgi": {"http_socket": "0.0.0.0:8080"}}, "uWSGI closes each connection"),
+            ({"serving": {"app_server": "gunicorn"}}, "a sync worker closes each connection"),
+            (
+                {"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gevent", "keepalive": 0}},
+                "gunicorn.keepalive is 0, so it closes each connection",
+            ),
+        )
+    ),
     (
         {"nginx": {"upstream": {"method": "least_conn"}}},
         "nginx.upstream: there is one app server; allowed: topology.app_servers: 1 or more",

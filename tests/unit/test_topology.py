@@ -24,6 +24,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "emperor": {"serving": {"process_manager": "emperor"}},
 }
 
+GTHREAD: dict[str, Any] = {"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gthread"}}
+
 
 def fleet(config: dict[str, Any] | None = None, servers: int = 2) -> tuple[Settings, dict[str, Machine]]:
     settings = parse({"topology": {"app_servers": servers}, "server": {"os": "debian12"}, **(config or {})}, "stack")
@@ -86,22 +88,61 @@ def test_each_begins_with_what_it_needs_and_no_more(system: str, kind: str) -> N
 
 def test_nginx_shares_the_requests_as_it_is_told() -> None:
     chosen = {"method": "least_conn", "weights": {"app-2": 3}, "keepalive": 8, "max_fails": 2, "fail_timeout": 9}
-    _, found = fleet({"nginx": {"upstream": chosen}})
+    _, found = fleet({**GTHREAD, "nginx": {"upstream": chosen}})
     (site,) = found["front"].plan.sites
     directives = [(line["directive"], *line["args"]) for line in upstream(site.configs["http.conf"])]
     # A machine's release takes one of two ports in turn, and nginx finds out which.
     assert directives == [
-        ("zone", "wsgi-app", "64k"),
+        ("zone", "wsgi-app", "256k"),
         ("least_conn",),
         *(
-            ("server", f"{name}:{port}", f"weight={weight}", "max_fails=2", "fail_timeout=9s")
+            ("server", f"{name}:{port}", f"weight={weight}", *rest)
+            for rest in (("max_fails=2", "fail_timeout=9s"), ("max_fails=0", "backup"))
             for name, weight in (("app-1", 1), ("app-2", 3))
-            for port in (3031, 3032)
+            for port in (8000, 8001)
         ),
         ("keepalive", "8"),
+        # Less than gunicorn's 2 seconds.
+        ("keepalive_timeout", "1000ms"),
     ]
     # So the old program may stop only when nginx has tried the new port again.
     assert found["app-1"].plan.sites[0].release["handover_seconds"] == 10
+
+
+def test_nginx_has_no_last_resort_for_ip_hash() -> None:
+    _, found = fleet({"nginx": {"upstream": {"method": "ip_hash"}}})
+    (site,) = found["front"].plan.sites
+    lines = [(line["directive"], *line["args"]) for line in upstream(site.configs["http.conf"])]
+    assert ("ip_hash",) in lines
+    assert len([line for line in lines if line[0] == "server"]) == 4
+    assert not any("backup" in line for line in lines)
+
+
+def test_an_nginx_older_than_the_directive_does_not_get_it() -> None:
+    old = {"install": "source", "version": "1.14.2", "archive": "https://example.com/nginx.tar.gz", "sha256": "0" * 64}
+    _, found = fleet({**GTHREAD, "nginx": {**old, "upstream": {"keepalive": 8}}})
+    assert "keepalive_timeout" not in found["front"].plan.sites[0].configs["http.conf"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "read", "connect", "seconds"),
+    [(1, 60, 2, 60), (2, 60, 2, 120), (2, 3, 2, 6), (3, 60, 2, 120), (3, 3, 2, 9), (20, 60, 5, 191)],
+)
+def test_a_request_tries_two_stuck_app_servers_or_all_that_are_down(
+    servers: int, read: int, connect: int, seconds: int
+) -> None:
+    upstream = {"connect_timeout": connect}
+    _, found = fleet({"nginx": {"uwsgi_read_timeout": read, "upstream": upstream}}, servers)
+    assert f"uwsgi_next_upstream_timeout {seconds}s;" in found["front"].plan.sites[0].configs["server.conf"]
+    _, found = fleet({**GTHREAD, "nginx": {"proxy_read_timeout": read, "upstream": upstream}}, servers)
+    assert f"proxy_next_upstream_timeout {seconds}s;" in found["front"].plan.sites[0].configs["server.conf"]
+
+
+def test_gunicorn_believes_nginx_on_the_other_machine() -> None:
+    _, found = fleet(GTHREAD)
+    assert 'forwarded_allow_ips = "*"' in found["app-1"].plan.sites[0].configs["gconf.py"]
+    (whole,) = machines(parse(GTHREAD, "stack"))
+    assert "forwarded_allow_ips" not in whole.plan.sites[0].configs["gconf.py"]
 
 
 def test_another_app_server_is_another_front_and_the_same_app_servers() -> None:

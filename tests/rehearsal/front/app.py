@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import socket
 import time
 import urllib.parse
 
@@ -29,6 +30,8 @@ def application(environ, start_response):
         status, body = words[1] + " Of the application", [b"of the application"]
     elif words[0] == "own":
         headers += [("X-Frame-Options", "DENY"), ("X-Powered-By", "curiosity"), ("Server", "own")]
+    elif words[0] == "machine":
+        body = [socket.gethostname().encode()]
     elif words[0] == "sleep":
         time.sleep(float(words[1]))
     elif words[0] == "upload":
