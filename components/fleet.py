@@ -107,7 +107,8 @@ class Fleet(pulumi.ComponentResource):
             ServerArgs(
                 settings=args.settings.server,
                 instance_type=machine.instance_type,
-                public=machine is args.machines[0],
+                # One machine or several: the address stays.
+                address_name=name if machine is args.machines[0] else None,
                 image_id=args.image_id,
                 user_data=bootstrap.user_data(machine.plan, args.settings),
                 version=bootstrap.version(machine.plan, args.settings),

@@ -17,13 +17,14 @@ from settings.models import Server as ServerSettings
 class ServerArgs:
     """What a server is made of.
 
-    public: whether it has an address of its own in the world. version: plain text; when it changes, the server
-    is replaced. user_data: cloud-init's, used at the first boot only. key_name: of the key pair that may log in.
+    address_name: of its address in the world, which another server may have next; None for none. version: plain
+    text; when it changes, the server is replaced. user_data: cloud-init's, used at the first boot only. key_name: of
+    the key pair that may log in.
     """
 
     settings: ServerSettings
     instance_type: str
-    public: bool
+    address_name: str | None
     image_id: str
     user_data: str
     version: str
@@ -82,7 +83,9 @@ class Server(pulumi.ComponentResource):
         )
         self.instance_id = instance.id
         self.private_address = instance.primary_ip_address
-        self.address = self._public(name, args, instance) if args.public else instance.primary_ip_address
+        self.address = instance.primary_ip_address
+        if args.address_name:
+            self.address = self._public(args.address_name, args, instance)
         self.register_outputs({"instance_id": self.instance_id, "address": self.address})
 
     def _public(self, name: str, args: ServerArgs, instance: alicloud.ecs.Instance) -> pulumi.Output[str]:

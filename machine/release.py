@@ -84,9 +84,14 @@ def apply(folder, secrets):
     slot = other_slot(old)
     pointed = site.target()
     site.clear(site.state(slot))
-    state = site.fill(target, unpacked.id, slot, venv, secrets["files"])
-    state.update(env=digest, trial=True)
-    site.save(state)
+
+    def fill(host):
+        filled = site.fill(target, unpacked.id, slot, venv, secrets["files"], host)
+        filled.update(env=digest, trial=True)
+        site.save(filled)
+        return filled
+
+    state = fill("127.0.0.1")
     site.check(state)
     where = "in place of" if site.alone else "beside"
     say("starting release {} {} {}".format(unpacked.id, where, old["release"] if old else "nothing"))
@@ -98,6 +103,11 @@ def apply(folder, secrets):
         site.write_env(env)
         site.start(state)
         say("it is healthy; giving it the traffic")
+        if site.is_apart:
+            # nginx, on the other machine, asks whatever listens: it has been kept from this until now.
+            site.clear(state)
+            state = fill("0.0.0.0")  # noqa: S104
+            site.start(state)
         workers = site.switch(state)
         del state["trial"]
         site.save(state)

@@ -153,10 +153,11 @@ class Site:
                 found[name] = file.read()
         return found
 
-    def fill(self, target, identifier, slot, venv, secret_files):
+    def fill(self, target, identifier, slot, venv, secret_files, app_host):
         """Write a slot: the release's configs with this machine's facts. Returns the slot's state.
 
-        secret_files: file name → text of what goes beside them as it is.
+        secret_files: file name → text of what goes beside them as it is. app_host: IPv4 address at which a program
+        listens that nginx on another machine asks.
         """
         folder = self.slot_dir(slot)
         known = {
@@ -168,6 +169,7 @@ class Site:
             "cpus": str(facts.cpus()),
             "workers": str(2 * facts.cpus() + 1),
             "somaxconn": str(facts.somaxconn()),
+            "app_host": app_host,
         }
         others = ports_of_others(self.release["site"])
         for name, ports in self.release["ports"].items():

@@ -116,6 +116,7 @@ FACTS = (
     "workers",
     "somaxconn",
     "stats_port",
+    "app_host",
     "app_port",
 )
 

@@ -63,6 +63,7 @@ class Program:
 
 
 APP_PORT = "app_port"
+APP_HOST = "app_host"
 
 
 def endpoint(
@@ -74,4 +75,6 @@ def endpoint(
     host, _, port = listen.rpartition(":")
     if public:
         return Endpoint(protocol, listen, public=True), {}
-    return Endpoint(protocol, f"{host}:@@{APP_PORT}@@"), {APP_PORT: (int(port), int(port) + 1)}
+    # Where nginx is on another machine it finds a port by itself, so that a release has to be on trial elsewhere.
+    known = f"@@{APP_HOST}@@" if host.startswith("0.") else host
+    return Endpoint(protocol, f"{known}:@@{APP_PORT}@@"), {APP_PORT: (int(port), int(port) + 1)}

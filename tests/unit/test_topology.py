@@ -63,7 +63,7 @@ def test_nginx_and_the_application_are_on_machines_of_their_own(kind: str) -> No
     assert front.sites[0].release["requirements"] is None
     assert "nginx" not in app.packages
     assert not {"nginx.conf", "http.conf", "server.conf"} & {*app.configs, *app.sites[0].configs}
-    assert app.sites[0].release["endpoint"]["address"] == "0.0.0.0:@@app_port@@"
+    assert app.sites[0].release["endpoint"]["address"] == "@@app_host@@:@@app_port@@"
     assert app.sites[0].release["front"] == "apart"
     assert app.ports == (3031, 3032)
 
@@ -182,7 +182,8 @@ def test_one_app_server_takes_a_release_before_the_others_and_the_front_last(run
 def test_only_the_front_has_an_address_in_the_world_and_ssh_goes_through_it(run_program: Run) -> None:
     program = run_program({**CLOUD, "topology": {"app_servers": 2}})
     assert [r.name for r in program.requests.values() if r.type.endswith(":EipAddress")] == [
-        "wsgi-ecs-dev-front-address"
+        # The same as of one machine alone, so that it stays when there are several.
+        "wsgi-ecs-dev-address"
     ]
     connection = secret(program.inputs("remote:Command", "-app-1-ready")["connection"])
     assert connection["host"] == "10.0.0.1"
