@@ -159,7 +159,9 @@ class Upstream(Model):
     weights: dict[text.AppServer, Annotated[int, Field(ge=1, le=100)]] = Field(
         default_factory=dict, description="App server, such as app-1, to its share of the requests; the others have 1."
     )
-    keepalive: int = Field(0, ge=0, le=1024, description="Idle connections kept to the app servers, per worker.")
+    keepalive: int = Field(
+        0, ge=0, le=1024, description="Idle connections kept to gthread and gevent workers, per worker of nginx."
+    )
     max_fails: int = Field(1, ge=1, le=100, description="Failures after which an app server is left out for a while.")
     fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(5, description="Seconds that it is left out.")
     connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(

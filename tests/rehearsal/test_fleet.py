@@ -2,23 +2,28 @@
 
 import json
 import re
+import ssl
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, lxd, new_stack
+from tests.certificates import Authority
+from tests.rehearsal.conftest import Stack, lxd, new_stack, until
 from tests.rehearsal.test_life_of_a_stack import listens
 
 READ_TIMEOUT = 3
 SETTINGS: dict[str, Any] = {
     "topology": {"app_servers": 2},
-    "nginx": {"uwsgi_read_timeout": READ_TIMEOUT},
+    # Sooner than a release that answers errors is refused: nginx would find it.
+    "nginx": {"uwsgi_read_timeout": READ_TIMEOUT, "upstream": {"fail_timeout": 2}},
     # Writes what nginx says of the client.
     "app": {"env": {"SECRET": "of-the-app-servers"}},
 }
@@ -147,14 +152,24 @@ def test_a_release_of_all_machines_loses_no_request(fleet: Fleet) -> None:
     assert {fleet.get().json()["status"] for _ in range(12)} == {"fine"}
 
 
-def test_a_broken_release_stops_at_the_first_machine(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    ("place", "broken", "problem"),
+    [
+        ("import flask\n", "import flask\nimport no_such_module\n", "No module named 'no_such_module'"),
+        ("def healthz():\n", "def healthz():\n    flask.abort(500)\n", "answers /healthz with status 500"),
+    ],
+    ids=["that-does-not-start", "that-answers-errors"],
+)
+def test_a_broken_release_stops_at_the_first_machine_and_nobody_sees_it(
+    fleet: Fleet, place: str, broken: str, problem: str
+) -> None:
     release = fleet.get().json()["release"]
-    fleet.stack.edit("app/app.py", "import flask\n", "import flask\nimport no_such_module\n")
+    fleet.stack.edit("app/app.py", place, broken)
     with asked(fleet) as answers:
         done = fleet.stack.run("up")
-    fleet.stack.edit("app/app.py", "import flask\nimport no_such_module\n", "import flask\n")
+    fleet.stack.edit("app/app.py", broken, place)
     assert done.code == 1
-    assert "No module named 'no_such_module'" in done.text
+    assert problem in done.text
     assert "app-2-site-app-apply" not in done.out
     assert {status for status, _ in answers} == {200}
     assert {fleet.get().json()["release"] for _ in range(12)} == {release}
@@ -197,6 +212,34 @@ def test_another_app_server_is_added_and_removed(fleet: Fleet) -> None:
     assert set(fleet.machines()) == {"front", "app-1", "app-2"}
 
 
+def test_an_app_server_that_reboots_is_missed_by_nobody(fleet: Fleet) -> None:
+    with asked(fleet) as answers:
+        time.sleep(1)
+        fleet.lxc("restart", "-f", fleet.machines()["app-1"][0])
+        until(lambda: len(fleet.hosts(12)) == 2)
+    assert {status for status, _ in answers} == {200}
+
+
+def test_nginxs_machine_serves_again_after_a_reboot(fleet: Fleet) -> None:
+    fleet.lxc("restart", "-f", fleet.machines()["front"][0])
+    until(lambda: fleet.get().status_code == 200)
+    until(lambda: len(fleet.hosts(12)) == 2)
+
+
+def test_app_servers_are_made_anew_one_that_is_gone_and_one_that_begins_with_other_packages(fleet: Fleet) -> None:
+    before = fleet.machines()
+    fleet.stack.settings = {**SETTINGS, "serving": {"process_manager": "systemd"}}
+    with asked(fleet) as answers:
+        fleet.lxc("delete", "-f", before["app-1"][0])
+        fleet.stack.up()
+        time.sleep(1)
+    after = fleet.machines()
+    assert {status for status, _ in answers} == {200}
+    assert max(seconds for _, seconds in answers) < 2 * READ_TIMEOUT + 1
+    assert {name for name in after if after[name][0] != before[name][0]} == {"app-1", "app-2"}
+    assert fleet.hosts() == {after["app-1"][0], after["app-2"][0]}
+
+
 def test_gunicorn_takes_over_on_the_same_machines(fleet: Fleet) -> None:
     before = fleet.machines()
     fleet.stack.settings = GUNICORN
@@ -206,3 +249,234 @@ def test_gunicorn_takes_over_on_the_same_machines(fleet: Fleet) -> None:
     assert all("gunicorn" in page for page in pages)
     assert len(fleet.hosts()) == 2
     assert "192.0.2.66" not in fleet.get("/", **{"X-Forwarded-For": "192.0.2.66"}).text
+
+
+# Several sites on the same machines, each with a program, a user and an upstream of its own.
+
+PROGRAMS: dict[str, dict[str, Any]] = {
+    "uwsgi": {"uwsgi": {"socket": "0.0.0.0:3031", "processes": 3}},
+    "uwsgi-http": {"uwsgi": {"http_socket": "0.0.0.0:3033", "processes": 3}},
+    **{
+        name: {
+            "serving": {"app_server": "gunicorn"},
+            "gunicorn": {"bind": f"0.0.0.0:{port}", "worker_class": name, "workers": 3},
+        }
+        for name, port in (("sync", 8000), ("gthread", 8002), ("gevent", 8004))
+    },
+}
+# ada: sesame, as `openssl passwd -6` prints it.
+HASH = "$6$saltsalt$g3uPFdehVnKoLXdidvSAg1zlVgYomPr0X/xgdXSBn2LuxZUOGgYW4IULZkguZ77fzYteIur49AGHmF9iek6Sf1"
+PLACES: dict[str, dict[str, Any]] = {
+    "uwsgi": {"nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": HASH}}},
+    "uwsgi-http": {"nginx": {"cache": {"valid": 60, "bypass_header": "X-Fresh"}}},
+    "sync": {
+        # Below another site, of another program.
+        "site": {"server_name": "uwsgi.test", "location": "/below/"},
+        "nginx": {"client_max_body_size": "1k", "error_page": {404: "errors/none.html"}, "intercept_errors": True},
+    },
+    "gthread": {},
+    "gevent": {"nginx": {"limit_req": {"rate": "1r/s", "burst": 5}}},
+}
+METHODS: tuple[dict[str, Any], ...] = (
+    {"method": "round_robin"},
+    {"weights": {"app-2": 2}},
+    {"method": "least_conn"},
+    {"method": "ip_hash"},
+)
+
+
+def sites(turn: int, trusted: list[str], certificate: dict[str, str]) -> dict[str, Any]:
+    """Settings in which each program shares its requests by another method. trusted: nginx.set_real_ip_from."""
+    found: dict[str, Any] = {}
+    for number, (name, program) in enumerate(PROGRAMS.items()):
+        kept = {"keepalive": 4} if name in ("gthread", "gevent") else {}
+        timeout = "uwsgi_read_timeout" if name == "uwsgi" else "proxy_read_timeout"
+        found[name] = {
+            "site": {"server_name": f"{name}.test"},
+            **program,
+            **PLACES[name],
+            "nginx": {
+                **PLACES[name].get("nginx", {}),
+                timeout: READ_TIMEOUT,
+                "set_real_ip_from": trusted,
+                "upstream": {**METHODS[(number + turn) % len(METHODS)], **kept},
+            },
+        }
+    found["gthread"]["tls"] = certificate
+    return {
+        "topology": {"app_servers": 2},
+        "app": {"source": "tests/rehearsal/front", "callable": "application"},
+        "sites": found,
+    }
+
+
+class Sites:
+    """The sites on the fleet, and a client for each request that nobody else has."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        authority = Authority()
+        pair = authority.sign("gthread.test")
+        self.trust = ssl.create_default_context(cadata=authority.pem)
+        self.certificate = {"certificate": pair.certificate, "private_key": pair.private_key}
+        static = fleet.stack.folder / "tests/rehearsal/front/static"
+        static.mkdir(exist_ok=True)
+        (static / "small.txt").write_text("a few words")
+        self.clients = iter(range(65536))
+        self.turn(0, ["192.0.2.0/24"])
+        # This host, as nginx sees it: nobody trusts it yet.
+        self.seen_as = self.seen("uwsgi")
+
+    def turn(self, turn: int, trusted: list[str]) -> None:
+        self.fleet.stack.settings = sites(turn, trusted, self.certificate)
+        self.fleet.stack.up()
+
+    def ask(self, site: str, path: str = "/machine", client: str = "", **options: Any) -> httpx.Response:
+        number = next(self.clients)
+        headers = {
+            "Host": "uwsgi.test" if site == "sync" else f"{site}.test",
+            # nginx's ip_hash takes the first three numbers.
+            "X-Forwarded-For": client or f"198.{18 + number // 256}.{number % 256}.7",
+            **({} if options.pop("cached", False) else {"X-Fresh": "1"}),
+            **options.pop("headers", {}),
+        }
+        scheme, below = "https" if site == "gthread" else "http", "/below" if site == "sync" else ""
+        if site == "uwsgi":
+            options.setdefault("auth", ("ada", "sesame"))
+        with httpx.Client(trust_env=False, timeout=30, verify=self.trust) as asking:
+            return asking.request(
+                options.pop("method", "GET"),
+                f"{scheme}://{self.fleet.address}{below}{path}",
+                headers=headers,
+                extensions={"sni_hostname": "gthread.test"},
+                **options,
+            )
+
+    def seen(self, site: str, **options: Any) -> str:
+        """The address of the client, as the application has it from nginx."""
+        return str(self.ask(site, "/seen", **options).json()["HTTP_X_FORWARDED_FOR"])
+
+    def shares(self, site: str, requests: int) -> tuple[int, int]:
+        """How many of so many requests each app server had."""
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: self.ask(site), range(requests)))
+        assert {answer.status_code for answer in answers} == {200}
+        count = Counter(answer.text for answer in answers)
+        return count[self.fleet.machines()["app-1"][0]], count[self.fleet.machines()["app-2"][0]]
+
+    def statuses(self) -> set[int]:
+        return {self.ask(site).status_code for site in PROGRAMS}
+
+
+@pytest.fixture(scope="module")
+def several(fleet: Fleet) -> Sites:
+    return Sites(fleet)
+
+
+def test_each_site_has_a_user_of_its_own_on_the_app_servers_and_its_passwords_on_nginxs_machine(several: Sites) -> None:
+    for name, (machine, _) in several.fleet.machines().items():
+        users = set(several.fleet.inside(machine, "ps -eo user:32= | sort -u").split())
+        assert {f"wsgi-{site}" for site in PROGRAMS if name != "front"} <= users
+        held = several.fleet.inside(machine, "grep -rlsF '$6$saltsalt$' /etc/wsgi-ecs /srv /run /var/log")
+        assert bool(held) == (name == "front")
+    assert several.ask("uwsgi", auth=("ada", "open")).status_code == 401
+    assert several.ask("uwsgi").status_code == 200
+
+
+def test_what_nginx_does_for_one_app_server_it_does_for_several(several: Sites) -> None:
+    kept = [several.ask("uwsgi-http", "/count", cached=True) for _ in range(6)]
+    assert len({answer.text for answer in kept}) == 1
+    assert kept[-1].headers["X-Cache"] == "HIT"
+    assert several.ask("sync", method="POST", content=b"x" * 2000).status_code == 413
+    own = several.ask("sync", "/nowhere")
+    assert own.status_code == 404
+    assert own.text == (several.fleet.stack.folder / "tests/rehearsal/front/errors/none.html").read_text()
+    for site in PROGRAMS:
+        assert several.ask(site, "/static/small.txt").text == "a few words", site
+    # Under HTTPS the application, on another machine, knows of it.
+    assert [several.ask(site, "/seen").json()["wsgi.url_scheme"] for site in ("gthread", "gevent")] == ["https", "http"]
+
+
+@pytest.mark.parametrize("turn", range(len(METHODS)))
+def test_requests_are_shared_as_each_method_says(several: Sites, turn: int) -> None:
+    if turn == 0:
+        assert several.seen("gevent", client="198.51.100.9") == several.seen_as, "of nobody who is trusted"
+    several.turn(turn, [f"{several.seen_as}/32"])
+    found = {}
+    for number, site in enumerate(PROGRAMS):
+        method = METHODS[(number + turn) % len(METHODS)]
+        if method.get("method") == "ip_hash":
+            clients = [f"203.0.{client}.1" for client in range(24)]
+            homes = {client: {several.ask(site, client=client).text for _ in range(3)} for client in clients}
+            assert {len(home) for home in homes.values()} == {1}, site
+            mine = Counter(home for one in homes.values() for home in one)
+            found[site] = tuple(sorted(mine.values()))
+            assert len(mine) == 2, site
+        elif method.get("method") == "least_conn":
+            with ThreadPoolExecutor(1) as pool:
+                slow = pool.submit(several.ask, site, "/sleep/2")
+                time.sleep(0.3)
+                idle = [several.ask(site).text for _ in range(6)]
+                assert not slow.done()
+                assert slow.result().status_code == 200
+            assert len(set(idle)) == 1, site
+            assert min(several.shares(site, 12)) > 3
+        else:
+            one, two = found[site] = several.shares(site, 60)
+            weight = method.get("weights", {}).get("app-2", 1)
+            # Now and then nginx asks the port that nobody has, and goes to the next.
+            assert abs(two - 60 * weight / (1 + weight)) <= 4, (site, one, two)
+    print(found)
+
+
+def test_a_trusted_proxy_names_the_client_and_nobody_else_does(several: Sites) -> None:
+    for site in PROGRAMS:
+        assert several.seen(site, client="198.51.100.9") == "198.51.100.9", site
+        assert several.seen(site, client="192.0.2.1, 198.51.100.9") == "198.51.100.9", site
+    (asking, own), (_, front) = (several.fleet.machines()[name] for name in ("app-1", "front"))
+    headers = {"Host": "gevent.test", "X-Forwarded-For": "198.51.100.9"}
+    request = f"r.Request('http://{front}/seen', headers={headers!r})"
+    script = f"import urllib.request as r; print(r.urlopen({request}).read().decode())"
+    answer = json.loads(several.fleet.inside(asking, f'python3 -c "{script}"'))
+    assert answer["HTTP_X_FORWARDED_FOR"] == own
+    # And each of its clients has a rate of its own.
+    assert 429 in {several.ask("gevent", client="198.51.100.10").status_code for _ in range(12)}
+    assert several.ask("gevent", client="198.51.100.11").status_code == 200
+
+
+def test_one_page_that_fails_on_every_app_server_fails_alone(several: Sites) -> None:
+    for site in PROGRAMS:
+        assert several.ask(site, "/status/503").status_code == 503
+        assert {several.ask(site).status_code for _ in range(4)} == {200}, site
+    started = time.monotonic()
+    with ThreadPoolExecutor(len(PROGRAMS)) as pool:
+        slow = list(pool.map(lambda site: several.ask(site, f"/sleep/{READ_TIMEOUT + 1}").status_code, PROGRAMS))
+    assert slow == [504] * len(PROGRAMS)
+    # On two app servers, and on no third.
+    assert time.monotonic() - started < 2 * READ_TIMEOUT + 2
+    # nginx has no last resort for ip_hash.
+    others = [site for number, site in enumerate(PROGRAMS) if METHODS[(number + 3) % 4] != {"method": "ip_hash"}]
+    assert {site: several.ask(site).status_code for site in others} == dict.fromkeys(others, 200)
+    until(lambda: several.statuses() == {200})
+
+
+def test_programs_that_nobody_starts_again_are_left_out(several: Sites) -> None:
+    machine, _ = several.fleet.machines()["app-1"]
+    several.fleet.inside(machine, "systemctl stop supervisor; pkill -KILL -u wsgi-gevent")
+    try:
+        for _ in range(5):
+            assert several.statuses() == {200}
+            for site in PROGRAMS:
+                assert several.ask(site, "/upload", method="POST", content=b"x").status_code == 200, site
+    finally:
+        several.fleet.inside(machine, "systemctl start supervisor")
+    until(lambda: all(min(several.shares(site, 12)) for site in ("uwsgi", "sync")))
+
+
+@pytest.mark.parametrize("app_servers", [0, 1])
+def test_one_machine_becomes_several_and_back_at_the_same_address(fleet: Fleet, app_servers: int) -> None:
+    fleet.stack.settings = {"topology": {"app_servers": app_servers}}
+    done = fleet.stack.up()
+    assert done.output("address") == fleet.address
+    assert fleet.get().status_code == 200
+    assert len(fleet.machines()) == 1 + app_servers
