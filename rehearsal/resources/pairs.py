@@ -213,7 +213,8 @@ def _ports(text: str | None) -> dict[str, str]:
 def route(context: Context, pair: Pair, public: str) -> None:
     """Let the host find a public address behind this bridge, and behind no other of the stack."""
     wanted = f"{public}/32"
-    for other in of_stack(context.host, context.stack):
+    # This bridge last: the host has no two routes to one address.
+    for other in sorted(of_stack(context.host, context.stack), key=lambda other: other.name == pair.name):
         routes = [item for item in other.routes if item != wanted]
         if other.name == pair.name:
             routes.append(wanted)
