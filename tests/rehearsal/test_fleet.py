@@ -22,6 +22,7 @@ from tests.rehearsal.test_life_of_a_stack import listens
 READ_TIMEOUT = 3
 SETTINGS: dict[str, Any] = {
     "topology": {"app_servers": 2},
+    "serving": {"process_manager": "systemd"},
     # Sooner than a release that answers errors is refused: nginx would find it.
     "nginx": {"uwsgi_read_timeout": READ_TIMEOUT, "upstream": {"fail_timeout": 2}},
     # Writes what nginx says of the client.
@@ -228,7 +229,8 @@ def test_nginxs_machine_serves_again_after_a_reboot(fleet: Fleet) -> None:
 
 def test_app_servers_are_made_anew_one_that_is_gone_and_one_that_begins_with_other_packages(fleet: Fleet) -> None:
     before = fleet.machines()
-    fleet.stack.settings = {**SETTINGS, "serving": {"process_manager": "systemd"}}
+    # Supervisor is one of the packages that an app server begins with.
+    fleet.stack.settings = {**SETTINGS, "serving": {"process_manager": "supervisor"}}
     with asked(fleet) as answers:
         fleet.lxc("delete", "-f", before["app-1"][0])
         fleet.stack.up()
