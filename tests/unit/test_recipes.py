@@ -69,6 +69,8 @@ def test_every_table_names_settings_that_there_are(language: str) -> None:
         config = merged(config, needed if path[0] == "tls" else {})
         if key == "static_immutable":
             config["nginx"] = {"static_expires": "1d"}
+        if key in ("gunicorn.worker_class", "nginx.upstream.keepalive"):
+            config |= {"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gthread"}}
         for name in reversed(path):
             value = {name: value}
         parse(merged(config, value), FILE)
