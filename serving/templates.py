@@ -28,6 +28,7 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
+@cache
 def source(path: str) -> str:
     """Text of a file of the project, as it is."""
     return (PROJECT / path).read_text(encoding="utf-8")

@@ -169,7 +169,7 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"serving": {"process_manager": "emperor"}},
     {"serving": {"app_server": "gunicorn"}},
     {"serving": {"app_server": "gunicorn", "process_manager": "systemd"}},
-    {"topology": {"app_servers": 2}, **MYSQL},
+    {"topology": {"app_servers": 1}, **MYSQL},
     {"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8080"}},
 )
 # Free text that goes into no file that a server reads, or as JSON.
@@ -222,7 +222,6 @@ def files(config: dict[str, Any]) -> list[tuple[str, str]]:
     texts: list[tuple[str, str]] = []
     for machine in machines(found):
         texts += [("user-data.yaml", bootstrap.user_data(machine.plan, found))]
-        texts += [(file.path, file.text) for file in bootstrap.files(machine.plan, found)]
         for own in (host_files(machine.plan), *map(release_files, machine.plan.sites)):
             texts += [(name, text) for name, text in own.items() if not name.startswith("tool/")]
         if machine.plan.role == "db":
@@ -250,7 +249,9 @@ def _structure(name: str, text: str) -> Any:
     if name.endswith(".json"):
         return of_values(json.loads(text))
     if name.endswith(".yaml"):
-        return of_values(yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+        read = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        written = [structure(file["path"], file.pop("content")) for file in read["write_files"]]
+        return written, of_values(read)
     if name.endswith(".py"):
         return of_python(text)
     if name.endswith(".sql"):
