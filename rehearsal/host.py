@@ -25,6 +25,8 @@ _PACKAGES = {
 }
 # Debian has it; Ubuntu needs it to build a Debian image.
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# Many hosts begin with 128, which some fifteen machines have used up.
+_INOTIFY, _INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances"), 1024
 _LOG = Path("/var/log/lxd-rehearsal.log")
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -35,6 +37,7 @@ def prepare(say: Callable[[str], None]) -> None:
         raise UserError("LXD's socket is root's; run this with sudo")
     _get(missing(), say)
     _start(say)
+    _raise_limit(say)
     host = lxd.Lxd()
     if host.find(f"/1.0/storage-pools/{POOL}") is None:
         say(f"making the storage pool {POOL}")
@@ -85,6 +88,13 @@ def _start(say: Callable[[str], None]) -> None:
                 "put right what it says there, then run the same again"
             )
         time.sleep(0.2)
+
+
+def _raise_limit(say: Callable[[str], None]) -> None:
+    """Machines and their bridges count as few users: https://documentation.ubuntu.com/lxd/latest/reference/server_settings/"""
+    if int(_INOTIFY.read_text()) < _INSTANCES:
+        say(f"raising fs.inotify.max_user_instances to {_INSTANCES} until this host restarts, for several machines")
+        _INOTIFY.write_text(str(_INSTANCES))
 
 
 def _log(systemd: bool) -> str:
