@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from rehearsal.lxd import Lxd
@@ -51,12 +51,16 @@ class Record:
     status: Status = "pending"
 
 
+_FIELDS = frozenset(each.name for each in fields(Record))
+
+
 def encode(record: Record) -> str:
     return json.dumps(asdict(record), sort_keys=True)
 
 
 def decode(text: str) -> Record:
-    values = json.loads(text)
+    """A record, whatever version of this program has written it: other stacks on this host may be of a later one."""
+    values = {key: value for key, value in json.loads(text).items() if key in _FIELDS}
     return Record(**{**values, "dependencies": tuple(values["dependencies"])})
 
 
