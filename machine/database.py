@@ -14,6 +14,7 @@ import time
 import disk
 import facts
 import files
+import host
 from servers import ReleaseError, go_back, run, size, tail
 from unpacked import Unpacked
 
@@ -43,6 +44,9 @@ def prepare(folder, password, say):
     sql(accounts(told, hashed(password), before if takes_several(sql("SELECT VERSION()")) else {}))
     sql(dropped(told, {told["user"], before.get("user", told["user"])}))
     apply_schema(told["database"], told["applied"], [(name, unpacked.read(name)) for name in told["schema"]], say)
+    tool = unpacked.place_tool(files.ROOT)
+    paths = [*tool, host.write_status(files.ROOT), COMMAND, told["config"], DROP_IN]
+    files.write(os.path.join(files.ROOT, "state.json"), json.dumps({"written": files.noted(paths)}), 0o644)
     forget(unpacked.id)
     say("database {} is ready".format(told["database"]))
 

@@ -56,6 +56,15 @@ def digest(value):
     return hmac.new(key, json.dumps(value, sort_keys=True).encode(), "sha256").hexdigest()
 
 
+def noted(paths):
+    """Path → keyed digest of what a text file holds, for drift.py to hold it against later."""
+    found = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            found[path] = digest(file.read())
+    return found
+
+
 def write(path, text, mode, group="root"):
     """Replace a file: a reader sees the old or the new one, whole and with its final mode."""
     new = path + ".new"

@@ -22,7 +22,7 @@ import probe
 import venvs
 from managers import MANAGERS
 from servers import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx, ReleaseError, go_back, size, tail
-from slots import SLOTS, WAITING
+from slots import SLOTS, WAITING, put_back
 from unpacked import Unpacked
 
 HOSTS = "/etc/hosts"
@@ -42,6 +42,11 @@ def own_nginx():
     return state().get("nginx")
 
 
+STATUS = "/usr/local/sbin/wsgi-ecs-status"
+_STATUS = """#!/bin/sh
+# What serves here, and which files were edited by hand. Written by wsgi-ecs.
+exec /usr/bin/python3 -B {}/tool/release.py status
+"""
 LOGROTATE = "/etc/logrotate.d/wsgi-ecs"
 # nginx makes each file again, its own, and may write into the old one until it has heard of it.
 _ROTATED = """# Written by wsgi-ecs.
@@ -92,6 +97,7 @@ def prepare(folder, hosts, given, say):
         accounts.make(site, host["nginx_user"] if has_nginx else None)
         if has_nginx:
             wait(site)
+            put_back(site["name"], site["web_group"])
     if has_nginx:
         files.write(LOGROTATE, _ROTATED.format(files.LOG, NGINX_PID), 0o644)
     for build in host["builds"]:
@@ -99,7 +105,10 @@ def prepare(folder, hosts, given, say):
     own = [{"folder": build["folder"], "link": build["link"]} for build in host["builds"]]
     if host["acme"]:
         acme.prepare(unpacked, say)
-    place(unpacked, host, own[0] if own else None, given)
+    written = place(unpacked, host, own[0] if own else None, given)
+    written.update(files.noted([write_status(os.path.join(files.host_root(), "current"))]))
+    if has_nginx:
+        written.update(files.noted([LOGROTATE, NGINX_CONF]))
     certificates.remove_others(host["given"] + host["acme"])
     acme.schedule()
     remove_others({site["name"]: site for site in host["sites"]}, say)
@@ -111,6 +120,7 @@ def prepare(folder, hosts, given, say):
         tls=digest,
         nginx=own[0] if own else None,
         builds=host["builds"],
+        written=written,
     )
     say("what the sites share is in place: {}".format(", ".join(site["name"] for site in host["sites"])))
 
@@ -119,8 +129,14 @@ def save(folder, **state):
     files.write(os.path.join(files.host_root(), folder, "state.json"), json.dumps(state, indent=1), 0o644)
 
 
+def write_status(folder):
+    """The command that people ask; the tool is in `folder`. Returns its path."""
+    files.write(STATUS, _STATUS.format(folder), 0o755)
+    return STATUS
+
+
 def place(unpacked, host, own_nginx, given):
-    """The switch to a new configuration and to given certificates, or back."""
+    """The switch to a new configuration and to given certificates, or back. Returns files.noted of it."""
     has_nginx = host["has_nginx"]
     nginx = Nginx(own_nginx) if has_nginx else NoNginx()
     link = os.path.join(files.host_root(), "current")
@@ -128,16 +144,15 @@ def place(unpacked, host, own_nginx, given):
     name = "b" if before == "a" else "a"
     folder = os.path.join(files.host_root(), name)
     files.remove(folder)
-    for path in (folder, os.path.join(folder, "tool")):
-        os.mkdir(path)
-        files.own(path, "root", 0o755)
+    os.mkdir(folder)
+    files.own(folder, "root", 0o755)
+    # For the timer: what a release brought is gone with the next.
+    paths = unpacked.place_tool(folder)
     for file in unpacked.files:
         if file.startswith("config/"):
             text = unpacked.read(file).decode().replace("@@nginx_group@@", accounts.group(host["nginx_user"]))
-            files.write(os.path.join(folder, file[len("config/") :]), text, 0o644)
-        elif file.startswith("tool/"):
-            # For the timer: what a release brought is gone with the next.
-            files.write(os.path.join(folder, file), unpacked.read(file).decode(), 0o644)
+            paths.append(os.path.join(folder, file[len("config/") :]))
+            files.write(paths[-1], text, 0o644)
     # A run that is killed before the switch is done again as a whole: its pairs may not be.
     stood = certificates.put(given, host["given"], host["acme"])
     try:
@@ -167,6 +182,7 @@ def place(unpacked, host, own_nginx, given):
         raise
     save(name, nginx=own_nginx, builds=host["builds"])
     nginx.drain(workers, host["stop_seconds"])
+    return files.noted(paths)
 
 
 def return_to(before):

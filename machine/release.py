@@ -4,6 +4,7 @@
     release.py apply FOLDER < {"env": {...}, "files": {...}}      one site
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py settle FOLDER < {"database": {"password": ...}}    the end of the password that it had before
+    release.py status                                             what serves, and what was edited by hand (drift.py)
     release.py renew                                              asks for the certificates that are due (acme.py)
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
@@ -26,6 +27,7 @@ import time
 
 import acme
 import builds
+import drift
 import files
 import host
 import venvs
@@ -77,6 +79,8 @@ def apply(folder, secrets):
             site.write_env(env)
         say("release {} serves already: nothing to do".format(unpacked.id))
         return
+    for path, what in sorted(drift.of_site(release["site"], old)) if old and old.get("written") else ():
+        say("{} was edited by hand ({}): this release has its own".format(path, what))
     target = unpacked.install(site.releases, site.web_group)
     for build in release["builds"]:
         builds.make(build, unpacked, say)
@@ -110,6 +114,7 @@ def apply(folder, secrets):
             site.start(state)
         workers = site.switch(state)
         del state["trial"]
+        state["written"] = site.written(state)
         site.save(state)
     except BaseException as error:
         error.first = old is None
@@ -257,7 +262,12 @@ def interrupted(number, _):
 
 
 def main(arguments):
-    """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use."""
+    """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use.
+
+    Of status: 1 a file was edited by hand.
+    """
+    if arguments == ["status"]:
+        return 1 if drift.report(print) else 0
     if arguments != ["renew"] and (len(arguments) != 2 or arguments[0] not in _INPUTS):
         print(__doc__, file=sys.stderr)
         return 2

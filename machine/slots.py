@@ -175,28 +175,27 @@ class Site:
         for name, ports in self.release["ports"].items():
             known[name] = str(facts.free_port(ports, others))
 
-        def filled(text):
-            text = re.sub("@@([a-z_]+)@@", lambda match: known.get(match.group(1), match.group(0)), text)
-            if "@@" in text:
-                left = [line for line in text.splitlines() if "@@" in line]
-                raise ReleaseError("the release names a fact that this machine does not have", "\n".join(left))
-            return text
-
         files.remove(folder)
         os.makedirs(folder)
         files.own(folder, self.web_group, 0o750)
         configs = os.path.join(target, "config")
         for name in sorted(os.listdir(configs)):
             with open(os.path.join(configs, name), encoding="utf-8") as file:
-                files.write(os.path.join(folder, name), filled(file.read()), 0o640, self.web_group)
+                files.write(os.path.join(folder, name), filled(file.read(), known), 0o640, self.web_group)
         for name, text in secret_files.items():
             files.write(os.path.join(folder, name), text, 0o640, self.web_group)
         state = {"release": identifier, "slot": slot, "facts": known, "files": sorted(secret_files)}
         for name in _NAMES:
-            state[name] = json.loads(filled(json.dumps(self.release[name])))
-        state["computed"] = filled(self.release["computed"])
-        state["probe"] = json.loads(filled(json.dumps(self.request)))
+            state[name] = json.loads(filled(json.dumps(self.release[name]), known))
+        state["computed"] = filled(self.release["computed"], known)
+        state["probe"] = json.loads(filled(json.dumps(self.request), known))
         return state
+
+    def written(self, state):
+        """What of the slot is to be found unedited: its configs, the environment, its program's own file."""
+        folder = self.slot_dir(state["slot"])
+        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name != "state.json"]
+        return files.noted([*paths, self.env_file, *([state["program_link"]] if state["endpoint"] else ())])
 
     def check(self, state):
         """nginx's own check of its configuration with the slot's part in it. Raises ReleaseError."""
@@ -292,6 +291,31 @@ class Site:
             self.manager.add(old, self.slot_dir(old["slot"]))
         elif not self.alone:
             self.clear(state)
+
+
+def filled(text, known):
+    """A text of a release with this machine's facts in it. Raises ReleaseError."""
+    text = re.sub("@@([a-z_]+)@@", lambda match: known.get(match.group(1), match.group(0)), text)
+    if "@@" in text:
+        left = [line for line in text.splitlines() if "@@" in line]
+        raise ReleaseError("the release names a fact that this machine does not have", "\n".join(left))
+    return text
+
+
+def put_back(site, group):
+    """Write what somebody has removed of nginx's part of a site: it takes no configuration while that is missing."""
+    root = files.site_root(site)
+    try:
+        state = files.read_json(os.path.join(root, "current", "state.json"))
+        configs = os.path.join(root, "releases", state["release"], "config")
+        for name in ("http.conf", "server.conf"):
+            path = os.path.join(root, "slots", state["slot"], name)
+            if not os.path.exists(path):
+                with open(os.path.join(configs, name), encoding="utf-8") as file:
+                    files.write(path, filled(file.read(), state["facts"]), 0o640, group)
+    except (OSError, ValueError, KeyError):
+        # It has no release yet, or one that is damaged further: nginx will tell.
+        pass
 
 
 def other_slot(state):

@@ -59,6 +59,9 @@ class Unpacked:
                 with open(path, "wb") as file:
                     file.write(self.read(name))
                 files.own(path, group, 0o750 if int(mode, 8) & 0o100 else 0o640)
+            # For drift.py.
+            sent = {name: entry for name, entry in self.files.items() if not name.startswith("source/")}
+            files.write(os.path.join(draft, "manifest.json"), json.dumps(sent), 0o640, group)
             for folder, _, _ in os.walk(draft):
                 files.own(folder, group, 0o750)
             # A machine that loses its power must not keep a whole folder of empty files.
@@ -67,6 +70,17 @@ class Unpacked:
         finally:
             files.remove(draft)
         return target
+
+    def place_tool(self, folder):
+        """Write this tool into folder/tool, which may be there. Returns the paths."""
+        path = os.path.join(folder, "tool")
+        if not os.path.isdir(path):
+            os.mkdir(path)
+        files.own(path, "root", 0o755)
+        names = sorted(name for name in self.files if name.startswith("tool/"))
+        for name in names:
+            files.write(os.path.join(folder, name), self.read(name).decode(), 0o644)
+        return [os.path.join(folder, name) for name in names]
 
 
 def local(name):

@@ -12,6 +12,7 @@ from rehearsal.state import Record, State
 
 _INSTANCE = "alicloud:ecs/instance:Instance"
 _ASSOCIATION = "alicloud:ecs/eipAssociation:EipAssociation"
+_STATUS = "/usr/local/sbin/wsgi-ecs-status"
 _LOGS = (
     "/var/log/cloud-init-output.log /var/log/nginx/*error* /var/log/supervisor/supervisord.log"
     " $(find /var/log/wsgi-ecs -name '*.log' 2>/dev/null)"
@@ -45,6 +46,8 @@ def status(root: Path, name: str) -> int:
         show.line(
             f"  machine {_called(state, record)}: {shown}, {record.outputs.get('primaryIpAddress', 'no address')}"
         )
+        for text in _released(lxd, record.id) if shown == "Running" else ():
+            show.line(f"    {text}", "yellow" if text.startswith("edited") else "")
     show.outputs({**state.outputs, **({"ssh": f"./rehearse ssh --stack {name}"} if "ssh" in state.outputs else {})})
     if not state.outputs.get("url") or not state.outputs.get("address"):
         show.line(f"not complete; ./rehearse up --stack {name} goes on")
@@ -57,6 +60,14 @@ def status(root: Path, name: str) -> int:
     answer = request(state.outputs["url"], state.outputs["address"], ca)
     show.line(answer.line, "green" if answer.good else "red")
     return 0 if answer.good else 1
+
+
+def _released(lxd: Lxd, machine: str) -> list[str]:
+    """What the machine's own command says: the releases that serve, and what was edited by hand."""
+    try:
+        return lxd.exec(machine, ["sh", "-c", f"[ ! -x {_STATUS} ] || {_STATUS} || true"]).splitlines()
+    except LxdError as error:
+        return [str(error)]
 
 
 def _machines(state: State) -> list[Record]:

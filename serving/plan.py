@@ -124,6 +124,7 @@ _TOOL = (
     "acme",
     "certificates",
     "unpacked",
+    "drift",
     "slots",
     "venvs",
     "builds",
@@ -378,6 +379,7 @@ def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...],
             }
             for own, site in zip(settings.each, sites, strict=True)
         ],
+        "generation": settings.release.generation,
         "given": acme.given(settings) if has_nginx else [],
         "acme": acme.domains(settings) if has_nginx else [],
     }

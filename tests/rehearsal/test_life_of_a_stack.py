@@ -307,6 +307,16 @@ def test_a_rebooted_machine_serves_again(stack: Stack) -> None:
         time.sleep(0.5)
 
 
+def test_a_file_that_was_edited_by_hand_is_named_and_put_back(stack: Stack) -> None:
+    stack.shell("echo '# by hand' >>/srv/wsgi-ecs/sites/app/current/server.conf")
+    path = stack.shell("readlink -f /srv/wsgi-ecs/sites/app/current/server.conf")
+    assert f"edited by hand: {path} (changed)" in stack.run("status").out
+    stack.settings = {**stack.settings, "release": {"generation": 1}}
+    assert f"{path} was edited by hand (changed)" in stack.up().out
+    assert "edited by hand" not in stack.run("status").out
+    assert stack.shell("wsgi-ecs-status").startswith("site app: release ")
+
+
 def test_status_and_logs_tell(stack: Stack) -> None:
     status = stack.run("status")
     assert status.code == 0

@@ -89,7 +89,7 @@ def run(root: str, verb: str, folder: str) -> int:
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     builds._PARENTS = (root + "/local",)
     host.NGINX_CONF = root + "/etc/nginx.conf"
-    files.CACHE, host.LOGROTATE = root + "/cache", root + "/logrotate"
+    files.CACHE, host.LOGROTATE, host.STATUS = root + "/cache", root + "/logrotate", root + "/status"
     slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
     # What it waits for comes at once here.
@@ -104,7 +104,7 @@ def run(root: str, verb: str, folder: str) -> int:
     vars(os)["chown"] = lambda path, user, group: owned(path, user)
     os.sync = full if "disk" in faults else lambda: None
     vars(subprocess)["run"], vars(os)["listdir"] = ask, listed
-    return int(release.main([verb, folder]))
+    return int(release.main([verb] if verb == "status" else [verb, folder]))
 
 
 def main() -> None:
