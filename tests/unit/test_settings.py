@@ -6,6 +6,7 @@ from types import GeneratorType
 from typing import Any
 
 import pytest
+import yaml
 
 from rehearsal import stack as stacks
 from rehearsal.passphrase import VARIABLE
@@ -789,3 +790,12 @@ def test_missing_files_of_the_application(tmp_path: Path) -> None:
 
 def test_the_sample_application_is_where_the_defaults_say() -> None:
     check_files(Settings(), PROJECT, FILE)
+
+
+def test_the_environments_have_the_same_keys_in_the_same_order() -> None:
+    def keys(value: Any) -> Any:
+        return {key: keys(inner) for key, inner in value.items()} if isinstance(value, dict) else None
+
+    texts = [(PROJECT / f"stacks/Pulumi.{name}.yaml").read_text() for name in ("dev", "staging", "prod")]
+    shapes = [json.dumps(keys(yaml.safe_load(text))) for text in texts]
+    assert shapes == shapes[:1] * 3
