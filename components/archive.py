@@ -45,13 +45,27 @@ class Archives:
 
 def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
     """The archives of a plan, written into `folder`. Raises like build."""
+    secret = secret_files(settings)
     return Archives(
         build(host_files(plan), plan.sources, folder),
         {
-            site.place.name: build(release_files(site), site.sources, folder, Path(own.app.source), own.app.exclude)
+            site.place.name: build(
+                release_files(site), site.sources, folder, Path(own.app.source), own.app.exclude, secret
+            )
             for site, own in zip(plan.sites, settings.each if plan.sites else (), strict=True)
         },
     )
+
+
+def secret_files(settings: Settings) -> frozenset[Path]:
+    """Files of secrets that the settings and Pulumi's environment name: they may lie in an application's folder."""
+    named = [
+        settings.access.private_key_file,
+        os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"),
+        *(site.tls.private_key.get_secret_value() for site in settings.each if site.tls.private_key),
+    ]
+    # The text of a key is no path.
+    return frozenset(Path(name).expanduser().resolve() for name in named if name and "\n" not in name)
 
 
 def build(
@@ -60,14 +74,16 @@ def build(
     folder: Path,
     source: Path | None = None,
     exclude: Iterable[str] = (),
+    secret: frozenset[Path] = frozenset(),
 ) -> Archive:
     """Write `folder`/<id>.tar.gz and return it.
 
     texts: relative path → text. sources: relative path → file of this machine, as it is. source: the
     application's folder, which becomes app/, if there is one. exclude: patterns of names or of paths
-    inside it. Raises pulumi.RunError for a link or a special file, which could name anything on this machine.
+    inside it. secret: files that stay behind wherever they lie. Raises pulumi.RunError for a link or a special file,
+    which could name anything on this machine.
     """
-    application = _application(source, (*EXCLUDED, *exclude)) if source else {}
+    application = _application(source, (*EXCLUDED, *exclude), secret) if source else {}
     files = {f"app/{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
     files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
@@ -90,14 +106,14 @@ def _forget_old(folder: Path) -> None:
         path.unlink()
 
 
-def _application(source: Path, exclude: tuple[str, ...]) -> dict[str, tuple[int, bytes]]:
+def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]) -> dict[str, tuple[int, bytes]]:
     found: dict[str, tuple[int, bytes]] = {}
     for here, folders, names in os.walk(source):
         relative = Path(here).relative_to(source)
         folders[:] = sorted(name for name in folders if not _excluded(relative / name, exclude))
         for name in sorted([*names, *(folder for folder in folders if (Path(here) / folder).is_symlink())]):
             path = Path(here) / name
-            if _excluded(relative / name, exclude):
+            if _excluded(relative / name, exclude) or (not path.is_symlink() and path.resolve() in secret):
                 continue
             if path.is_symlink() or not path.is_file():
                 raise refused(

@@ -130,7 +130,7 @@ def renew(say, locked, nginx):
 
 def _renew(domain, found, say, locked, nginx):
     now = certificates.Certificate(domain)
-    if not due(now):
+    if not due(now) and asked(domain) in (found["directory"], None):
         say("the certificate of {} is good until {}".format(domain, day(now)))
         return 0
     try:
@@ -140,6 +140,7 @@ def _renew(domain, found, say, locked, nginx):
             if domain not in (settings() or {"domains": ()})["domains"]:
                 return 0
             certificates.replace(domain, chain, nginx())
+            files.write(certificates.path(domain, "ca"), found["directory"], 0o600)
     except (ReleaseError, OSError) as error:
         say(_failure(domain, now, error))
         return 1
@@ -151,6 +152,15 @@ def due(certificate):
     """Whether it is time for another: a third of its life is left, whatever the CA gives."""
     life = certificate.ends - certificate.begins
     return certificate.self_signed or time.time() > certificate.ends - life / 3
+
+
+def asked(domain):
+    """The directory of the CA that the domain's certificate is from, None when that was not noted."""
+    try:
+        with open(certificates.path(domain, "ca"), encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def day(certificate):

@@ -2,6 +2,7 @@
 
 /etc/wsgi-ecs/tls/<domain>.crt   what nginx sends: the certificate and those between it and its root (0644)
 /etc/wsgi-ecs/tls/<domain>.key   root's alone (0600)
+/etc/wsgi-ecs/tls/<domain>.ca    directory of the CA that was asked for it (acme.py)
 
 A domain whose certificate is still to come has one that has signed itself, so that nginx's configuration is
 the same from the first second. Python 3.6, standard library only.
@@ -89,7 +90,7 @@ def give_back(before):
 
 def remove_others(domains):
     """Remove what belongs to no domain of this machine, and what a killed run left."""
-    kept = [path(domain, kind) for domain in domains for kind in ("crt", "key")]
+    kept = [path(domain, kind) for domain in domains for kind in ("crt", "key", "ca")]
     for name in os.listdir(_folder()) if os.path.isdir(_folder()) else ():
         if os.path.join(_folder(), name) not in kept:
             files.remove(os.path.join(_folder(), name))

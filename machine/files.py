@@ -25,6 +25,18 @@ def sites():
     return sorted(os.listdir(os.path.join(ROOT, "sites")))
 
 
+def current_releases():
+    """Ids of what serves: each site's, and that of what they share. New secrets come without their archives."""
+    folders = [host_root(), *map(site_root, sites())]
+    found = []
+    for folder in folders:
+        try:
+            found.append(read_json(os.path.join(folder, "current", "state.json"))["release"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return found
+
+
 def site_root(name):
     return os.path.join(ROOT, "sites", name)
 

@@ -37,7 +37,7 @@ from slots import Site, other_slot
 from unpacked import Unpacked
 
 # Another archive may lie there for a run that waits for this one.
-_INCOMING_SECONDS = 3600
+_INCOMING_SECONDS = 7 * 86400
 # The other sites of a machine are released one after another, each perhaps with a virtual environment to build.
 LOCK_SECONDS = 900
 # Of a slot: its other files have a dot in their names.
@@ -166,9 +166,10 @@ def prune(releases, identifier, keep):
             files.remove(path)
     venvs.prune(venvs.used())
     incoming = os.path.join(files.ROOT, "incoming")
+    needed = ["{}.tar.gz".format(one) for one in files.current_releases()] + [identifier]
     for name in os.listdir(incoming):
         path = os.path.join(incoming, name)
-        if not name.startswith(identifier) and os.lstat(path).st_mtime < time.time() - _INCOMING_SECONDS:
+        if name not in needed and os.lstat(path).st_mtime < time.time() - _INCOMING_SECONDS:
             files.remove(path)
 
 

@@ -2,14 +2,20 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
 
 from rehearsal import host, pebble
 from rehearsal.stack import Stack, section
 
 # Name of the file with what vouches for the CA and for what it has signed.
 ROOTS = "ca.pem"
+_LETS_ENCRYPT = "letsencrypt.org"
+_BOOL = TypeAdapter(bool)
 _END = "-----END CERTIFICATE-----\n"
 Point = Callable[[str], None]
 
@@ -40,7 +46,15 @@ def overlay(stack: Stack, roots: Path, say: Callable[[str], None]) -> tuple[Stac
 
 
 def wanted(stack: Stack) -> bool:
-    """Whether a site of the stack has its certificate from the CA that is asked when none is named."""
+    """Whether a site of the stack has its certificate from Let's Encrypt, by name or because none is named."""
     shared, sites = section(stack, "tls"), section(stack, "sites").values()
     asked = [shared, *(site["tls"] for site in sites if isinstance(site, dict) and isinstance(site.get("tls"), dict))]
-    return "directory" not in shared and any(str(tls.get("acme")).lower() == "true" for tls in asked)
+    named = urlsplit(str(shared.get("directory", f"https://{_LETS_ENCRYPT}"))).hostname or ""
+    return f".{named}".endswith(f".{_LETS_ENCRYPT}") and any(_yes(tls.get("acme", False)) for tls in asked)
+
+
+def _yes(value: object) -> bool:
+    """A setting as the program takes it: yes, on and 1 are true as well."""
+    with suppress(ValidationError):
+        return _BOOL.validate_python(value)
+    return False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rehearsal import lxd
 from rehearsal.errors import RehearsalError, UserError
+from rehearsal.lock import exclusive
 from rehearsal.resources.machine import POOL
 
 # Package → a program of it.
@@ -59,6 +60,11 @@ def install(packages: Mapping[str, str], say: Callable[[str], None]) -> None:
 def _get(packages: Sequence[str], say: Callable[[str], None]) -> None:
     if not packages:
         return
+    with exclusive("packages"):
+        _apt(packages, say)
+
+
+def _apt(packages: Sequence[str], say: Callable[[str], None]) -> None:
     if not shutil.which("apt-get"):
         raise UserError(f"not Debian or Ubuntu; install these and run again: {' '.join(packages)}")
     say(f"installing {' '.join(packages)}")

@@ -15,7 +15,6 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +30,7 @@ from rehearsal.errors import RehearsalError
 from rehearsal.lock import exclusive
 
 # Package → a program of it.
-PACKAGES = {"pebble": "pebble"}
+PACKAGES = {"pebble": "pebble-challtestsrv"}
 _CA, _NAMES = "pebble", "pebble-challtestsrv"
 _RUN = Path("/run/wsgi-ecs-rehearsal")
 # As long as Let's Encrypt's.
@@ -60,12 +59,12 @@ class Pebble:
         """Take an address, unless there is one, and answer for names. The CA itself is to be started yet."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive("authority"):
-            if not self._number.is_file():
+            if not (self._number.is_file() and self._number.read_text()):
                 found = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True).stdout
                 taken = (number for number in range(2, 255) if f" {addressing.AUTHORITY[number]}/" not in found)
                 self._number.write_text(str(next(taken)))
             self._ip("replace")
-        if not (self.folder / "dir.pem").is_file():
+        if not self._directory.is_file():
             self._sign()
         unused = ("-http01", "", "-https01", "", "-tlsalpn01", "")
         names = ("-dns01", f"{self._local}:8053", "-management", f"{self._local}:8055")
@@ -86,10 +85,10 @@ class Pebble:
             "externalAccountBindingRequired": False,
         }
         config.write_text(json.dumps({"pebble": settings}))
-        if self._run(_CA, "-config", str(config), "-dnsserver", f"{self._local}:8053"):
-            self.root.write_bytes(self._ask(f"https://{self._local}:15000/roots/0"))
-            with self.roots.open("a") as file:
-                file.write(self.root.read_text())
+        self._run(_CA, "-config", str(config), "-dnsserver", f"{self._local}:8053")
+        # Each time: a run may have been killed before it knew them.
+        self.root.write_bytes(self._ask(f"https://{self._local}:15000/roots/0"))
+        self.roots.write_bytes(self._directory.read_bytes() + self.root.read_bytes())
 
     def point(self, address: str, domain: str | None = None) -> None:
         """Let a domain, or every one without an address of its own, be at an IPv4 address."""
@@ -103,15 +102,20 @@ class Pebble:
 
     def close(self) -> None:
         """End all of it, without a trace. What is not there is no error."""
-        if self._number.is_file():
+        if self._number.is_file() and self._number.read_text():
             self._end(_CA)
             self._end(_NAMES)
-            self._ip("del")
+            self._ip("del", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def _number(self) -> Path:
         return self.folder / "number"
+
+    @property
+    def _directory(self) -> Path:
+        """The certificate of the ACME directory itself."""
+        return self.folder / "dir.pem"
 
     @property
     def _host(self) -> str:
@@ -123,8 +127,8 @@ class Pebble:
         """Where this host alone does."""
         return f"127.18.255.{self._number.read_text()}"
 
-    def _ip(self, verb: str) -> None:
-        subprocess.run(["ip", "address", verb, f"{self._host}/32", "dev", "lo"], check=True, capture_output=True)
+    def _ip(self, verb: str, check: bool = True) -> None:
+        subprocess.run(["ip", "address", verb, f"{self._host}/32", "dev", "lo"], check=check, capture_output=True)
 
     def _sign(self) -> None:
         """The certificate of the directory itself, which vouches for itself."""
@@ -142,17 +146,19 @@ class Pebble:
         )
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (self.folder / "dir.key").write_bytes(private)
-        (self.folder / "dir.pem").write_bytes(made.public_bytes(Encoding.PEM))
-        self.roots.write_bytes(made.public_bytes(Encoding.PEM))
+        # Last: it says that both are there.
+        draft = self._directory.with_suffix(".new")
+        draft.write_bytes(made.public_bytes(Encoding.PEM))
+        draft.replace(self._directory)
 
-    def _run(self, program: str, *options: str) -> bool:
-        """Start a daemon that outlives this process. False when it runs already."""
-        if self._process(program):
-            return False
+    def _run(self, program: str, *options: str) -> None:
+        """Start a daemon that outlives this process, unless it runs."""
+        if self._processes(program):
+            return
         # Without sleeping before it asks, and with asking each time.
         environment = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
         with (self.folder / f"{program}.log").open("ab") as log:
-            process = subprocess.Popen(
+            subprocess.Popen(
                 [program, *options],
                 stdout=log,
                 stderr=log,
@@ -161,25 +167,25 @@ class Pebble:
                 cwd="/",
                 start_new_session=True,
             )
-        (self.folder / f"{program}.process").write_text(json.dumps({"pid": process.pid, "command": process.args}))
-        return True
 
-    def _process(self, program: str) -> int | None:
-        """Its id, if it is still the very process that was started."""
-        try:
-            kept = json.loads((self.folder / f"{program}.process").read_text())
-            command = Path(f"/proc/{kept['pid']}/cmdline").read_bytes()
-        except OSError:
-            return None
-        return int(kept["pid"]) if command == _cmdline(kept["command"]) else None
+    def _processes(self, program: str) -> list[int]:
+        """Ids of the processes of a program that answer at this one's own address."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                name, *words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if name == program and f"{self._local}:8053" in words:
+                    found.append(int(folder.name))
+        return found
 
     def _end(self, program: str) -> None:
-        while (pid := self._process(program)) is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            # Its parent, when this process has started it.
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        while pids := self._processes(program):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                # Its parent, when this process has started it.
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
             time.sleep(0.02)
 
     def _ask(self, url: str, data: bytes | None = None) -> bytes:
@@ -198,10 +204,6 @@ class Pebble:
                     last = "\n".join(line for log in logs if log.is_file() for line in _lines(log)[-6:])
                     raise RehearsalError(f"the test CA does not answer at {url}: {error}:\n{last}") from None
                 time.sleep(0.1)
-
-
-def _cmdline(command: Sequence[str]) -> bytes:
-    return b"".join(word.encode() + b"\0" for word in command)
 
 
 def _lines(log: Path) -> list[str]:

@@ -29,9 +29,15 @@ def short(type_: str) -> str:
     return f"{parts[0]}:{parts[2]}" if "/" in parts[1] else type_
 
 
+# Of a secret of several lines those that are its own, and not END or a bracket, are as long as this.
+_LINE = 8
+
+
 def masked(text: str, secrets: Collection[str]) -> str:
     """`[secret]` in place of each secret, as Pulumi's CLI prints it: not of those that any text may hold by chance."""
     hidden = {secret for secret in secrets if len(secret.encode()) >= 3 and secret.lower() not in ("true", "false")}
+    # A text is shown line by line.
+    hidden |= {line for secret in hidden for line in secret.splitlines() if len(line) >= _LINE}
     hidden |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in hidden}
     pattern = "|".join(re.escape(secret) for secret in sorted(hidden, key=len, reverse=True))
     return re.sub(pattern, "[secret]", text) if pattern else text

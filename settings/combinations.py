@@ -26,7 +26,7 @@ def check(settings: Settings) -> None:
 def check_sites(sites: Sequence[Settings]) -> None:
     """Raise ValueError, like check, for sites that cannot share a machine."""
     places: dict[tuple[int, str | None, str], str] = {}
-    ports: dict[int, tuple[str, str, bool]] = {}
+    ports: dict[tuple[bool, int], tuple[str, str, bool]] = {}
     domains: dict[str, tuple[str, Tls]] = {}
     for settings in sites:
         site, name = settings.site, f"sites.{settings.site.name}"
@@ -44,7 +44,8 @@ def check_sites(sites: Sequence[Settings]) -> None:
             is_shared = key in ("nginx.listen", "tls.listen") or (
                 key == "uwsgi.stats" and settings.uwsgi.stats == "auto"
             )
-            owner, of_owner, shares = ports.setdefault(port, (name, key, is_shared))
+            place_of = (_is_apart(settings, key), port)
+            owner, of_owner, shares = ports.setdefault(place_of, (name, key, is_shared))
             if owner != name and not (key == of_owner and is_shared and shares):
                 raise ValueError(f"{name}.{key}: port {port} is taken by {owner}.{of_owner}; allowed: another port")
         if site.server_name:
@@ -432,6 +433,12 @@ def _front(settings: Settings) -> Iterator[Rule]:
             f"{network} holds the machine itself, whose probe is let through",
             "the proxies' own networks",
         )
+    for header, sender, is_set in (
+        ("Strict-Transport-Security", "tls.hsts", settings.tls.hsts is not None),
+        ("X-Cache", "nginx.cache", nginx.cache is not None),
+    ):
+        twice = is_set and any(header.lower() == name.lower() for name in nginx.add_header)
+        yield "nginx.add_header", twice, f"{sender} sends {header} already", f"one of them, or no {sender}"
     names = [name.lower() for name in nginx.add_header]
     for name in nginx.add_header:
         yield "nginx.add_header", names.count(name.lower()) > 1, f"{name} stands there twice", "each header once"
@@ -490,10 +497,16 @@ def _tls(settings: Settings) -> Iterator[Rule]:
 
 
 def _ports(settings: Settings) -> Iterator[Rule]:
-    used: dict[int, str] = {22: "SSH"}
+    used: dict[tuple[bool, int], str] = {(False, 22): "SSH", (True, 22): "SSH"}
     for key, port in _wanted_ports(settings):
-        yield key, port in used, f"port {port} is taken by {used.get(port)}", "another port"
-        used[port] = key
+        place = (_is_apart(settings, key), port)
+        yield key, place in used, f"port {port} is taken by {used.get(place)}", "another port"
+        used[place] = key
+
+
+def _is_apart(settings: Settings, key: str) -> bool:
+    """Whether a port is on the app servers, which have other ports than nginx's machine."""
+    return settings.is_apart and key not in ("nginx.listen", "tls.listen")
 
 
 def _wanted_ports(settings: Settings) -> list[tuple[str, int]]:
@@ -547,6 +560,13 @@ def _topology(settings: Settings) -> Iterator[Rule]:
         settings.is_apart and settings.uwsgi.dynamic,
         "nginx would name paths of another machine",
         "topology.app_servers: 0",
+    )
+    uwsgi = settings.uwsgi
+    yield (
+        "uwsgi.archive",
+        settings.is_apart and uwsgi.install == "source" and uwsgi.is_remote,
+        "an app server has no way to the internet",
+        "a file here, which travels with the release",
     )
     names = [f"app-{number}" for number in range(1, topology.app_servers + 1)]
     for name in upstream.weights:

@@ -33,6 +33,13 @@ class Mysql(Model):
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
 
     @model_validator(mode="after")
+    def _files(self) -> Self:
+        for name in self.schema_files:
+            if self.schema_files.count(name) > 1:
+                raise ValueError(f"schema_files: {name} stands there twice; allowed: each file once")
+        return self
+
+    @model_validator(mode="after")
     def _password(self) -> Self:
         if self.model_fields_set:
             password = self.password.get_secret_value() if self.password else ""

@@ -115,7 +115,8 @@ LocalPath = Annotated[str, AfterValidator(_path)]
 Glob = Annotated[str, AfterValidator(_printable("a pattern such as *.log or notes/*"))]
 UrlPath = Annotated[
     str,
-    AfterValidator(_matching(r"/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")),
+    # nginx takes // for /, and the probe would be another place than the one that is let through.
+    AfterValidator(_matching(r"(?!/*[^?]*//)/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")),
 ]
 AppServer = Annotated[str, AfterValidator(_matching(r"app-[1-9][0-9]?", "an app server such as app-1"))]
 SiteLocation = Annotated[
@@ -195,6 +196,8 @@ Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode
 def _answers(value: str) -> str:
     if value in ("root", "wsgi-build"):
         raise ValueError("this user may change the application, so it answers no requests; allowed: any other")
+    if value == "wsgi-acme":
+        raise ValueError("this user has the key of the CA's account, so it answers no requests; allowed: any other")
     return value
 
 

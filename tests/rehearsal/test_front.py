@@ -40,6 +40,8 @@ SERVERS: dict[str, dict[str, Any]] = {
         "gunicorn": {"workers": 1, "worker_class": "gthread", "threads": 4},
     },
 }
+# So long that nginx's own hash of names would not take it.
+DOMAIN = "of-a-load-balancer-with-a-long-name.test"
 FRONTS: dict[str, dict[str, Any]] = {
     "open": {
         "client_max_body_size": "1k",
@@ -54,6 +56,8 @@ FRONTS: dict[str, dict[str, Any]] = {
         "auth_basic_users": {"ada": SHA512, "bob": APR1},
         "allow": ["203.0.113.0/24"],
         "deny": ["203.0.113.7/32"],
+        "limit_req": {"rate": "1000r/s", "burst": 0},
+        "gzip_types": [],
     },
     "limited": {
         **PROXY,
@@ -82,7 +86,7 @@ class Front:
     clients: Iterator[int] = field(default_factory=lambda: iter(range(256, 65536)))
 
     def ask(self, site: str, path: str = "/", method: str = "GET", **options: Any) -> httpx.Response:
-        headers = {"Host": f"{site}.test", "Accept-Encoding": "identity", **options.pop("headers", {})}
+        headers = {"Host": f"{site}.{DOMAIN}", "Accept-Encoding": "identity", **options.pop("headers", {})}
         if site.startswith("limited"):
             headers.setdefault("X-Forwarded-For", self.client())
             options["auth"] = options.get("auth") or ADA
@@ -100,7 +104,7 @@ class Front:
         """A connection on which the beginning of a request was sent."""
         with socket.create_connection((self.address, 80), timeout=20) as client:
             client.sendall(
-                f"{head}\r\nHost: {site}.test\r\nX-Forwarded-For: {self.client()}\r\n{AUTHORIZATION}\r\n".encode()
+                f"{head}\r\nHost: {site}.{DOMAIN}\r\nX-Forwarded-For: {self.client()}\r\n{AUTHORIZATION}\r\n".encode()
             )
             yield client
 
@@ -108,7 +112,7 @@ class Front:
         """Status and body of a request that the machine sends to itself."""
         script = (
             "import sys, urllib.error, urllib.request as r\n"
-            f"q = r.Request('http://127.0.0.1{path}', headers={{'Host': '{site}.test', **{headers or {}!r}}})\n"
+            f"q = r.Request('http://127.0.0.1{path}', headers={{'Host': '{site}.{DOMAIN}', **{headers or {}!r}}})\n"
             "try: a = r.urlopen(q)\n"
             "except urllib.error.HTTPError as error: a = error\n"
             "print(a.getcode(), a.read().decode())\n"
@@ -131,7 +135,7 @@ def front(project_copy: Path) -> Iterator[Front]:
         "app": {"source": "tests/rehearsal/front", "callable": "application"},
         "nginx": {"client_header_timeout": 2},
         "sites": {
-            f"{name}-{kind}": {"site": {"server_name": f"{name}-{kind}.test"}, "nginx": settings, **SERVERS[kind]}
+            f"{name}-{kind}": {"site": {"server_name": f"{name}-{kind}.{DOMAIN}"}, "nginx": settings, **SERVERS[kind]}
             for name, settings in FRONTS.items()
             for kind in KINDS
         },

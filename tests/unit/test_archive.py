@@ -8,7 +8,8 @@ from pathlib import Path
 import pulumi
 import pytest
 
-from components.archive import Archive, build
+from components.archive import Archive, build, secret_files
+from settings.loader import parse
 
 TEXTS = {"config/nginx.conf": "user nginx;\n", "release.json": "{}\n"}
 
@@ -50,6 +51,24 @@ def test_it_holds_the_application_the_texts_and_a_manifest(app: Path) -> None:
     assert modes["app/app.py"] == 0o644
     assert manifest["id"] == archive.id
     assert manifest["files"]["app/app.py"][0] == "644"
+
+
+def test_the_files_of_secrets_stay_behind_wherever_they_lie(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("privkey.pem", "id_ed25519", "static/passphrase", "other.pem"):
+        (app / name).write_text("secret\n")
+    monkeypatch.chdir(app)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", "static/passphrase")
+    given = {"certificate": "cert.pem", "private_key": "./privkey.pem"}
+    settings = parse(
+        {
+            "access": {"private_key_file": "id_ed25519"},
+            "sites": {"www": {"site": {"server_name": "www.example.test"}, "tls": given}},
+        },
+        "stacks/Pulumi.test.yaml",
+    )
+    found = names(build(TEXTS, {}, app.parent / "out", Path(), (), secret_files(settings)))
+    assert "app/other.pem" in found
+    assert not {"app/privkey.pem", "app/id_ed25519", "app/static/passphrase"} & set(found)
 
 
 def test_the_same_content_gives_the_same_bytes_whatever_the_times_and_owners(app: Path) -> None:

@@ -367,6 +367,18 @@ def test_old_releases_and_their_environments_are_pruned(server: Server) -> None:
     assert not (releases / "0123456789ab.old").exists()
 
 
+def test_the_archive_of_what_serves_stays_for_new_secrets(server: Server, good: Archive) -> None:
+    host = server.host()
+    server.prepare(host)
+    server.apply(good, {"KEY": "one"})
+    incoming = server.root / "srv/incoming"
+    for path in incoming.iterdir():
+        os.utime(path, (0, 0))
+    new = server.archive(requirements="# 2\n")
+    server.apply(new, {"KEY": "one"})
+    assert {path.name for path in incoming.glob("*.gz")} == {f"{host.id}.tar.gz", f"{new.id}.tar.gz"}
+
+
 def test_a_release_that_served_before_serves_again_from_its_own_files(server: Server, good: Archive) -> None:
     server.apply(server.archive(requirements="# 2\n"), {"KEY": "one"})
     installed = (server.site / "releases" / good.id).stat().st_ino

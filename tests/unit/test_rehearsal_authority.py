@@ -8,6 +8,10 @@ import pytest
 from rehearsal.authority import wanted
 from rehearsal.stack import Stack
 
+# As the program takes a boolean.
+YES: tuple[Any, ...] = ("yes", "on", "1", 1, "t", "y", 1.0)
+NO: tuple[Any, ...] = (False, "false", "no", "off", 0, None, "maybe", [])
+
 
 @pytest.mark.parametrize(
     ("tls", "sites", "asks"),
@@ -15,7 +19,11 @@ from rehearsal.stack import Stack
         ({}, {}, False),
         ({"acme": True}, {}, True),
         ({"acme": "true"}, {}, True),
-        ({"acme": False}, {}, False),
+        *(({"acme": value}, {}, True) for value in YES),
+        *(({"acme": value}, {}, False) for value in NO),
+        ({"acme": True, "directory": "https://acme-v02.api.letsencrypt.org/directory"}, {}, True),
+        ({"acme": True, "directory": "https://acme-staging-v02.api.letsencrypt.org/directory"}, {}, True),
+        ({"acme": True, "directory": "https://letsencrypt.org.example.test/directory"}, {}, False),
         ({}, {"www": {"tls": {"acme": True}}, "other": {}}, True),
         ({"certificate": "cert.pem"}, {"www": {"nginx": {}}}, False),
         ({"acme": True, "directory": "https://ca.example.test/directory"}, {}, False),

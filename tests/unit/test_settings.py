@@ -119,6 +119,15 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     ({"network": {"cidr": "10.0.0.0/8"}}, "network.cidr: allowed: a private IPv4 network from /16 to /24"),
     ({"network": {"cidr": "198.51.100.0/24"}}, "network.cidr: allowed: a private IPv4 network from /16 to /24"),
+    (
+        {"uwsgi": {"uid": "wsgi-acme"}},
+        "uwsgi.uid: this user has the key of the CA's account, so it answers no requests; allowed: any other",
+    ),
+    ({"app": {"health": "//healthz"}}, "app.health: allowed: a URL path such as /healthz"),
+    (
+        {"mysql": {"password": "x", "schema_files": ["a.sql", "a.sql"]}},
+        "mysql.schema_files: a.sql stands there twice; allowed: each file once",
+    ),
     ({"nginx": {"listen": 22}}, "nginx.listen: port 22 is taken by SSH; allowed: another port"),
     ({"nginx": {"listen": 9191}}, "nginx.listen: port 9191 is taken by uwsgi.stats; allowed: another port"),
     (
@@ -405,6 +414,30 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         "uwsgi.dynamic: nginx would name paths of another machine; allowed: topology.app_servers: 0",
     ),
     (
+        {
+            "topology": {"app_servers": 1},
+            "uwsgi": {
+                "install": "source",
+                "version": "2.0.31",
+                "archive": "https://example.com/uwsgi.tar.gz",
+                "sha256": "0" * 64,
+            },
+        },
+        "uwsgi.archive: an app server has no way to the internet; allowed: a file here, which travels with the release",
+    ),
+    (
+        {
+            "site": {"server_name": "www.example.com"},
+            "tls": {"acme": True, "hsts": 300},
+            "nginx": {"add_header": {"strict-transport-security": "max-age=1"}},
+        },
+        "nginx.add_header: tls.hsts sends Strict-Transport-Security already; allowed: one of them, or no tls.hsts",
+    ),
+    (
+        {"nginx": {"cache": {}, "add_header": {"X-Cache": "mine"}}},
+        "nginx.add_header: nginx.cache sends X-Cache already; allowed: one of them, or no nginx.cache",
+    ),
+    (
         {"topology": {"app_servers": 2}, "nginx": {"upstream": {"weights": {"app-3": 2}}}},
         "nginx.upstream.weights: app-3 is none of the app servers; allowed: app-1, app-2",
     ),
@@ -551,6 +584,14 @@ def loose(config: dict[str, Any]) -> dict[str, Any]:
         {"uwsgi": {"chmod_socket": "600", "uid": "www"}, "nginx": {"user": "www"}},
         {"uwsgi": {"dynamic": True, "socket": "unix"}},
         {"uwsgi": {"cheaper": 1, "processes": 2, "thunder_lock": True}},
+        # On other machines than nginx.
+        {
+            "topology": {"app_servers": 1},
+            "serving": GUNICORN,
+            "gunicorn": {"bind": "0.0.0.0:8000"},
+            "nginx": {"listen": 8000},
+        },
+        {"topology": {"app_servers": 1}, "nginx": {"listen": 9200}},
     ],
 )
 def test_what_makes_sense_together_is_taken(config: dict[str, Any]) -> None:
