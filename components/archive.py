@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -23,8 +24,8 @@ EXCLUDED = (
     ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules",
     ".build", ".rehearsal", "stacks", "Pulumi.*.yaml",
 )  # fmt: skip
-# Archives kept in the project's folder.
-_KEEP = 20
+# Archives kept in the project's folder, and seconds for which any is: a run has one for each site and machine.
+_KEEP, _FRESH = 20, 3600
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ def build(
     files["manifest.json"] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{identifier}.tar.gz"
-    if not path.exists():
+    if path.exists():
+        # Or what this release shares with an old one would go while it is under way.
+        path.touch()
+    else:
         draft = folder / f"{identifier}.{os.getpid()}.new"
         draft.write_bytes(_packed(files))
         draft.rename(path)
@@ -102,8 +106,10 @@ def build(
 
 def _forget_old(folder: Path) -> None:
     """Keep the newest archives: an earlier release is packed again when it is wanted."""
-    for path in sorted(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)[:-_KEEP]:
-        path.unlink()
+    ages = {path: time.time() - path.stat().st_mtime for path in folder.glob("*.tar.gz")}
+    for path in sorted(ages, key=lambda path: ages[path])[_KEEP:]:
+        if ages[path] > _FRESH:
+            path.unlink()
 
 
 def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]) -> dict[str, tuple[int, bytes]]:

@@ -132,6 +132,17 @@ def test_a_link_is_refused_by_name(app: Path, target: str, monkeypatch: pytest.M
 
 def test_an_archive_that_is_there_is_not_written_again(app: Path) -> None:
     archive = pack(app)
-    before = Path(archive.path).stat().st_mtime_ns
+    before = Path(archive.path).stat().st_ino
     assert pack(app) == archive
-    assert Path(archive.path).stat().st_mtime_ns == before
+    assert Path(archive.path).stat().st_ino == before
+
+
+def test_old_archives_are_forgotten_and_none_that_a_run_has_just_made(app: Path) -> None:
+    shared, old = (build({"config": name}, {}, app.parent / "out") for name in ("shared", "old"))
+    for archive in (shared, old):
+        os.utime(archive.path, (0, 0))
+    # The part that has not changed comes first, then those that have.
+    assert build({"config": "shared"}, {}, app.parent / "out") == shared
+    made = [build({"config": f"{number}"}, {}, app.parent / "out") for number in range(25)]
+    assert all(Path(archive.path).is_file() for archive in (shared, *made))
+    assert not Path(old.path).exists()
