@@ -136,8 +136,8 @@ class Release(Model):
 # The site that a server has before its first release.
 BUILTIN = "app"
 # What a site of its own may say; the rest is the machine's.
-_SITE_KEYS = ("app", "site", "serving", "uwsgi", "gunicorn", "nginx", "tls", "supervisor", "systemd", "release")
-_MACHINE_KEYS = {
+SITE_KEYS = ("app", "site", "serving", "uwsgi", "gunicorn", "nginx", "tls", "supervisor", "systemd", "release")
+MACHINE_KEYS = {
     "site": ("name",),
     "serving": ("process_manager", "front"),
     "nginx": (
@@ -240,10 +240,10 @@ def _named(own: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
 
 def _check_keys(name: str, own: dict[str, dict[str, Any]]) -> None:
     for part, values in own.items():
-        if part not in _SITE_KEYS:
-            raise ValueError(f"sites.{name}.{printable(part)}: unknown key; allowed: {', '.join(_SITE_KEYS)}")
+        if part not in SITE_KEYS:
+            raise ValueError(f"sites.{name}.{printable(part)}: unknown key; allowed: {', '.join(SITE_KEYS)}")
         for key in values:
-            if key in _MACHINE_KEYS.get(part, ()):
+            if key in MACHINE_KEYS.get(part, ()):
                 where = "the site's key in sites" if key == "name" else f"{part}.{key}, for all sites"
                 raise ValueError(f"sites.{name}.{part}.{key}: one for the machine; allowed: {where}")
 

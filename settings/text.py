@@ -185,7 +185,12 @@ def _host_port(value: str) -> str:
 
 
 def _listen(value: str) -> str:
-    return value if value == "unix" else _host_port(value)
+    if value == "unix":
+        return value
+    try:
+        return _host_port(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("allowed: an", "allowed: unix, or an")) from None
 
 
 HostPort = Annotated[str, AfterValidator(_host_port)]

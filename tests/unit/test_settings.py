@@ -65,6 +65,7 @@ def test_the_comment_of_a_public_key_goes_no_further() -> None:
 
 
 HOST_PORT = "allowed: an IPv4 address and a port from 1024 to 65534, such as 127.0.0.1:8080"
+LISTEN = HOST_PORT.replace("allowed: ", "allowed: unix, or ")
 INSIDE = "allowed: a path inside app.source, such as requirements.txt or static"
 REFUSED: list[tuple[Any, str]] = [
     (
@@ -146,11 +147,11 @@ REFUSED: list[tuple[Any, str]] = [
     ({"serving": {"front": "caddy"}}, "serving.front: allowed: nginx or none"),
     ({"uwsgi": {"config": "xml"}}, "uwsgi.config: allowed: ini or command_line"),
     ({"uwsgi": {"http": "unix"}}, f"uwsgi.http: {HOST_PORT}"),
-    ({"uwsgi": {"socket": "8080"}}, f"uwsgi.socket: {HOST_PORT}"),
-    ({"uwsgi": {"socket": "127.0.0.1:80"}}, f"uwsgi.socket: {HOST_PORT}"),
-    ({"uwsgi": {"socket": "127.0.0.1:65535"}}, f"uwsgi.socket: {HOST_PORT}"),
-    ({"uwsgi": {"socket": "127.0.0.1:08080"}}, f"uwsgi.socket: {HOST_PORT}"),
-    ({"gunicorn": {"bind": "localhost:8000"}}, f"gunicorn.bind: {HOST_PORT}"),
+    ({"uwsgi": {"socket": "8080"}}, f"uwsgi.socket: {LISTEN}"),
+    ({"uwsgi": {"socket": "127.0.0.1:80"}}, f"uwsgi.socket: {LISTEN}"),
+    ({"uwsgi": {"socket": "127.0.0.1:65535"}}, f"uwsgi.socket: {LISTEN}"),
+    ({"uwsgi": {"socket": "127.0.0.1:08080"}}, f"uwsgi.socket: {LISTEN}"),
+    ({"gunicorn": {"bind": "localhost:8000"}}, f"gunicorn.bind: {LISTEN}"),
     (
         {"gunicorn": {"bind": "10.0.0.1:8000"}},
         "gunicorn.bind: allowed: 127.0.0.1 or 0.0.0.0, since the machine's own address is not known beforehand",
