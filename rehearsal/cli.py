@@ -115,6 +115,15 @@ def restore(stack: str, file: str) -> None:
 
 
 @main.command()
+@_stack
+def graph(stack: str) -> None:
+    """Print what the stack builds, as a Mermaid flowchart; neither root nor LXD is needed."""
+    from rehearsal.graph import graph as run
+
+    click.echo(run(ROOT, stack))
+
+
+@main.command()
 def setup() -> None:
     """Install what is missing on this host, start LXD, build the base image."""
     from rehearsal import host, image

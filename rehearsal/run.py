@@ -42,7 +42,7 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
     name = config.name
     show = Show(secrets=config.secrets)
     with lock.held(name):
-        _check(root, config)
+        check(root, config, Dry())
         host.prepare(show.note)
         alias = image.ensure(show.note)
         keys = keys_of(root, name)
@@ -71,17 +71,19 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
     return code
 
 
-def _check(root: Path, config: stacks.Stack) -> None:
-    """Run the program dry, so that what it refuses is refused before anything is installed or created."""
+def check(root: Path, config: stacks.Stack, registrar: Dry, preview: bool = True) -> None:
+    """Run the program dry, so that what it refuses is refused before anything is installed or created.
+
+    registrar: takes what it registers. preview: outputs stay unknown. Raises UserError.
+    """
     from rehearsal import program
     from rehearsal.monitor import RehearsalMonitor
 
     refused: list[str] = []
     checked, _ = stacks.overlay(config, NO_KEY)
+    logger = logging.Logger("dry", logging.ERROR)
     try:
-        program.run(
-            root, checked, RehearsalMonitor(Dry(), refused.append), logging.Logger("dry", "ERROR"), preview=True
-        )
+        program.run(root, checked, RehearsalMonitor(registrar, refused.append), logger, preview)
     except BaseException as error:
         text = refused[0] if refused else program.user_error(error)
         if text is None:

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from rehearsal import program
 from rehearsal.compare import Op, Options, Recorded, compare
 from rehearsal.engine import Registration
+from rehearsal.graph import Registered
 from rehearsal.inputs import comparable
 from rehearsal.monitor import RehearsalMonitor
 from rehearsal.resources import TYPES
@@ -178,17 +179,16 @@ def shown(value: Any) -> str:
     return f"`{text}`"
 
 
-class Kept:
-    """Takes what the engine would take, with ids of its own, and keeps it."""
+class Kept(Registered):
+    """Keeps what is compared of each registration, too, while the files that it names are there."""
 
     def __init__(self) -> None:
-        self.found: dict[str, tuple[Registration, dict[str, Any]]] = {}
+        super().__init__()
+        self.inputs: dict[str, tuple[Registration, dict[str, Any]]] = {}
 
     def register(self, wanted: Registration) -> Record:
-        self.found[wanted.urn] = wanted, comparable(wanted.inputs, wanted.secret, "00")
-        # What the cloud adds, the same whatever the settings are.
-        outputs = {"ipAddress": f"{wanted.name}-ip", "primaryIpAddress": f"{wanted.name}-ip", "zoneId": "zone"}
-        return Record(f"{wanted.name}-id", wanted.urn, wanted.type, wanted.name, "", inputs={}, outputs=outputs)
+        self.inputs[wanted.urn] = wanted, comparable(wanted.inputs, wanted.secret, "00")
+        return super().register(wanted)
 
 
 Found = dict[str, tuple[Registration, dict[str, Any]]]
@@ -200,7 +200,7 @@ def registered(config: Mapping[str, Any]) -> Found:
     kept = Kept()
     stack = Stack("wsgi-ecs", "test", {**values, "rehearsal:active": "true"})
     program.run(PROJECT, stack, RehearsalMonitor(kept, lambda text: None), logging.Logger("dry", "CRITICAL"))
-    return kept.found
+    return kept.inputs
 
 
 # From the most to the least that a change can do.

@@ -120,7 +120,7 @@ def test_type_names_are_shown_short() -> None:
 
 def test_help_names_every_command_without_lxd_or_root() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
-    for command in ("up", "destroy", "status", "ssh", "logs", "setup"):
+    for command in ("up", "destroy", "status", "ssh", "logs", "graph", "setup"):
         assert f"\n  {command} " in text
 
 
@@ -134,10 +134,11 @@ DRY = """
 import sys
 from pathlib import Path
 from rehearsal import run, stack
+from rehearsal.engine import Dry
 for server in sys.argv[1:]:
     config = dict(stack.load(Path.cwd(), "local").config)
     config["wsgi-ecs:server"] = server
-    run._check(Path.cwd(), stack.Stack("wsgi-ecs", "local", config))
+    run.check(Path.cwd(), stack.Stack("wsgi-ecs", "local", config), Dry())
     print("taken")
 """
 

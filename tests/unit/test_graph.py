@@ -1,0 +1,70 @@
+"""What a stack builds, drawn: the charts of the READMEs, and what no text of a stack does to one."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rehearsal import graph
+from rehearsal.cli import main
+from rehearsal.errors import UserError
+from rehearsal.passphrase import VARIABLE
+from tests.conftest import PROJECT
+from tests.encrypted import PASSPHRASE
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readmes_charts_are_what_the_command_prints(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, PASSPHRASE)
+    charts = re.findall(r"```mermaid\n(.*?)```", (PROJECT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert charts == [printed("dev"), printed("showcase")]
+
+
+def printed(stack: str) -> str:
+    done = CliRunner().invoke(main, ["graph", "--stack", stack])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one's own that runs the program of this one."""
+    (tmp_path / "stacks").mkdir()
+    for name in ("app", "__main__.py"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_no_name_ends_its_place_in_a_chart(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: 'a\"] --> b[\"<b>x #quot; 名'\nstackConfigDir: stacks\n")
+    (project / "stacks/Pulumi.one.yaml").write_text("config: {}\n")
+    text = graph.graph(project, "one")
+    labels = re.findall(r'"(.*?)"', text)
+    assert "security group a#34;#93; --#62; b#91;#34;#60;b#62;x #35;quot#59; 名-one" in labels
+    # Everything outside the labels is of the chart itself.
+    rest = re.sub(r'".*?"', "", text)
+    assert re.sub(r"w0|g0|s0|vpc|-->|subgraph|end|flowchart LR|[\s()\[\]|]", "", rest) == ""
+
+
+def test_a_chart_says_who_comes_in_by_what(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    (project / "stacks/Pulumi.one.yaml").write_text(
+        "config: {'wsgi-ecs:access': {ssh: 203.0.113.0/24, http: [203.0.113.0/24, 0.0.0.0/0]}, "
+        "'wsgi-ecs:server': {spot: true, bandwidth_mbps: 7}, 'wsgi-ecs:app': {env: {TOKEN: s3cr3t}}}"
+    )
+    text = graph.graph(project, "one")
+    assert 'w0(["everybody"])' in text
+    assert 'w1(["203.0.113.0/24"])' in text
+    assert 'w0 -->|"80"| g0' in text
+    assert 'w1 -->|"22, 80"| g0' in text
+    assert "<br>spot<br>public address, 7 Mbit/s<br>" in text
+    assert "s3cr3t" not in text
+
+
+def test_what_up_refuses_has_no_chart(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    (project / "stacks/Pulumi.one.yaml").write_text("config: {'wsgi-ecs:server': {os: plan9}}")
+    with pytest.raises(UserError, match=r"server\.os: allowed"):
+        graph.graph(project, "one")
