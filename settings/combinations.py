@@ -426,6 +426,21 @@ def _front(settings: Settings) -> Iterator[Rule]:
         for other in denied:
             reason = f"{mine} lies in nginx.deny's {other}, which goes before"
             yield "nginx.allow", mine.subnet_of(other), reason, "what it leaves"
+    # Who stands behind a proxy is another than who reaches nginx.
+    reached = () if trusted else tuple(map(IPv4Network, settings.access.http))
+    yield (
+        "nginx.deny",
+        bool(reached) and all(any(network.subnet_of(other) for other in denied) for network in reached),
+        "it shuts out all that access.http lets in",
+        "a part of that, or nginx.allow alone",
+    )
+    for mine in allowed:
+        yield (
+            "nginx.allow",
+            not trusted and not mine.overlaps(_LOOPBACK) and not any(map(mine.overlaps, reached)),
+            f"access.http lets nobody from {mine} in",
+            "networks that access.http has, too",
+        )
     for network in trusted:
         yield (
             "nginx.set_real_ip_from",

@@ -96,6 +96,12 @@ def loose(config: dict[str, Any]) -> dict[str, Any]:
             "nginx": {"listen": 8000},
         },
         {"topology": {"app_servers": 1}, "nginx": {"listen": 9200}},
+        {"access": {"http": "203.0.113.0/24"}, "nginx": {"allow": ["203.0.113.7/32", "127.0.0.0/8"]}},
+        {"access": {"http": "203.0.113.0/24"}, "nginx": {"allow": ["203.0.112.0/20"], "deny": ["203.0.113.7/32"]}},
+        {
+            "access": {"http": "100.64.0.0/10"},
+            "nginx": {"set_real_ip_from": "100.64.0.0/10", "allow": "203.0.113.0/24", "deny": "100.64.0.0/10"},
+        },
     ],
 )
 def test_what_makes_sense_together_is_taken(config: dict[str, Any]) -> None:
