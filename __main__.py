@@ -12,6 +12,7 @@ from serving import machines
 from settings import certificates
 
 wanted = settings.load()
+lookup.check_provider()
 servers = machines(wanted)
 system = servers[0].plan.system
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from serving import ServingPlan, host_files, release_files
 from settings import Settings, refused
+from settings.base import printable
 
 # Never part of a release: secrets, histories, environments, caches, and the stacks' own files.
 EXCLUDED = (
@@ -24,6 +25,8 @@ EXCLUDED = (
     ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules",
     ".build", ".rehearsal", "stacks", "Pulumi.*.yaml",
 )  # fmt: skip
+# Bytes of an application. They are packed in memory, travel over SSH, and are kept on every server, release by release.
+LIMIT = 512 * 2**20
 # Archives kept in the project's folder, and seconds for which any is: a run has one for each site and machine.
 _KEEP, _FRESH = 20, 3600
 
@@ -82,7 +85,7 @@ def build(
     texts: relative path → text. sources: relative path → file of this machine, as it is. source: the
     application's folder, which becomes app/, if there is one. exclude: patterns of names or of paths
     inside it. secret: files that stay behind wherever they lie. Raises pulumi.RunError for a link or a special file,
-    which could name anything on this machine.
+    which could name anything on this machine, and for more than LIMIT.
     """
     application = _application(source, (*EXCLUDED, *exclude), secret) if source else {}
     files = {f"app/{name}": content for name, content in application.items()}
@@ -113,7 +116,7 @@ def _forget_old(folder: Path) -> None:
 
 
 def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]) -> dict[str, tuple[int, bytes]]:
-    found: dict[str, tuple[int, bytes]] = {}
+    found: dict[str, Path] = {}
     for here, folders, names in os.walk(source):
         relative = Path(here).relative_to(source)
         folders[:] = sorted(name for name in folders if not _excluded(relative / name, exclude))
@@ -123,12 +126,18 @@ def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]
                 continue
             if path.is_symlink() or not path.is_file():
                 raise refused(
-                    f"app.source: {path.as_posix()} is a link or no plain file; "
+                    f"app.source: {printable(path.as_posix())} is a link or no plain file; "
                     "allowed: plain files (or leave it out with app.exclude)"
                 )
-            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            found[(relative / name).as_posix()] = (mode, path.read_bytes())
-    return found
+            found[(relative / name).as_posix()] = path
+    sizes = {name: path.stat().st_size for name, path in found.items()}
+    if sum(sizes.values()) > LIMIT:
+        largest = printable(max(sizes, key=lambda name: sizes[name]))
+        raise refused(
+            f"app.source: {source.as_posix()} has {sum(sizes.values()) // 2**20} MiB, and its largest file is "
+            f"{largest}; allowed: {LIMIT // 2**20} MiB (or leave files out with app.exclude)"
+        )
+    return {name: (0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes()) for name, path in found.items()}
 
 
 def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:

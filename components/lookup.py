@@ -1,13 +1,27 @@
 """What the cloud has to offer: the zone and the image, found before anything is created."""
 
+import inspect
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import pulumi_alicloud as alicloud
 
 from serving import Machine
 from serving.systems import SYSTEMS, System
-from settings import refused
+from settings import configured, refused
 from settings.models import Server
+
+
+def check_provider() -> None:
+    """Refuse keys such as alicloud:regoin, which the provider itself passes over. Raises pulumi.RunError."""
+    # Its config has the names of its arguments, in camelCase.
+    arguments = inspect.signature(alicloud.ProviderArgs).parameters
+    known = [re.sub("_(.)", lambda match: match[1].upper(), name) for name in arguments]
+    for key in configured("alicloud"):
+        if key not in known:
+            allowed = ", ".join(get_close_matches(key, known, n=1) or known)
+            raise refused(f"alicloud:{key}: the provider has no such key; allowed: {allowed}")
 
 
 def zone(server: Server, machines: Sequence[Machine]) -> str:

@@ -1,6 +1,7 @@
 """Which addresses a rehearsal takes: free parts of a switch's CIDR, and public addresses. Pure, but for `taken`."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -43,7 +44,14 @@ def taken() -> list[IPv4Network]:
     """What LXD's networks, and this host's addresses and routes, already cover (the default route aside)."""
     found = [network["config"].get("ipv4.address") for network in Lxd().get("/1.0/networks", recursion="1")]
     networks = [IPv4Interface(address).network for address in found if address and "/" in address]
+    return [*networks, *(network for network, _ in routes())]
+
+
+def routes() -> list[tuple[IPv4Network, str]]:
+    """This host's routes but the default one, each with its device."""
+    if not shutil.which("ip"):
+        # Not installed yet.
+        return []
     done = subprocess.run(["ip", "-j", "-4", "route", "show"], capture_output=True, text=True)
-    destinations = [route["dst"] for route in json.loads(done.stdout or "[]")]
-    networks += [IPv4Network(dst) for dst in destinations if dst[0].isdigit()]
-    return networks
+    found = json.loads(done.stdout or "[]")
+    return [(IPv4Network(route["dst"]), route.get("dev", "")) for route in found if route["dst"][0].isdigit()]

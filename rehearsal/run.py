@@ -3,11 +3,11 @@
 import logging
 import os
 import time
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rehearsal import archives, authority, image, lock, packages_cache
+from rehearsal import addressing, archives, authority, image, lock, packages_cache
 from rehearsal import stack as stacks
 from rehearsal.engine import Dry, Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
@@ -17,6 +17,7 @@ from rehearsal.pebble import Pebble
 from rehearsal.resources import Context, disk, machine, pairs
 from rehearsal.show import Show, masked
 from rehearsal.state import State
+from settings.models import Network
 
 _INSTANCE = "alicloud:ecs/instance:Instance"
 _RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
@@ -43,6 +44,7 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
     show = Show(secrets=config.secrets)
     with lock.held(name):
         check(root, config, Dry())
+        _check_routes(config)
         host.prepare(show.note)
         alias = image.ensure(show.note)
         keys = keys_of(root, name)
@@ -89,6 +91,18 @@ def check(root: Path, config: stacks.Stack, registrar: Dry, preview: bool = True
         if text is None:
             raise
         raise UserError(text) from None
+
+
+def _check_routes(config: stacks.Stack) -> None:
+    """Refuse a network that this host has no room for, before LXD is asked. Raises UserError."""
+    cidr = stacks.section(config, "network").get("cidr", Network().cidr)
+    taken = [(network, device) for network, device in addressing.routes() if not pairs.BRIDGE.fullmatch(device)]
+    if addressing.free_part(IPv4Network(cidr), addressing.BLOCK, [network for network, _ in taken]) is None:
+        over = next(f"{network} by {device}" for network, device in taken if network.overlaps(IPv4Network(cidr)))
+        raise UserError(
+            f"stacks/Pulumi.{config.name}.yaml: network.cidr: this host has routes over all of {cidr}, "
+            f"such as {over}; allowed in a rehearsal: a network with a free /{addressing.BLOCK}"
+        )
 
 
 def _run(root: Path, config: stacks.Stack, engine: Engine, show: Show) -> tuple[int, dict[str, object]]:

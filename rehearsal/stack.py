@@ -144,10 +144,32 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+class _TwiceError(Exception):
+    """A key that a map has already."""
+
+    def __init__(self, key: str, line: int) -> None:
+        super().__init__(key)
+        self.line = line
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice in a map, as Pulumi does; PyYAML takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    shown = key.value if key.value.isprintable() else repr(key.value)
+                    raise _TwiceError(shown, key.start_mark.line + 1)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _yaml(file: Path, root: Path) -> dict[str, Any]:
     shown = file.relative_to(root)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Once)  # noqa: S506
         # What names itself by an alias has no end.
         json.dumps(content, default=str)
     except OSError as error:
@@ -156,6 +178,8 @@ def _yaml(file: Path, root: Path) -> dict[str, Any]:
         raise UserError(f"{shown}: not UTF-8 text; allowed: YAML") from None
     except (TypeError, ValueError):
         raise UserError(f"{shown}: a map that is part of itself; allowed: plain YAML") from None
+    except _TwiceError as error:
+        raise UserError(f"{shown}: line {error.line}: {error}: stands there twice; allowed: each key once") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""

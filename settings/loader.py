@@ -5,6 +5,7 @@ line: `stacks/Pulumi.<stack>.yaml: <key>: <what is allowed>`.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -56,12 +57,21 @@ def private_key(settings: Settings) -> str | None:
     return Path(file).expanduser().read_text(encoding="utf-8") if file else None
 
 
+def configured(namespace: str) -> dict[str, str]:
+    """The current stack's config of a namespace, such as alicloud: key → text, a secret's too."""
+    found = {**get_config_env(), **CONFIG.get()}
+    return {key.partition(":")[2]: raw for key, raw in found.items() if key.partition(":")[0] == namespace}
+
+
 def _config(project: str, file: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, raw in {**get_config_env(), **CONFIG.get()}.items():
-        namespace, _, name = key.partition(":")
-        if namespace != project:
-            continue
+    for name, raw in configured(project).items():
+        section, *below = re.split(r"[.\[]", name)
+        if below and section in Settings.model_fields:
+            raise SettingsError(
+                f"{file}: {name}: a key with that very name, as pulumi config set makes it without --path; "
+                f"allowed: pulumi config rm {project}:{name}, then pulumi config set --path '{project}:{name}'"
+            )
         try:
             values[name] = json.loads(raw)
         except ValueError:

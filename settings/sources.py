@@ -2,7 +2,10 @@
 
 import ast
 import hashlib
+import re
 from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from settings.models import Settings, SettingsError
 
@@ -27,6 +30,7 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
             f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
+    _check_requirements(source / settings.app.requirements, f"{file}: app.requirements: {settings.app.requirements}")
     for status, page in settings.nginx.error_page.items():
         if not (source / page).is_file():
             raise SettingsError(
@@ -41,6 +45,31 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
     key_file = settings.access.private_key_file
     if key_file and "PRIVATE KEY" not in _text(key_file):
         raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
+
+
+def _check_requirements(path: Path, shown: str) -> None:
+    """Refuse lines that pip would not read, as far as they are names with versions and nothing that is fetched.
+
+    https://pip.pypa.io/en/stable/reference/requirements-file-format/
+    """
+    allowed = "allowed: what pip reads, such as Flask==3.1.3"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{shown} is no text in UTF-8; {allowed}") from None
+    first, whole = 1, ""
+    for number, line in enumerate(lines, 1):
+        whole += line.removesuffix("\\")
+        if line.endswith("\\") and number < len(lines):
+            continue
+        # A requirement's own options, such as --hash, come after it.
+        text = re.split(r"\s-", re.sub(r"(^|\s)#.*", "", whole).strip())[0]
+        if text and not re.match(r"-|[^\s\[<>=!~;@]*[/\\$]|.*://|\S+\.(whl|zip|tar\.gz)$", text):
+            try:
+                Requirement(text)
+            except InvalidRequirement:
+                raise SettingsError(f"{shown} line {first} is no requirement; {allowed}") from None
+        first, whole = number + 1, ""
 
 
 def _check_archive(key: str, path: Path, name: str, sha256: str | None) -> None:

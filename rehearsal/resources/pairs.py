@@ -12,6 +12,7 @@ hash of the stack, tagged with user.wsgi-ecs.* keys, and found by those tags.
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,10 @@ def _block(context: Context, switch: str, cidr: IPv4Network) -> IPv4Network:
     name = _name(context.stack, networks)
     context.host.post("/1.0/networks", {"name": name, "type": "bridge", "config": config})
     return block
+
+
+# A bridge of a rehearsal.
+BRIDGE = re.compile("we[0-9a-f]+-[0-9]+")
 
 
 def _name(stack: str, used: Iterable[str]) -> str:

@@ -70,6 +70,13 @@ def test_what_is_not_yaml_is_refused_with_its_line(root: Path) -> None:
     assert refusal(write(root, "config:\n  a: [1\n  b: 2\n")).startswith("stacks/Pulumi.dev.yaml: line 3: not YAML")
 
 
+def test_a_map_that_takes_over_another_may_say_a_key_again(root: Path) -> None:
+    text = "config:\n  app: &shared {source: ./a, module: a}\n  plain: {<<: *shared, module: b}\n"
+    config = load(write(root, text), "dev").config
+    assert json.loads(config["site:plain"]) == {"source": "./a", "module": "b"}
+    assert json.loads(config["site:app"]) == {"source": "./a", "module": "a"}
+
+
 @pytest.mark.parametrize("text", ["config: [1]\n", "- 1\n"])
 def test_a_config_that_is_no_map_is_refused(root: Path, text: str) -> None:
     assert "allowed: a map of keys" in refusal(write(root, text))

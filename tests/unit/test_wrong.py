@@ -1,9 +1,15 @@
 """Stacks that are wrong: a file of wrong/ each, and the one line that it gets before anything is created.
 
-The first line of a file is what `./rehearse up` says. A second one, `# with: …`, names what must be there, of `THERE`.
+The first line of a file is what `./rehearse up` says, <n> in it for a number that the program decides. A second
+line, `# with: …`, names what must be there, of THERE.
 """
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +17,60 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from rehearsal import cli, host, lock
+from rehearsal import addressing, cli, host, lock, run
+from rehearsal.errors import UserError
+from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
+from rehearsal.stack import Stack
+from settings.models import Settings
+from settings.sources import check_files
 from tests.conftest import PROJECT
+from tests.encrypted import PASSPHRASE
 
 CASES = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
-THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {}
+
+
+def _folder(project: Path, name: str, requirements: str = "") -> Path:
+    folder = project / name
+    folder.mkdir()
+    (folder / "app.py").touch()
+    (folder / "requirements.txt").write_text(requirements)
+    return folder
+
+
+def _big(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (_folder(project, "big") / "data.bin").open("wb") as file:
+        # All of it is a hole.
+        file.truncate(2 * 2**30)
+
+
+def _linked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_folder(project, "linked") / "out").symlink_to("../app")
+
+
+NEEDS = """\
+# What pip reads: an option, a hash that goes on, what is fetched, an environment marker, and then a slip.
+-r more.txt
+Flask[async]>=3,<4 ; python_version >= "3.9"  # a remark
+Jinja2=3.1
+"""
+
+
+def _needy(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _folder(project, "needy", NEEDS)
+
+
+def _route(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addressing, "routes", lambda: [(IPv4Network("10.96.0.0/12"), "tun0")])
+
+
+THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
+    "the passphrase": lambda project, monkeypatch: monkeypatch.setenv(VARIABLE, PASSPHRASE),
+    "another passphrase": lambda project, monkeypatch: monkeypatch.setenv(VARIABLE, "hearse"),
+    "a folder big with a file of 2 GiB": _big,
+    "a folder linked with a link that leaves it": _linked,
+    "a folder needy with requirements that do not parse": _needy,
+    "a route to 10.96.0.0/12": _route,
+}
 
 
 @pytest.fixture
@@ -25,6 +80,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("Pulumi.yaml", "__main__.py", "app", "samples"):
         (tmp_path / name).symlink_to(PROJECT / name)
     monkeypatch.chdir(tmp_path)
+    for variable in (VARIABLE, FILE_VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(cli, "ROOT", tmp_path)
     monkeypatch.setattr(cli, "_on_interrupt", lambda text: None)
     monkeypatch.setattr(lock, "_FOLDER", tmp_path)
@@ -38,7 +95,7 @@ def expected(case: Path) -> str:
 
 def config_of(case: Path) -> dict[str, Any]:
     """The product's own keys of a case, as they stand there."""
-    config = yaml.safe_load(case.read_text(encoding="utf-8"))["config"]
+    config = yaml.safe_load(case.read_text(encoding="utf-8")).get("config", {})
     return {key.removeprefix("wsgi-ecs:"): value for key, value in config.items()}
 
 
@@ -50,7 +107,7 @@ def test_a_wrong_stack_is_refused_in_one_line(case: Path, project: Path, monkeyp
     if second.startswith("# with: "):
         THERE[second.removeprefix("# with: ")](project, monkeypatch)
     done = CliRunner().invoke(cli.main, ["up", "--stack", case.stem])
-    assert done.output == f"{expected(case)}\n"
+    assert re.fullmatch(re.escape(f"{expected(case)}\n").replace("<n>", "[0-9]+"), done.output), done.output
     assert done.exit_code == 2
     assert not (project / ".rehearsal").exists()
 
@@ -61,3 +118,49 @@ def test_there_are_many_and_each_says_what_is_allowed() -> None:
     for case in CASES:
         assert expected(case).startswith(f"rehearse: stacks/Pulumi.{case.stem}.yaml: ")
         assert "allowed" in expected(case)
+
+
+@pytest.mark.parametrize("name", ["set-without-path", "key-twice", "app-of-2-gib", "provider-key-mistyped"])
+def test_the_command_itself_says_it_on_stderr_alone(name: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = PROJECT / f"tests/unit/wrong/{name}.yaml"
+    text = case.read_text(encoding="utf-8")
+    (project / f"stacks/Pulumi.{name}.yaml").write_text(text, encoding="utf-8")
+    if name == "app-of-2-gib":
+        _big(project, monkeypatch)
+    command = [sys.executable, "-m", "rehearsal", "up", "--stack", name]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{expected(case)}\n")
+
+
+def test_what_pip_reads_is_taken(tmp_path: Path) -> None:
+    """Whatever the lines of requirements are beside names with versions."""
+    lines = (
+        "--index-url https://mirror.example.com/simple/",
+        "-e ./lib",
+        "./wheels/shop-1.0-py3-none-any.whl",
+        "shop-1.0.tar.gz",
+        "git+https://example.com/shop.git@v1#egg=shop",
+        "shop @ https://example.com/shop-1.0.zip",
+        "https://example.com/shop.whl",
+        "${HOME}/shop",
+        "Flask==3.1.3 \\",
+        "    --hash=sha256:" + "0" * 64,
+        "gevent>=23 ; python_version > '3.9'",
+        "uwsgi~=2.0  # a remark",
+    )
+    folder = _folder(tmp_path, "app", "\n".join(lines))
+    check_files(Settings(), folder.parent, "stacks/Pulumi.test.yaml")
+
+
+def test_a_rehearsals_own_bridges_are_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = IPv4Network("10.99.0.0/16")
+    stack = Stack("wsgi-ecs", "one", {"wsgi-ecs:network": f'{{"cidr": "{whole}"}}'})
+    monkeypatch.setattr(addressing, "routes", lambda: [(whole, "we0a1b2c3d-1")])
+    run._check_routes(stack)
+    # A part that is free is enough.
+    monkeypatch.setattr(addressing, "routes", lambda: [(IPv4Network("10.99.0.0/17"), "tun0")])
+    run._check_routes(stack)
+    monkeypatch.setattr(addressing, "routes", lambda: [(whole, "web0")])
+    with pytest.raises(UserError, match=r"network\.cidr: this host has routes over all of 10\.99\.0\.0/16"):
+        run._check_routes(stack)
