@@ -22,7 +22,7 @@ import builds
 import certificates
 import files
 from servers import ReleaseError, run
-from venvs import PYTHON, Builder
+from venvs import Builder
 
 ROOT = "/var/lib/wsgi-acme"
 LOCK = "/run/wsgi-ecs-acme.lock"
@@ -186,7 +186,7 @@ def _ask(domain, found):
         os.chmod(request, 0o644)
         # The client's user passes through to the request.
         os.chmod(scratch, 0o711)  # noqa: S103
-        program = (PYTHON, "-B", os.path.join(_folder(found["client"]), "acme_tiny.py"), "--quiet")
+        program = ("/usr/bin/python3", "-B", os.path.join(_folder(found["client"]), "acme_tiny.py"), "--quiet")
         files_ = ("--account-key", account, "--csr", request, "--acme-dir", _challenges())
         # The machine may not reach its own public address, as the CA does.
         options = ("--disable-check", "--directory-url", found["directory"])

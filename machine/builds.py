@@ -21,7 +21,7 @@ import urllib.request
 import facts
 import files
 from servers import ReleaseError
-from venvs import PYTHON, Builder
+from venvs import Builder
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30
@@ -176,7 +176,7 @@ def compiled(build, archive, scratch, builder):
 
 def _uwsgi(build, root, staged):
     """https://uwsgi-docs.readthedocs.io/en/latest/Install.html#installing-from-source"""
-    yield [PYTHON, "uwsgiconfig.py", "--build"]
+    yield [build["python"], "uwsgiconfig.py", "--build"]
     yield ["install", "-D", "uwsgi", staged + "/bin/uwsgi"]
 
 

@@ -13,12 +13,9 @@ import os
 import pwd
 import re
 import signal
-import sys
 
 import files
 from servers import ReleaseError, run
-
-PYTHON = "/usr/bin/python3"
 
 _NAMED = re.compile(r"^\s*(?:-r|-c|--requirement\b|--constraint\b)[ =]*(\S+)", re.MULTILINE)
 # What pip takes from the release itself: its content is not in the text of the requirements.
@@ -38,7 +35,9 @@ def make(release, target, say):
     """The environment of the release installed in `target`, built when there is none. Returns its path."""
     requirements = os.path.join(target, "app", release["requirements"])
     texts = requirement_texts(requirements)
-    inputs = [release["system"], sys.version, release["build_pins"], release["server_pins"], texts]
+    builder = Builder()
+    version = builder.run(release["python"], "-c", "import sys; print(sys.version)")
+    inputs = [release["system"], version, release["build_pins"], release["server_pins"], texts]
     if any(_LOCAL.search(text) for text in texts):
         inputs.append(target)
     path = os.path.join(folder(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
@@ -50,13 +49,12 @@ def make(release, target, say):
     names = release["server_pins"] + [release["requirements"]]
     say("making a virtual environment with {}".format(" and ".join(names)))
     files.remove(frozen)
-    builder = Builder()
     builder.end_leftovers()
     files.remove(path)
     os.mkdir(path, 0o755)
     try:
         builder.own(path)
-        builder.run(PYTHON, "-m", "venv", path)
+        builder.run(release["python"], "-m", "venv", path)
         # CentOS 7 begins with pip 9: no option that a later one brought.
         pip = [path + "/bin/pip", "install", "-q", "--disable-pip-version-check"]
         builder.run(*(pip + release["build_pins"]))

@@ -13,30 +13,13 @@ from typing import Any
 
 from serving import emperor, layout, nginx
 from serving.plan import STATE_NAMES, File, ServingPlan, SitePlan, builtin_settings, make_plan
-from serving.systems import System
+from serving.systems import Rpm, System
 from serving.templates import render, source
 from settings import Settings
 
 # In the VPC first (no traffic fee, reached before the public address is), then the public ones.
 # https://developer.aliyun.com/mirror/
 _INDEXES = ("http://mirrors.cloud.aliyuncs.com/pypi/simple/", "https://mirrors.aliyun.com/pypi/simple/")
-_PACKAGES = {
-    "centos7": (
-        "http://mirrors.cloud.aliyuncs.com/centos/7",
-        "http://mirrors.cloud.aliyuncs.com/centos-vault/7.9.2009",
-        "https://mirrors.aliyun.com/centos-vault/7.9.2009",
-    ),
-    # Alibaba's Debian image names the mirror inside the VPC by itself.
-    "debian12": (),
-}
-_EPEL = {
-    "centos7": (
-        "http://mirrors.cloud.aliyuncs.com/epel/7/$basearch",
-        "http://mirrors.cloud.aliyuncs.com/epel-archive/7/$basearch",
-        "https://mirrors.aliyun.com/epel-archive/7/$basearch",
-    ),
-    "debian12": (),
-}
 
 
 def user_data(plan: ServingPlan, settings: Settings) -> str:
@@ -104,10 +87,13 @@ def _page(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
 
 
 def _short_commands(manager: str, names: Iterable[str]) -> tuple[File, ...]:
-    aliases = (f"alias {name}-{word}='{_CONTROL} {word}'\n" for name in names for word in ("start", "reload", "stop"))
+    aliases = (
+        f"for name in {' '.join(names)}; do for word in start reload stop; do\n"
+        f'alias "$name-$word={_CONTROL} $word"\ndone; done\nunset name word\n'
+    )
     return (
         File(_CONTROL, render("cloud-init/app.sh.j2", layout=layout, manager=manager), "0755"),
-        File("/etc/profile.d/wsgi-ecs.sh", "".join(aliases)),
+        File("/etc/profile.d/wsgi-ecs.sh", aliases),
     )
 
 
@@ -157,10 +143,10 @@ def _common(plan: ServingPlan, settings: Settings) -> dict[str, Any]:
             for key, group in groupby(plan.directories, lambda directory: (*directory.owner.split(":"), directory.mode))
         ],
         "system": plan.system,
+        "packaging": plan.system.packaging,
         "layout": layout,
-        "packages_script": f"cloud-init/{plan.system.name}.sh.j2",
         "mirrors": settings.server.mirrors,
-        "epel": settings.server.mirrors.epel or _EPEL[plan.system.name],
+        "epel": _epel(plan.system.packaging, settings) if isinstance(plan.system.packaging, Rpm) else (),
     }
 
 
@@ -172,12 +158,18 @@ def _first_state(site: SitePlan, facts: dict[str, str]) -> str:
 
 
 def _repositories(system: System, settings: Settings) -> tuple[File, ...]:
-    if system.name != "centos7":
+    rpm = system.packaging
+    if not isinstance(rpm, Rpm):
         return ()
     # Under our own name: Alibaba's cloud-init rewrites the stock files at the first boot.
     text = render(
-        "cloud-init/centos7.repo.j2",
-        packages=settings.server.mirrors.packages or _PACKAGES[system.name],
-        epel=settings.server.mirrors.epel or _EPEL[system.name],
+        "cloud-init/yum.repo.j2",
+        rpm=rpm,
+        sources=settings.server.mirrors.packages or rpm.sources,
+        epel=_epel(rpm, settings),
     )
     return (File("/etc/yum.repos.d/wsgi-ecs.repo", text),)
+
+
+def _epel(rpm: Rpm, settings: Settings) -> tuple[str, ...]:
+    return settings.server.mirrors.epel or rpm.epel

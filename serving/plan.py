@@ -399,6 +399,7 @@ def _release(
         "web_group": place.web_group,
         "env_file": place.env_file,
         "system": system.name,
+        "python": system.python,
         "build_pins": list(system.build_pins),
         "server_pins": list(server.pins),
         # Nothing to install where the application does not run.
@@ -413,7 +414,7 @@ def _release(
         # What the emperor's vassal starts.
         "command": server.command[0],
         "computed": server.computed if has_app else "",
-        "builds": sources.told(sources.uwsgi(settings)) if has_app and server.name == "uwsgi" else [],
+        "builds": sources.told(sources.uwsgi(settings, system)) if has_app and server.name == "uwsgi" else [],
         "log": place.log,
         "front": "apart" if role == "app" else settings.serving.front,
         # Until nginx on the other machine tries again a port that nobody had.

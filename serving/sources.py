@@ -4,7 +4,7 @@ uwsgi.install: source ─▶ Build ─▶ release.json ─┐
 nginx.install: source ─▶ Build ─▶ host.json ────┴─▶ machine/builds.py ─▶ <prefix>-<version>, linked at <prefix>
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from serving.systems import System
@@ -23,7 +23,7 @@ class Build:
     """A program to build once on a server.
 
     folder: where it is installed. link: what points to the version in use. archive: a URL, or the
-    archive's name in the release. options: of ./configure.
+    archive's name in the release. options: of ./configure. python: which is built into uWSGI.
     """
 
     name: str
@@ -33,11 +33,13 @@ class Build:
     archive: str
     sha256: str
     options: tuple[str, ...]
+    python: str | None = None
 
 
-def uwsgi(settings: Settings) -> tuple[Build, ...]:
+def uwsgi(settings: Settings, system: System) -> tuple[Build, ...]:
     """What a site's release has built: its own uWSGI, or nothing."""
-    return (_build("uwsgi", settings.uwsgi, ()),) if settings.uwsgi.install == "source" else ()
+    build = _build("uwsgi", settings.uwsgi, ())
+    return (replace(build, python=system.python),) if settings.uwsgi.install == "source" else ()
 
 
 def nginx(settings: Settings, system: System) -> tuple[Build, ...]:

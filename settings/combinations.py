@@ -261,6 +261,18 @@ def _sources(settings: Settings) -> Iterator[Rule]:
         "the OS's uWSGI has no router",
         "uwsgi.http_socket, or uwsgi.install: index",
     )
+    yield (
+        "uwsgi.install",
+        settings.uwsgi.install == "os" and settings.server.os == "alinux3",
+        "its sites have Python 3.11, and the uWSGI of its packages 3.6",
+        "index or source",
+    )
+    yield (
+        "server.mirrors.epel",
+        bool(settings.server.mirrors.epel) and settings.server.os in ("debian12", "ubuntu2204"),
+        f"{settings.server.os} has no EPEL",
+        "server.mirrors.packages",
+    )
 
 
 def _uwsgi(settings: Settings) -> Iterator[Rule]:

@@ -53,17 +53,19 @@ class Site(Model):
 
 
 class Mirrors(Model):
-    packages: tuple[text.Url, ...] = Field(
+    packages: tuple[text.RepositoryUrl, ...] = Field(
         (), description="Package sources of the OS, tried in order; none: the OS's default."
     )
-    epel: tuple[text.Url, ...] = Field((), description="EPEL sources (centos7), tried in order.")
+    epel: tuple[text.RepositoryUrl, ...] = Field((), description="EPEL sources (centos7, alinux3), tried in order.")
     index: tuple[text.Url, ...] = Field(
         (), description="Python package indexes, the first that answers is used; none: Alibaba's."
     )
 
 
 class Server(Model):
-    os: Literal["centos7", "debian12"] = Field("centos7", description="Operating system of the server.")
+    os: Literal["centos7", "alinux3", "debian12", "ubuntu2204"] = Field(
+        "centos7", description="Operating system of the server."
+    )
     instance_type: text.InstanceType = Field(
         "ecs.e-c1m1.large",
         description="ECS instance type. The default (2 vCPU, 2 GiB) is the smallest that compiles uWSGI with ease.",

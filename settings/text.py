@@ -157,8 +157,18 @@ Url = Annotated[
     str,
     AfterValidator(
         _matching(
-            r"https?://[A-Za-z0-9.-]+(:[0-9]+)?((/|\$basearch)([A-Za-z0-9._~/-]|\$basearch)*)?",
+            r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?",
             "a URL such as https://mirrors.example.com/pypi/simple/",
+        )
+    ),
+]
+
+RepositoryUrl = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"https?://[A-Za-z0-9.-]+(:[0-9]+)?((/|\$basearch)([A-Za-z0-9._~/-]|\$basearch)*)?",
+            "a URL such as https://mirrors.example.com/epel/8/Everything/$basearch",
         )
     ),
 ]

@@ -227,5 +227,5 @@ def test_the_short_commands_stop_and_start_it(served: Served) -> None:
     served.stack.shell("wsgi-ecs-app reload")
     time.sleep(1)
     served.until(lambda: served.get("/healthz").status_code == 200)
-    aliases = served.stack.shell("cat /etc/profile.d/wsgi-ecs.sh")
-    assert f"alias {served.guide.server.lower()}-reload=" in aliases
+    aliases = served.stack.shell(". /etc/profile.d/wsgi-ecs.sh; alias")
+    assert f"{served.guide.server.lower()}-reload=" in aliases

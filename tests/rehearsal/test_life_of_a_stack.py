@@ -42,7 +42,7 @@ def boot_id(stack: Stack) -> str:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"server": {"os": "centos8"}}, "server.os: allowed: centos7 or debian12"),
+        ({"server": {"os": "centos8"}}, "server.os: allowed: centos7, alinux3, debian12 or ubuntu2204"),
         ({"sever": {}}, "sever: unknown key; allowed: app, "),
         ({"app": {"source": "./nowhere"}}, "app.source: ./nowhere is no folder"),
         ({"app": {"module": "nowhere"}}, "app.module: ./app has neither nowhere.py"),

@@ -181,6 +181,7 @@ def sdist(script: str) -> bytes:
 def wanted(folder: Path, data: bytes, **changes: str) -> dict[str, Any]:
     digest = hashlib.sha256(data).hexdigest()
     build = {"name": "uwsgi", "version": "1", "archive": "source/uwsgi-1", "sha256": digest, "options": []}
+    build["python"] = "/usr/bin/python3"
     return {**build, "folder": str(folder / "uwsgi-1"), "link": str(folder / "uwsgi"), **changes}
 
 

@@ -164,7 +164,7 @@ BESIDE = {
 KINDS: tuple[dict[str, Any], ...] = (
     {"server": {"os": "debian12"}},
     {"uwsgi": {"config": "command_line", "logto": True}, "server": {"os": "centos7"}},
-    {"uwsgi": {"dynamic": True}},
+    {"uwsgi": {"dynamic": True}, "server": {"os": "alinux3"}},
     {**SYSTEMD, "uwsgi": {"config": "command_line"}},
     {"serving": {"process_manager": "emperor"}},
     {"serving": {"app_server": "gunicorn"}},

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from components.server import USER_DATA_LIMIT
-from serving import bootstrap, host_files, layout, make_plan, release_files
+from serving import bootstrap, host_files, layout, machines, make_plan, release_files
 from serving.systems import SYSTEMS
 from settings.loader import parse
 from tests.unit.machine.nginx import Block, load, part
@@ -68,6 +69,9 @@ ALL_KINDS: dict[str, dict[str, Any]] = {"default": {}, "everything": EVERYTHING,
 EACH = pytest.mark.parametrize(("system", "kind"), [(system, kind) for system in SYSTEMS for kind in ALL_KINDS])
 
 
+SHELLS = ("#!/bin/sh\n", "#!/bin/bash\n")
+
+
 def plan_of(config: dict[str, Any]) -> tuple[Any, Any]:
     settings = parse(config, "stacks/Pulumi.test.yaml")
     return make_plan(settings), settings
@@ -106,7 +110,8 @@ def test_user_data_is_plain_cloud_config_that_reads_back_as_the_files_it_writes(
     assert len(text.encode()) < USER_DATA_LIMIT
     read = yaml.safe_load(text)
     assert set(read) == {"write_files", "runcmd"}
-    assert [(f["path"], f["content"], f["permissions"]) for f in read["write_files"]] == [
+    # What cloud-init gives a file of which nothing is said.
+    assert [(f["path"], f["content"], f.get("permissions", "0644")) for f in read["write_files"]] == [
         (f.path, f.text, f.mode) for f in bootstrap.files(plan, settings)
     ]
 
@@ -123,6 +128,42 @@ def test_the_scripts_of_the_bootstrap_are_sound_shell(system: str, kind: str) ->
     assert "\nset -eu\n" in script
     # The marker is its last act but a word to the log.
     assert script.rstrip().splitlines()[-2].endswith(layout.MARKER)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_scripts_of_a_server_pass_shellcheck(system: str, tmp_path: Path) -> None:
+    indexes, packages = (
+        ["http://one.example/", "http://two.example/"],
+        ["http://one.example/$basearch", "http://b.example"],
+    )
+    mirrors = {"packages": packages, "index": indexes}
+    texts: dict[str, None] = {}
+    for config in (*ALL_KINDS.values(), {"topology": {"app_servers": 1}, "mysql": {"password": "x"}}):
+        for server in ({"os": system}, {"os": system, "mirrors": mirrors}):
+            settings = parse({**config, "server": server}, "stacks/Pulumi.test.yaml")
+            for machine in machines(settings):
+                own = host_files(machine.plan).values()
+                written = {file.path: file.text for file in bootstrap.files(machine.plan, settings)}
+                texts |= dict.fromkeys(text for text in (*own, *written.values()) if text.startswith(SHELLS))
+    for number, text in enumerate(texts):
+        (tmp_path / str(number)).write_text(text)
+    assert len(texts) > 10
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run([shellcheck, *tmp_path.iterdir()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_short_commands_are_aliases_of_each_shell(shell: str) -> None:
+    plan, settings = plan_of(SITES)
+    text = next(file.text for file in bootstrap.files(plan, settings) if file.path.startswith("/etc/profile.d/"))
+    script = f'set -e\n{text}\nalias\necho "${{name-}}${{word-}}"'
+    done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True)
+    lines = {line.removeprefix("alias ") for line in done.stdout.splitlines()}
+    assert lines == {
+        "",
+        *(f"{n}-{w}='/usr/local/sbin/wsgi-ecs-app {w}'" for n in ("app", "uwsgi") for w in ("start", "reload", "stop")),
+    }
 
 
 @EACH
@@ -160,17 +201,30 @@ def test_centos7_uses_the_archives_and_nothing_of_its_own() -> None:
         assert urls[-1].startswith("https://mirrors.aliyun.com/"), "then the public archive"
         assert repositories[name]["gpgcheck"] == "1"
         assert repositories[name]["enabled"] == "0", "only our own runs of yum use it"
-    script = bootstrap.script(plan, settings)
-    assert all(
-        "--disablerepo='*' --enablerepo='wsgi-ecs-*'" in line for line in script.splitlines() if "yum -y" in line
-    )
-    assert script.index("epel_key\n") < script.index("own_yum makecache") < script.index("own_yum install")
+        assert repositories[name]["failovermethod"] == "priority", "yum tries them in any order by itself"
 
 
 def test_centos7_pins_what_runs_on_python_3_6() -> None:
     plan, _ = plan_of({"server": {"os": "centos7"}})
     assert plan.sites[0].pins == ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1", "uWSGI==2.0.31")
     assert "past its end of life" in plan.system.warnings[0]
+
+
+def test_alinux3_runs_its_sites_on_a_python_that_is_supported() -> None:
+    plan, settings = plan_of({"server": {"os": "alinux3"}, "serving": GUNICORN})
+    (site,) = plan.sites
+    assert {"python3.11", "python3.11-devel"} <= set(plan.packages)
+    assert site.release["python"] == "/usr/bin/python3.11"
+    assert "gunicorn==23.0.0" in site.pins
+    # The tool and what asks a CA run on the system's, whose last client this is.
+    assert plan.system.acme_client == "acme-tiny==5.0.1"
+    files = {file.path: file.text for file in bootstrap.files(plan, settings)}
+    repositories = configparser.ConfigParser()
+    repositories.read_string(files["/etc/yum.repos.d/wsgi-ecs.repo"])
+    assert repositories.sections() == ["wsgi-ecs-epel"]
+    sources = {"install": "source", "version": "2.0.31", "archive": "http://x.example/u", "sha256": "0" * 64}
+    plan, _ = plan_of({"server": {"os": "alinux3"}, "uwsgi": sources})
+    assert [build["python"] for build in plan.sites[0].release["builds"]] == ["/usr/bin/python3.11"]
 
 
 def test_mirrors_of_the_user_come_in_place_of_the_built_in_ones() -> None:

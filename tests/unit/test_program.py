@@ -9,6 +9,7 @@ import pulumi
 import pytest
 from pulumi.runtime import mocks
 
+from serving.systems import SYSTEMS
 from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Cloud, Recorder
 from tests.unit import test_nginx
 
@@ -446,8 +447,21 @@ def test_a_wrong_value_registers_nothing(run_program: Run, monkeypatch: pytest.M
         return known(cloud, args)
 
     monkeypatch.setattr(Cloud, "new_resource", record)
-    with pytest.raises(pulumi.RunError, match=r"server\.os: allowed: centos7 or debian12$"):
+    with pytest.raises(pulumi.RunError, match=r"server\.os: allowed: centos7, alinux3, debian12 or ubuntu2204$"):
         run_program({**CLOUD, "server": {"os": "centos8"}})
     assert seen == []
     run_program()
     assert "alicloud:ecs/instance:Instance" in seen
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_os_past_its_end_of_life_is_named_once_with_what_to_use(
+    system: str, run_program: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_program({**CLOUD, "topology": {"app_servers": 2}, "server": {"os": system}})
+    told = [record.getMessage() for record in caplog.records if "end of life" in record.getMessage()]
+    assert told == list(SYSTEMS[system].warnings)
+    assert len(told) == (1 if system == "centos7" else 0)
+    for line in told:
+        assert "30 June 2024" in line
+        assert all(other in line for other in SYSTEMS if other != system)
