@@ -12,6 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving import bootstrap
+from serving import machines as plans
+from serving.systems import SYSTEMS
+from settings.loader import parse
 from tests.encrypted import PASSPHRASE, encrypt
 from tests.rehearsal.conftest import TAG, Stack, lxd, traces
 
@@ -140,6 +144,28 @@ def test_cloud_init_alone_serves_the_built_in_page(stack: Stack) -> None:
     programs = stack.shell("supervisorctl status")
     assert programs.split()[:2] == ["app-a", "RUNNING"]
     assert len(programs.splitlines()) == 1
+
+
+def test_cloud_init_takes_the_user_data_of_every_os(stack: Stack) -> None:
+    kinds: tuple[dict[str, object], ...] = (
+        {"serving": {"process_manager": "emperor"}},
+        {"topology": {"app_servers": 1}, "mysql": {"password": "x"}},
+    )
+    texts = {}
+    for system in SYSTEMS:
+        for kind in kinds:
+            settings = parse({"server": {"os": system}, **kind}, "stacks/Pulumi.test.yaml")
+            for machine in plans(settings):
+                texts[f"{system}-{machine.name or 'whole'}"] = bootstrap.user_data(machine.plan, settings)
+    # That it can refuse one.
+    texts["wrong"] = texts["centos7-whole"].replace('permissions: "0700"', "permissions: [0700]")
+    assert len(texts) == 4 * len(SYSTEMS) + 1
+    for name, text in texts.items():
+        done = stack.run(
+            "ssh", "--", f"cat >/tmp/user-data <<'END OF IT'\n{text}\nEND OF IT\ncloud-init schema -c /tmp/user-data"
+        )
+        assert (done.code == 0) == (name != "wrong"), name + done.text
+        assert ("Valid cloud-config" in done.out) == (name != "wrong"), name + done.text
 
 
 def test_up_serves_the_sample_application_through_nginx_and_uwsgi(stack: Stack) -> None:
