@@ -182,7 +182,8 @@ ALINUX3 = replace(
 
 DEBIAN12 = System(
     name="debian12",
-    image_pattern="^debian_12",
+    # Their names have the point release, and there are those for ARM.
+    image_pattern="^debian_12.*_x64",
     packaging=Apt(suites=("bookworm", "bookworm-updates"), components="main"),
     packages=("python3", "python3-venv"),
     python="/usr/bin/python3",

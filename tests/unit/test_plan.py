@@ -458,3 +458,21 @@ def test_the_emperor_and_its_vassals_run_as_what_the_sites_say() -> None:
     plan, _ = plan_of({"serving": {"process_manager": "emperor"}, "sites": sites})
     assert "\nUser=www\n" in plan.bootstrap_files["/etc/systemd/system/wsgi-emperor.service"]
     assert {(site.place.user, site.place.group) for site in plan.sites} == {("www", "wsgi-app")}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_os_is_found_by_the_name_of_its_image(system: str) -> None:
+    names = {
+        "centos7": "centos_7_9_x64_20G_alibase_20240628.vhd",
+        "alinux3": "aliyun_3_x64_20G_alibase_20250117.vhd",
+        "debian12": "debian_12_11_x64_20G_alibase_20250614.vhd",
+        "ubuntu2204": "ubuntu_22_04_x64_20G_alibase_20250722.vhd",
+    }
+    others = (
+        *(name.replace("x64", "arm64") for name in names.values()),
+        "aliyun_3_x64_20G_container_optimized_20250117.vhd",
+        "debian_13_4_x64_20G_alibase_20260414.vhd",
+        "ubuntu_24_04_x64_20G_alibase_20250722.vhd",
+    )
+    found = [name for name in (*names.values(), *others) if re.search(SYSTEMS[system].image_pattern, name)]
+    assert found == [names[system]]
