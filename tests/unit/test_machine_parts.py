@@ -285,3 +285,48 @@ def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_pa
 )
 def test_what_pip_takes_from_the_release_itself_gets_an_environment_of_its_own(line: str, local: bool) -> None:
     assert bool(venvs._LOCAL.search(f"flask\n{line}\n")) is local
+
+
+def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+    versions = {"/usr/bin/python3.11": "3.11.9", "/usr/bin/python3": "3.6.8"}
+
+    class Builder:
+        def own(self, path: str) -> None:
+            pass
+
+        def end_leftovers(self) -> None:
+            pass
+
+        def run(self, *command: str, **options: object) -> str:
+            ran.append(command)
+            return versions.get(command[0], "") if command[1] == "-c" else ""
+
+    (tmp_path / "srv/venvs").mkdir(parents=True)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/requirements.txt").touch()
+    monkeypatch.setattr(venvs, "Builder", Builder)
+    monkeypatch.setattr(module("files"), "ROOT", str(tmp_path / "srv"))
+    monkeypatch.setattr(module("files"), "own", lambda *_: None)
+
+    def made(python: str) -> str:
+        ran.clear()
+        release = {
+            "python": python,
+            "system": "x",
+            "build_pins": [],
+            "server_pins": [],
+            "requirements": "requirements.txt",
+        }
+        path = str(venvs.make(release, str(tmp_path), print))
+        assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
+        return path
+
+    first = made("/usr/bin/python3.11")
+    assert ("/usr/bin/python3.11", "-m", "venv", first) in ran
+    assert made("/usr/bin/python3.11") == first
+    assert not any("venv" in command for command in ran)
+    # Another Python is another environment, and so is what an update makes of the same one.
+    assert made("/usr/bin/python3") != first
+    versions["/usr/bin/python3.11"] = "3.11.11"
+    assert made("/usr/bin/python3.11") != first
