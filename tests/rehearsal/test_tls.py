@@ -257,6 +257,7 @@ def test_keys_are_roots_and_nowhere_else(site: Site) -> None:
         "root:root 700 .",
         f"root:root 644 {GIVEN}.crt",
         f"root:root 600 {GIVEN}.key",
+        f"root:root 600 {WWW}.ca",
         f"root:root 644 {WWW}.crt",
         f"root:root 600 {WWW}.key",
     ]
