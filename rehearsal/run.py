@@ -82,7 +82,7 @@ def check(root: Path, config: stacks.Stack, registrar: Dry, preview: bool = True
     from rehearsal.monitor import RehearsalMonitor
 
     refused: list[str] = []
-    checked, _ = stacks.overlay(config, NO_KEY)
+    checked, _ = stacks.overlay(config, NO_KEY, dry=True)
     logger = logging.Logger("dry", logging.ERROR)
     try:
         program.run(root, checked, RehearsalMonitor(registrar, refused.append), logger, preview)

@@ -191,13 +191,16 @@ def _yaml(file: Path, root: Path) -> dict[str, Any]:
     return content
 
 
-def overlay(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
-    """What a rehearsal changes before the program reads its settings → (stack, one line for each change)."""
+def overlay(stack: Stack, public_key: str, dry: bool = False) -> tuple[Stack, list[str]]:
+    """What a rehearsal changes before the program reads its settings → (stack, one line for each change).
+
+    dry: nothing is made, so that the operating system may be one without an image here.
+    """
     config = {**stack.config, "rehearsal:active": "true"}
     notes = []
     server = section(stack, "server")
     system = server.get("os", _DEFAULT_OS)
-    if isinstance(system, str) and system in ("centos7", "alinux3", "ubuntu2204"):
+    if not dry and isinstance(system, str) and system in ("centos7", "alinux3", "ubuntu2204"):
         if isinstance(mirrors := server.get("mirrors"), dict):
             # Package sources of another system would be of no use here.
             server["mirrors"] = {key: value for key, value in mirrors.items() if key not in ("packages", "epel")}
