@@ -439,7 +439,7 @@ wrong is refused in one line before anything is created. [Recipes](recipes.md) s
             "{}。**敏感配置**",
             "整数",
         ),
-        _CHINESE["keys"],
+        {key: texts["zh"] for key, texts in _CHINESE["keys"].items()},
     ),
 )
 

@@ -48,10 +48,12 @@ def test_the_page_is_what_the_program_says(language: reference.Language, effects
 
 def test_every_setting_has_a_chinese_description_and_none_is_stale() -> None:
     found = yaml.safe_load(reference.CHINESE.read_text(encoding="utf-8"))
-    keys = [row.key for row in reference.rows()]
+    rows = list(reference.rows())
+    keys = [row.key for row in rows]
     assert [key for key in keys if key not in found["keys"]] == []
     assert [key for key in found["keys"] if key not in keys] == []
     assert list(found["keys"]) == keys
+    assert [row.key for row in rows if found["keys"][row.key]["en"] != row.description] == []
 
 
 def test_every_type_has_a_chinese_description_and_none_is_stale() -> None:
