@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rehearsal import lxd
@@ -100,7 +101,9 @@ def _raise_limit(say: Callable[[str], None]) -> None:
     """Machines and their bridges count as few users: https://documentation.ubuntu.com/lxd/latest/reference/server_settings/"""
     if int(_INOTIFY.read_text()) < _INSTANCES:
         say(f"raising fs.inotify.max_user_instances to {_INSTANCES} until this host restarts, for several machines")
-        _INOTIFY.write_text(str(_INSTANCES))
+        # Where it may not be changed, such as in a container, the few that there are do for one stack.
+        with suppress(OSError):
+            _INOTIFY.write_text(str(_INSTANCES))
 
 
 def _log(systemd: bool) -> str:
