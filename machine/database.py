@@ -174,7 +174,8 @@ def takes_several(version):
 def accounts(told, known):
     """SQL that makes the database and the application's account.
 
-    known: accounts that an application may have, whose passwords are all good; others of them may have another name.
+    known: accounts that an application may have, the newest last; others of them may have another name. Two passwords
+    are good: the newest and, for those that do not have it yet, the oldest.
     """
     # _ stands for any character in the name of a GRANT.
     pattern, account = told["database"].replace("_", "\\_"), "'{user}'@'{network}'".format(**told)
@@ -182,7 +183,9 @@ def accounts(told, known):
     # One alone takes the form of MariaDB 5.5 in all versions.
     identified = "BY PASSWORD '{}'".format(passwords[0])
     if len(passwords) > 1:
-        identified = "VIA " + " OR ".join("mysql_native_password USING '{}'".format(each) for each in passwords)
+        # Not more: a client such as PyMySQL tries again once.
+        either = ("mysql_native_password USING '{}'".format(each) for each in (passwords[0], passwords[-1]))
+        identified = "VIA " + " OR ".join(either)
     statements = [
         "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci".format(told["database"]),
         # Opened to every account by the package.
