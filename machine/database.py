@@ -24,16 +24,15 @@ DROP_IN = "/etc/systemd/system/mariadb.service.d/wsgi-ecs.conf"
 # CentOS 7's; Debian's is the journal.
 LOG = "/var/log/mariadb/mariadb.log"
 COMMAND = "/usr/local/sbin/wsgi-ecs-database"
-# [{"user": name, "password": hash}, …] that an application may have, the newest last; with the data, whatever machine
-# has them.
-_GIVEN = os.path.join(disk.FOLDER, "account.json")
+# {"user": name, "password": hash} of the account that the application has; with the data, whatever machine has them.
+_SETTLED = os.path.join(disk.FOLDER, "account.json")
 
 
 def prepare(folder, password, say):
     """Bring MySQL to what the release in `folder` says, which changes nothing when it is there already.
 
-    password: of the application's account. What an application may have since before is good until `settle`: it gets
-    the new one machine by machine, or refuses the release. Raises ReleaseError or OSError.
+    password: of the application's account. What the application had before is good until `settle`: it gets the new
+    one machine by machine, or refuses the release. Raises ReleaseError or OSError.
     """
     unpacked, told = _read(folder, password)
     disk.mount(say)
@@ -41,12 +40,9 @@ def prepare(folder, password, say):
     initialise(told["datadir"], say)
     configure(told, unpacked.read("config/mysql.cnf").decode(), say)
     files.write(COMMAND, unpacked.read("config/wsgi-ecs-database").decode(), 0o755)
-    wanted = {"user": told["user"], "password": hashed(password)}
-    known = [account for account in given() if account != wanted] + [wanted]
-    # First: whoever goes on after a killed run knows of all.
-    files.write(_GIVEN, json.dumps(known), 0o600)
-    sql(accounts(told, known if takes_several(sql("SELECT VERSION()")) else [wanted]))
-    sql(dropped(told, {account["user"] for account in known}))
+    before = settled()
+    sql(accounts(told, hashed(password), before if takes_several(sql("SELECT VERSION()")) else {}))
+    sql(dropped(told, {told["user"], before.get("user", told["user"])}))
     apply_schema(told["database"], told["applied"], [(name, unpacked.read(name)) for name in told["schema"]], say)
     tool = unpacked.place_tool(files.ROOT)
     paths = [*tool, host.write_status(files.ROOT), COMMAND, told["config"], DROP_IN]
@@ -59,9 +55,9 @@ def settle(folder, password, say):
     """End the account or the password that the application had before. Raises ReleaseError or OSError."""
     _, told = _read(folder, password)
     wanted = {"user": told["user"], "password": hashed(password)}
-    sql(accounts(told, [wanted]))
+    sql(accounts(told, wanted["password"], {}))
     sql(dropped(told, {told["user"]}))
-    files.write(_GIVEN, json.dumps([wanted]), 0o600)
+    files.write(_SETTLED, json.dumps(wanted), 0o600)
     say("database {} takes no other password than the application's".format(told["database"]))
 
 
@@ -73,15 +69,13 @@ def _read(folder, password):
     return unpacked, json.loads(unpacked.read("host.json").decode())
 
 
-def given():
-    """The accounts that an application may have, none when no release has reached one yet."""
+def settled():
+    """The account that the application had last, an empty dict when no release has reached it yet."""
     try:
-        found = files.read_json(_GIVEN)
+        return files.read_json(_SETTLED)
     except (FileNotFoundError, ValueError):
         # A disk that was taken away while this was written has it empty.
-        return []
-    # Earlier versions kept one.
-    return [found] if isinstance(found, dict) else found
+        return {}
 
 
 def same_system(name):
@@ -171,20 +165,17 @@ def takes_several(version):
     return tuple(map(int, re.match(r"(\d+)\.(\d+)", version).groups())) >= (10, 4)
 
 
-def accounts(told, known):
+def accounts(told, password, before):
     """SQL that makes the database and the application's account.
 
-    known: accounts that an application may have, the newest last; others of them may have another name. Two passwords
-    are good: the newest and, for those that do not have it yet, the oldest.
+    password: its hash. before: the account that the application has, whose password is good beside it.
     """
     # _ stands for any character in the name of a GRANT.
     pattern, account = told["database"].replace("_", "\\_"), "'{user}'@'{network}'".format(**told)
-    passwords = [account["password"] for account in reversed(known) if account["user"] == told["user"]]
-    # One alone takes the form of MariaDB 5.5 in all versions.
-    identified = "BY PASSWORD '{}'".format(passwords[0])
-    if len(passwords) > 1:
-        # Not more: a client such as PyMySQL tries again once.
-        either = ("mysql_native_password USING '{}'".format(each) for each in (passwords[0], passwords[-1]))
+    # It takes the form of MariaDB 5.5 in all versions.
+    identified = "BY PASSWORD '{}'".format(password)
+    if before.get("user") == told["user"] and before["password"] != password:
+        either = ("mysql_native_password USING '{}'".format(each) for each in (password, before["password"]))
         identified = "VIA " + " OR ".join(either)
     statements = [
         "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci".format(told["database"]),

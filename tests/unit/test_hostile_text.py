@@ -225,14 +225,7 @@ def files(config: dict[str, Any]) -> list[tuple[str, str]]:
         for own in (host_files(machine.plan), *map(release_files, machine.plan.sites)):
             texts += [(name, text) for name, text in own.items() if not name.startswith("tool/")]
         if machine.plan.role == "db":
-            texts += [
-                (
-                    "accounts.sql",
-                    module("database").accounts(
-                        machine.plan.host, [{"user": machine.plan.host["user"], "password": "x"}]
-                    ),
-                )
-            ]
+            texts += [("accounts.sql", module("database").accounts(machine.plan.host, "x", {}))]
     for site in found.each:
         texts += [("htpasswd", text.get_secret_value()) for text in nginx.secret_files(site).values()]
     return texts
