@@ -12,35 +12,28 @@ from unpacked import local
 
 # What a release's folder has beside what was sent.
 _OWN = ("manifest.json", "served")
-NEXT = "raise release.generation and run up again, which puts back what was released"
+_NEXT = "raise release.generation and run up again, which puts back what was released"
 
 
 def report(say):
     """Tell which releases serve and what was edited. Returns whether anything was."""
-    found = _noted(_state(os.path.join(files.host_root(), "current"))) + _noted(_state(files.ROOT))
+    found = _noted(files.state(os.path.join(files.host_root(), "current"))) + _noted(files.state(files.ROOT))
     # MySQL's own machine has none.
     for name in files.sites() if os.path.isdir(files.site_root("")) else ():
-        state = _state(os.path.join(files.site_root(name), "current"))
+        state = files.state(os.path.join(files.site_root(name), "current"))
         say("site {}: {}".format(name, "release " + state["release"] if state else "waits for its first release"))
         if state:
             found += of_site(name, state)
     for path, what in sorted(found):
         say("edited by hand: {} ({})".format(path, what))
     if found:
-        say("next: " + NEXT)
+        say("next: " + _NEXT)
     return bool(found)
 
 
 def of_site(name, state):
     """(path, what became of it) of each edited file of a site. state: of the slot that serves."""
     return _noted(state) + _application(os.path.join(files.site_root(name), "releases", state["release"]))
-
-
-def _state(folder):
-    try:
-        return files.read_json(os.path.join(folder, "state.json"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _noted(state):

@@ -27,14 +27,8 @@ def sites():
 
 def current_releases():
     """Ids of what serves: each site's, and that of what they share. New secrets come without their archives."""
-    folders = [host_root(), *map(site_root, sites())]
-    found = []
-    for folder in folders:
-        try:
-            found.append(read_json(os.path.join(folder, "current", "state.json"))["release"])
-        except (OSError, ValueError, KeyError):
-            continue
-    return found
+    states = [state(os.path.join(folder, "current")) for folder in (host_root(), *map(site_root, sites()))]
+    return [found["release"] for found in states if "release" in found]
 
 
 def site_root(name):
@@ -56,6 +50,14 @@ def env_file(name):
 def read_json(path):
     with open(path, encoding="utf-8") as file:
         return json.load(file)
+
+
+def state(folder):
+    """What a run has left in state.json of a folder, an empty dict before that."""
+    try:
+        return read_json(os.path.join(folder, "state.json"))
+    except (OSError, ValueError):
+        return {}
 
 
 def digest(value):

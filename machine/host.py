@@ -31,10 +31,7 @@ _MARK = "# wsgi-ecs"
 
 def state(folder="current"):
     """What was prepared last, an empty dict before that."""
-    try:
-        return files.read_json(os.path.join(files.host_root(), folder, "state.json"))
-    except (OSError, ValueError):
-        return {}
+    return files.state(os.path.join(files.host_root(), folder))
 
 
 def own_nginx():
