@@ -11,6 +11,7 @@ import os
 import tarfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -97,8 +98,9 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{identifier}.tar.gz"
     if path.exists():
-        # Or what this release shares with an old one would go while it is under way.
-        path.touch()
+        # Or what this release shares with an old one would go while it is under way. Somebody else's stays as it is.
+        with suppress(PermissionError):
+            path.touch()
     else:
         draft = folder / f"{identifier}.{os.getpid()}.new"
         draft.write_bytes(_packed(files))

@@ -28,19 +28,26 @@ _ABSENT = 3600
 _TIMEOUT = 120
 
 
-def overlay(stack: Stack, cache: Path) -> tuple[Stack, list[str]]:
-    """Archives by URL → files of `cache`, with the stack's checksum → (stack, one line for each of them)."""
+def overlay(stack: Stack, cache: Path, fetch: bool = True) -> tuple[Stack, list[str]]:
+    """Archives by URL → files of `cache`, with the stack's checksum → (stack, one line for each of them).
+
+    fetch: look elsewhere for those that are not there yet.
+    """
     config, notes = dict(stack.config), []
-    for name, (registry, fetch) in _REGISTRIES.items():
+    for name, (registry, fetched) in _REGISTRIES.items():
         server = section(stack, name)
         if server.get("install") != "source" or "://" not in str(server.get("archive")):
             continue
         file = cache / str(server["sha256"])
-        with exclusive("archives"):
-            where = _cached(file) or _fetched(file, server, fetch, registry)
+        where = _cached(file)
+        if where is None and fetch:
+            with exclusive("archives"):
+                where = _cached(file) or _fetched(file, server, fetched, registry)
         if where:
             config[f"{stack.project}:{name}"] = json.dumps({**server, "archive": str(file)})
             notes.append(f"{name}.archive: taken from {where}, the same checksum")
+        elif not fetch:
+            notes.append(f"{name}.archive: not in the rehearsal's cache, so up looks for it in {registry}")
         else:
             notes.append(f"{name}.archive: not in {registry}, so the machine downloads it")
     return replace(stack, config=config), notes

@@ -38,11 +38,28 @@ def overlay(stack: Stack, roots: Path, say: Callable[[str], None]) -> tuple[Stac
     kept = roots.read_text() if roots.is_file() else ""
     new = [f"{text}{_END}" for text in ca.roots.read_text().split(_END)[:-1]]
     roots.write_text(kept + "".join(text for text in new if text not in kept))
-    told = {**section(stack, "tls"), "directory": ca.directory, "ca": str(roots)}
+    told, note = _told(stack, ca.directory, roots)
+    return told, ca.point, [note]
+
+
+def foreseen(stack: Stack, roots: Path) -> tuple[Stack, list[str]]:
+    """What overlay makes of a stack while its CA runs, for a preview, which starts none."""
+    if not wanted(stack):
+        return stack, []
+    with suppress(OSError):
+        directory = pebble.Pebble(stack.name).directory
+        if roots.is_file():
+            told, note = _told(stack, directory, roots)
+            return told, [note]
+    return stack, ["tls.acme: up starts a test CA on this host, and names it in place of Let's Encrypt"]
+
+
+def _told(stack: Stack, directory: str, roots: Path) -> tuple[Stack, str]:
+    told = {**section(stack, "tls"), "directory": directory, "ca": str(roots)}
     config = {**stack.config, f"{stack.project}:tls": json.dumps(told)}
     where = f".rehearsal/{stack.name}/{roots.name}"
     note = f"tls.acme: a test CA on this host is asked, in place of Let's Encrypt; its roots: {where}"
-    return replace(stack, config=config), ca.point, [note]
+    return replace(stack, config=config), note
 
 
 def wanted(stack: Stack) -> bool:

@@ -22,6 +22,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 _stack = click.option("--stack", "-s", default="local", show_default=True, callback=_name, help="A stack of stacks/.")
+_diff = click.option("--diff", is_flag=True, help="Show every input and every line that changes, however many.")
 
 
 class _Group(click.Group):
@@ -42,15 +43,26 @@ def main() -> None:
 
 @main.command()
 @_stack
-@click.option("--yes", "-y", is_flag=True, help="Taken for habit's sake: a rehearsal costs nothing and never asks.")
-def up(stack: str, yes: bool) -> None:
-    """Create or update the stack's machines, and prove that the site answers."""
+@_diff
+def preview(stack: str, diff: bool) -> None:
+    """Show what up would do: each resource, the files that change, how long the site is away. Needs no root."""
+    from rehearsal.run import preview as run
+
+    sys.exit(run(ROOT, stack, diff))
+
+
+@main.command()
+@_stack
+@click.option("--yes", "-y", is_flag=True, help="Go on without asking, as it does where there is no terminal.")
+@_diff
+def up(stack: str, yes: bool, diff: bool) -> None:
+    """Create or update the stack's machines, once you have seen what it will do, and prove that the site answers."""
     from rehearsal.run import up as run
 
     _on_interrupt(
         f"interrupted; go on with: ./rehearse up --stack {stack}, or remove: ./rehearse destroy --stack {stack}"
     )
-    sys.exit(run(ROOT, stack))
+    sys.exit(run(ROOT, stack, not yes and sys.stdin.isatty() and sys.stdout.isatty(), diff))
 
 
 @main.command()

@@ -3,10 +3,18 @@
 The rules are those of Pulumi's engine: https://www.pulumi.com/docs/iac/concepts/options/
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+# Stands in comparable inputs for what a preview cannot know, such as the id of what is not made yet.
+KNOWN_LATER = {"known": "later"}
+# Pulumi lets protection and what it refuses change in one go, which would hide what is lost by it.
+TWO_STEPS = "in two steps: 1. `protect: false` and nothing else, and up; 2. this change, and up"
+# Characters of a value that is told in a reason.
+_TOLD = 60
 
 
 class Op(StrEnum):
@@ -24,13 +32,15 @@ class Schema:
     """How a resource type takes a change of its inputs. Names as the provider has them, in camelCase.
 
     replaces: a change makes a new object. updates: applied in place, with what that interrupts
-    ("" = nothing). recorded: accepted and kept, without an effect in a rehearsal.
+    ("" = nothing). recorded: accepted and kept, without an effect in a rehearsal. away: what is out of
+    reach from an object's end until all that waits for its successor is done ("" = nothing).
     """
 
     replaces: frozenset[str] = frozenset()
     updates: Mapping[str, str] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     delete_before_replace: bool = False
+    away: str = ""
 
     @property
     def known(self) -> frozenset[str]:
@@ -83,23 +93,50 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
     forced = {path.split("[")[0].split(".")[0] for path in options.replace_on_changes}
     replacing = [key for key in keys if key in schema.replaces or key in forced or "*" in forced]
     if triggered or replacing:
-        reason = ", ".join((["replacement_trigger"] if triggered else []) + replacing)
+        values = {"replacement_trigger": (_read(recorded), _read(options))} if triggered else {}
+        values |= {key: (recorded.inputs.get(key), inputs.get(key)) for key in replacing}
+        reason = ", ".join(changed(key, old, new) for key, (old, new) in values.items())
         first = options.delete_before_replace
+        first = schema.delete_before_replace if first is None else first
         return Step(
             Op.REPLACE,
             keys,
             # A new object is made from what the program says now: ignoring concerns changes in place.
             dict(inputs),
-            f"replaced for {reason}",
-            delete_first=schema.delete_before_replace if first is None else first,
-            refused=f"it is protected, and this replaces it ({reason}); take protect off in an up of its own first"
-            if options.protect
-            else None,
+            f"replaced for {reason}{', the old one goes first' if first else ''}",
+            delete_first=first,
+            refused=f"it is protected, and this replaces it for {reason}; {TWO_STEPS}" if options.protect else None,
         )
     if not keys:
         return Step(Op.SAME, inputs=effective)
     interrupts = dict.fromkeys(schema.updates[key] for key in keys if schema.updates.get(key))
     return Step(Op.UPDATE, keys, effective, ", ".join(interrupts))
+
+
+def changed(key: str, old: Any, new: Any) -> str:
+    """An input and how it changes, such as `zone (a → b)`; its name alone where that is long or secret."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs: Iterable[tuple[Any, Any]] = ((one, other) for one, other in zip(old, new, strict=True) if one != other)
+    else:
+        pairs = ((old, new),)
+    told = [(_told(one), _told(other)) for one, other in pairs]
+    if not all(one and other for one, other in told):
+        return key
+    return f"{key} ({', '.join(f'{one} → {other}' for one, other in told)})"
+
+
+def _read(holder: "Recorded | Options") -> Any:
+    return json.loads(holder.trigger or "null")
+
+
+def _told(value: Any) -> str:
+    if value == KNOWN_LATER:
+        return "known later"
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, dict | list) or "\n" in str(value) or len(str(value)) > _TOLD:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def with_ignored(old: Mapping[str, Any], new: Mapping[str, Any], ignore: tuple[str, ...]) -> dict[str, Any]:

@@ -2,21 +2,22 @@
 
 A new object is made before the old one goes, unless it says delete_before_replace. Old ones
 and those no longer registered go at the end, dependents first, and only if all went well.
+
+A preview is a dry run of the same over an imagined state: what exists keeps its recorded
+outputs, and those of all else are unknown.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from pulumi.output import contains_unknowns
-
-from rehearsal.compare import Op, Options, Recorded, Step, compare, delete_order
+from rehearsal.compare import TWO_STEPS, Op, Options, Recorded, Step, changed, compare, delete_order
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.inputs import comparable
-from rehearsal.resources import TYPES, Context, Resource
+from rehearsal.resources import TYPES, Context, Foreseen, Resource
 from rehearsal.state import Record
 
 
@@ -40,24 +41,6 @@ class Registrar(Protocol):
     def register(self, wanted: Registration) -> Record: ...
 
 
-class Dry:
-    """Takes what the engine would take, and creates nothing."""
-
-    def __init__(self) -> None:
-        self._urns: set[str] = set()
-
-    def register(self, wanted: Registration) -> Record:
-        if wanted.urn in self._urns:
-            raise UserError(f"two resources have the name {wanted.name} and the type {wanted.type}")
-        self._urns.add(wanted.urn)
-        if not contains_unknowns(wanted.inputs):
-            try:
-                TYPES[wanted.type].check(wanted.inputs)
-            except RehearsalError as error:
-                raise UserError(f"{wanted.name} ({wanted.type}): {error}") from None
-        return Record("", wanted.urn, wanted.type, wanted.name, "", inputs={})
-
-
 class Watcher(Protocol):
     """Who is told of what happens."""
 
@@ -71,11 +54,16 @@ class Stopped(Exception):
 
 
 class Engine:
-    """One run over one stack. register() is called from several threads."""
+    """One run over one stack. register() is called from several threads.
 
-    def __init__(self, context: Context, watcher: Watcher) -> None:
+    dry: look, and do nothing. What may not be done is then in `refused`, and the run goes on.
+    """
+
+    def __init__(self, context: Context, watcher: Watcher, dry: bool = False) -> None:
         self.context = context
         self.watcher = watcher
+        self.dry = dry
+        self.refused: list[str] = []
         self.failed = False
         # An error of the rehearsal itself, rather than of what is rehearsed.
         self.broken: Exception | None = None
@@ -119,10 +107,22 @@ class Engine:
         with self._lock:
             self._idle.wait_for(lambda: self._busy == 0)
 
+    def _handler(self, type_: str) -> Resource:
+        return Foreseen(TYPES[type_]) if self.dry else TYPES[type_]
+
+    def _refuse(self, reason: str) -> None:
+        if not self.dry:
+            raise RehearsalError(reason)
+        with self._lock:
+            self.refused.append(reason)
+
     def _register(self, wanted: Registration) -> Record:
         state = self.context.state
-        handler = TYPES[wanted.type]
-        handler.check(wanted.inputs)
+        handler = self._handler(wanted.type)
+        try:
+            handler.check(wanted.inputs)
+        except RehearsalError as error:
+            raise UserError(f"{wanted.name} ({wanted.type}): {error}") from None
         state.ensure(str(self.context.root))
         for left in state.records(wanted.type):
             if left.urn == wanted.urn and left.status == "pending":
@@ -139,11 +139,16 @@ class Engine:
             old = None
         step = compare(Recorded(old.inputs, old.trigger) if old else None, inputs, wanted.options, handler.schema)
         if step.refused:
-            raise RehearsalError(step.refused)
+            self._refuse(f"{wanted.name}: {step.refused}")
         if old is None:
             return self._make(wanted, handler, step, None, gone)
         if step.op is Op.REPLACE:
             return self._make(wanted, handler, step, old, "")
+        drift = handler.drift(self.context, old)
+        if drift and step.op is Op.SAME:
+            step = replace(step, op=Op.UPDATE, reason=drift)
+        if drift:
+            handler.repair(self.context, old)
         return self._keep(wanted, handler, step, old)
 
     def _make(self, wanted: Registration, handler: Resource, step: Step, old: Record | None, note: str) -> Record:
@@ -167,12 +172,12 @@ class Engine:
         outputs = handler.create(self.context, record, wanted.inputs)
         # A resource that takes an address has noted it in its facts meanwhile.
         record = next(kept for kept in state.records() if kept.serial == record.serial)
-        record = replace(record, outputs=self._public(outputs, wanted), status="done")
+        seconds = time.monotonic() - started
+        record = replace(record, outputs=self._public(outputs, wanted), status="done", seconds=round(seconds, 1))
         state.put(*([state.doom(old)] if old is not None and not step.delete_first else []), record)
         with self._lock:
             self.changes += 1
             self.created.append(record)
-        seconds = time.monotonic() - started
         self.watcher.finished(wanted.urn, step.op, wanted.type, wanted.name, seconds, step.reason or note)
         return replace(record, outputs=outputs)
 
@@ -196,7 +201,8 @@ class Engine:
             handler.updated(self.context)
             with self._lock:
                 self.changes += 1
-        note = ", ".join(filter(None, [", ".join(step.keys), step.reason]))
+        told = [changed(key, old.inputs.get(key), step.inputs.get(key)) for key in step.keys]
+        note = ", ".join(filter(None, [*told, step.reason]))
         seconds = time.monotonic() - started
         self.watcher.finished(wanted.urn, step.op, wanted.type, wanted.name, seconds, note)
         return replace(record, outputs=outputs)
@@ -214,22 +220,23 @@ class Engine:
         # Doomed first: what is derived from the records, such as an ACL, then leaves it out.
         doomed = self.context.state.doom(record)
         self.context.state.put(doomed)
-        TYPES[record.type].delete(self.context, record)
+        self._handler(record.type).delete(self.context, record)
         self.context.state.remove(doomed)
 
     def delete_rest(self) -> None:
         """After a run without a failure: delete what was replaced and what is no longer registered."""
         records = self.context.state.records()
-        self.delete([record for record in records if record.status != "done" or record.urn not in self._urns])
+        rest = [record for record in records if record.status != "done" or record.urn not in self._urns]
+        if names := _protected(rest):
+            self._refuse(f"protected, and no longer wanted: {names}; {TWO_STEPS}")
+        self.delete(rest, force=True)
 
     def delete(self, records: list[Record], force: bool = False) -> None:
         """Delete records, dependents first, side by side where nothing is between them.
 
         Protected ones are refused before anything is deleted, unless `force`. Raises RehearsalError.
         """
-        kept = [record.name for record in records if record.protect and record.status == "done" and not force]
-        if kept:
-            names = ", ".join(sorted(kept))
+        if (names := _protected(records)) and not force:
             raise RehearsalError(
                 f"protected, nothing is deleted: {names}; take protect off in an up of its own first, or use --force"
             )
@@ -255,3 +262,7 @@ class Engine:
         note = "replaced" if self.context.state.done(record.urn) else ""
         self.watcher.finished(key, Op.DELETE, record.type, record.name, time.monotonic() - started, note)
         return False
+
+
+def _protected(records: Iterable[Record]) -> str:
+    return ", ".join(sorted(record.name for record in records if record.protect and record.status == "done"))

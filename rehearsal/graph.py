@@ -5,29 +5,35 @@ sources ──ports──▶ security group (its servers, a disk beside one) ─
 https://mermaid.js.org/syntax/flowchart.html
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rehearsal import run
+from rehearsal import program
 from rehearsal import stack as stacks
-from rehearsal.engine import Dry, Registration
+from rehearsal.engine import Registration
+from rehearsal.errors import RehearsalError, UserError
+from rehearsal.keys import NO_KEY
+from rehearsal.resources import TYPES
 from rehearsal.show import masked
 from rehearsal.state import Record
 
 _EVERYBODY = "0.0.0.0/0"
 
 
-class Registered(Dry):
+class Registered:
     """Keeps what is registered. Ids and addresses are made of the resources' names, so that they lead back to them."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.found: list[Registration] = []
 
     def register(self, wanted: Registration) -> Record:
-        super().register(wanted)
+        try:
+            TYPES[wanted.type].check(wanted.inputs)
+        except RehearsalError as error:
+            raise UserError(f"{wanted.name} ({wanted.type}): {error}") from None
         self.found.append(wanted)
         address = f"{wanted.name}-address"
         outputs = {"ipAddress": address, "primaryIpAddress": address, "zoneId": "zone"}
@@ -38,7 +44,8 @@ def graph(root: Path, name: str) -> str:
     """The chart of a stack. Nothing is created; raises UserError as `up` does."""
     config = stacks.load(root, name)
     registered = Registered()
-    run.check(root, config, registered, preview=False)
+    seen, _ = stacks.overlay(config, NO_KEY, dry=True)
+    program.dry(root, seen, registered, logging.Logger("graph", logging.ERROR), preview=False)
     # Whatever order their threads came in.
     return masked(chart(sorted(registered.found, key=lambda one: one.name)), config.secrets)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.output import Unknown, contains_unknowns
 from pulumi.runtime import rpc
 
+from rehearsal.compare import KNOWN_LATER
 from rehearsal.errors import UserError
 
 
@@ -37,10 +39,16 @@ def _whole(value: Any) -> Any:
 
 def comparable(inputs: Mapping[str, Any], secret: frozenset[str], key: str) -> dict[str, Any]:
     """Plain inputs → JSON values to compare and record. `key`: hex key of the stack's digests."""
-    return {name: digest(value, key) if name in secret else _comparable(value) for name, value in inputs.items()}
+    return {name: _hidden(value, key) if name in secret else _comparable(value) for name, value in inputs.items()}
+
+
+def _hidden(value: Any, key: str) -> dict[str, str]:
+    return KNOWN_LATER if contains_unknowns(value) else digest(value, key)
 
 
 def _comparable(value: Any) -> Any:
+    if isinstance(value, Unknown):
+        return KNOWN_LATER
     if isinstance(value, pulumi.FileAsset):
         return {"asset": file_hash(Path(value.path))}
     if isinstance(value, pulumi.StringAsset):

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pulumi
 from pulumi.runtime import mocks, set_all_config
-from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.settings import SETTINGS, set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
+from rehearsal.engine import Registrar
+from rehearsal.errors import UserError
+from rehearsal.monitor import RehearsalMonitor
 from rehearsal.stack import Stack
 
 # As many resources as may be under way at once; the SDK's default would be the number of CPUs + 4.
@@ -47,9 +50,25 @@ def run(root: Path, stack: Stack, monitor: mocks.MockMonitor, logger: logging.Lo
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()
+        # The SDK would wait for what a failed run left, in the next one.
+        SETTINGS.outputs.clear()
         workers.shutdown(cancel_futures=True)
         loop.close()
         sys.path.remove(str(root))
+
+
+def dry(root: Path, stack: Stack, registrar: Registrar, logger: logging.Logger, preview: bool = True) -> None:
+    """Run a program whose resources are not made. What it refuses is a UserError; preview: as in run."""
+    refused: list[str] = []
+    try:
+        run(root, stack, RehearsalMonitor(registrar, refused.append), logger, preview)
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; allowed: a checkout that you may write to") from None
+    except BaseException as error:
+        text = refused[0] if refused else user_error(error)
+        if text is None:
+            raise
+        raise UserError(text) from None
 
 
 def user_error(error: BaseException) -> str | None:

@@ -1,19 +1,23 @@
-"""`up` and `destroy`, from the first line to the last."""
+"""`preview`, `up` and `destroy`, from the first line to the last."""
 
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rehearsal import addressing, archives, authority, image, lock, packages_cache
 from rehearsal import stack as stacks
-from rehearsal.engine import Dry, Engine, Stopped
+from rehearsal.engine import Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.keys import NO_KEY, Keys
-from rehearsal.lxd import Lxd, reachable
+from rehearsal.lxd import Lxd, LxdError, reachable
 from rehearsal.pebble import Pebble
+from rehearsal.preview import Preview, foresee
+from rehearsal.preview_text import lines
 from rehearsal.resources import Context, disk, machine, pairs
 from rehearsal.show import Show, masked
 from rehearsal.state import State
@@ -27,24 +31,54 @@ def keys_of(root: Path, stack: str) -> Keys:
     return Keys(root / ".rehearsal" / stack)
 
 
-def up(root: Path, name: str) -> int:
-    """Bring a stack up. Returns the exit code. Raises UserError or RehearsalError."""
+def preview(root: Path, name: str, details: bool = False) -> int:
+    """Show what `up` would do, without a machine and without root. Returns the exit code. Raises as up does.
+
+    details: with all differences and inputs, however many.
+    """
     started = time.monotonic()
     config = stacks.load(root, name)
+    show = Show(secrets=config.secrets)
+    with _masked(config):
+        found = _foresee(root, config, show)
+        _tell(found, show, details)
+    show.line(f"{time.monotonic() - started:.1f} s")
+    return 0
+
+
+def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
+    """Bring a stack up. Returns the exit code. Raises UserError or RehearsalError.
+
+    ask: whether what the preview shows is wanted, if there is anything to do. details: as of preview.
+    """
+    started = time.monotonic()
+    config = stacks.load(root, name)
+    with _masked(config):
+        return _up(root, config, started, ask, details)
+
+
+@contextmanager
+def _masked(config: stacks.Stack) -> Iterator[None]:
     try:
-        return _up(root, config, started)
+        yield
     except (UserError, RehearsalError) as error:
         raise type(error)(masked(str(error), config.secrets)) from None
 
 
-def _up(root: Path, config: stacks.Stack, started: float) -> int:
+def _up(root: Path, config: stacks.Stack, started: float, ask: bool, details: bool) -> int:
     from rehearsal import host
 
     name = config.name
     show = Show(secrets=config.secrets)
     with lock.held(name):
-        check(root, config, Dry())
+        found = _foresee(root, config, show)
         _check_routes(config)
+        if found.anything:
+            _tell(found, show, details)
+            if ask and not _wanted(found, show):
+                return 1
+            show.line("Update", "bold")
+            started = time.monotonic() if ask else started
         host.prepare(show.note)
         alias = image.ensure(show.note)
         keys = keys_of(root, name)
@@ -55,8 +89,6 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
         for text in (*notes, *more, *asked):
             show.note(text)
         state = State.load(name)
-        if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
-            raise UserError(f"stack {name} is rehearsed from {state.folder}; destroy it there first")
         context = Context(root, state, keys, alias, image.cache_folder(), show.say, point)
         for record in state.records(pairs.ADDRESS):
             if "address" in record.facts:
@@ -73,24 +105,60 @@ def _up(root: Path, config: stacks.Stack, started: float) -> int:
     return code
 
 
-def check(root: Path, config: stacks.Stack, registrar: Dry, preview: bool = True) -> None:
-    """Run the program dry, so that what it refuses is refused before anything is installed or created.
-
-    registrar: takes what it registers. preview: outputs stay unknown. Raises UserError.
-    """
-    from rehearsal import program
-    from rehearsal.monitor import RehearsalMonitor
-
-    refused: list[str] = []
-    checked, _ = stacks.overlay(config, NO_KEY, dry=True)
-    logger = logging.Logger("dry", logging.ERROR)
+def _foresee(root: Path, config: stacks.Stack, show: Show) -> Preview:
+    """What an `up` would do: the same configuration over the same state, and nothing is installed, made or started."""
+    keys = keys_of(root, config.name)
     try:
-        program.run(root, checked, RehearsalMonitor(registrar, refused.append), logger, preview)
-    except BaseException as error:
-        text = refused[0] if refused else program.user_error(error)
-        if text is None:
-            raise
-        raise UserError(text) from None
+        public = keys.public
+    except OSError:
+        public = NO_KEY
+    own, _ = stacks.overlay(config, public, dry=True)
+    config, notes = stacks.overlay(config, public)
+    if own.config != config.config:
+        # What the cloud would refuse of the stack's own operating system.
+        foresee(root, own, State(config.name, None), keys, logging.Logger("own", logging.ERROR))
+    config, more = archives.overlay(config, image.CACHE / "archives", fetch=False)
+    config, asked = authority.foreseen(config, keys.folder / authority.ROOTS)
+    try:
+        state = State.load(config.name)
+    except (LxdError, OSError) as error:
+        state = State(config.name, None)
+        why = str(error) if isinstance(error, LxdError) else f"{error.filename}: {error.strerror}"
+        notes = [f"{why}; so nothing is compared, and every line is a create", *notes]
+    if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
+        raise UserError(f"stack {config.name} is rehearsed from {state.folder}; destroy it there first")
+    found = foresee(root, config, state, keys, _logger(show))
+    _hand_back(root)
+    for text in (*notes, *more, *asked):
+        show.note(text)
+    return found
+
+
+def _tell(found: Preview, show: Show, details: bool) -> None:
+    """Print a preview. Raises UserError when it is refused."""
+    show.line("Preview", "bold")
+    for text, style in lines(found, details):
+        show.line(text, style)
+    if found.refused:
+        raise UserError("; ".join(found.refused))
+
+
+def _wanted(found: Preview, show: Show) -> bool:
+    """The user's answer to what was shown."""
+    import click
+
+    answers = ("yes", "no", "details")
+    question = "Do you want to perform this update? [yes/no/details]"
+    while True:
+        try:
+            answer = click.prompt(question, prompt_suffix=" ", default="no", show_default=False).strip().lower()
+        except click.Abort:
+            answer = "no"
+        meant = [one for one in answers if answer and one.startswith(answer)]
+        if meant == ["details"]:
+            _tell(found, show, details=True)
+        elif meant:
+            return meant == ["yes"]
 
 
 def _check_routes(config: stacks.Stack) -> None:
@@ -172,7 +240,7 @@ def _admitted(context: Context, url: str) -> bool:
 
 def _hand_back(root: Path) -> None:
     """What sudo made in the user's checkout is the user's."""
-    if "SUDO_UID" in os.environ:
+    if "SUDO_UID" in os.environ and os.geteuid() == 0:
         owner = int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1"))
         for folder in (root / ".build", root / ".rehearsal"):
             for path in (folder, *folder.rglob("*")):

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from rehearsal.compare import Op
 
-_COLOURS = {Op.CREATE: "green", Op.UPDATE: "yellow", Op.REPLACE: "magenta", Op.DELETE: "red", Op.SAME: "dim"}
+COLOURS = {Op.CREATE: "green", Op.UPDATE: "yellow", Op.REPLACE: "magenta", Op.DELETE: "red", Op.SAME: "dim"}
 _EVERY = 15.0
 
 
@@ -27,6 +27,11 @@ def short(type_: str) -> str:
     """`alicloud:ecs/instance:Instance` → `alicloud:Instance`; `command:remote:Command` stays."""
     parts = type_.split(":")
     return f"{parts[0]}:{parts[2]}" if "/" in parts[1] else type_
+
+
+def heading(op: Op, type_: str, name: str) -> str:
+    """How a line about a resource begins."""
+    return f"{op.value:>2} {short(type_):<27} {name}"
 
 
 # Of a secret of several lines those that are its own, and not END or a bracket, are as long as this.
@@ -57,6 +62,7 @@ class Show:
         self._live: Live | None = None
         self._stop = threading.Event()
         self._spinner = Spinner("dots")
+        self._noted: set[str] = set()
 
     def __enter__(self) -> "Show":
         if self.console.is_terminal:
@@ -82,7 +88,10 @@ class Show:
 
     def note(self, text: str) -> None:
         """Something that the user should know, once."""
-        self.line(f"  {text}", "cyan")
+        with self._lock:
+            if text not in self._noted:
+                self._noted.add(text)
+                self.line(f"  {text}", "cyan")
 
     def say(self, text: str) -> None:
         """Progress, such as what a command prints."""
@@ -98,9 +107,9 @@ class Show:
             self.counts[op] = self.counts.get(op, 0) + 1
             if op is Op.SAME:
                 return
-            text = Text.from_markup(
-                f"[{_COLOURS[op]}]{op.value:>2}[/] {escape(short(type_)):<27} {escape(name)} [dim]{seconds:.1f} s[/]"
-            )
+            text = Text(heading(op, type_, name))
+            text.stylize(COLOURS[op], 0, 2)
+            text.append(f" {seconds:.1f} s", style="dim")
             if note:
                 text.append(f"  {masked(note, self.secrets)}", style="dim")
             self.console.print(text)

@@ -34,7 +34,7 @@ class Record:
     """One resource. inputs: comparable (see inputs.py). outputs: none of the secret ones.
 
     facts: names of LXD objects and whatever deleting needs. dependencies: urns.
-    status: pending while it is made, doomed when a new one has taken its place.
+    status: pending while it is made, doomed when a new one has taken its place. seconds: that making it took.
     """
 
     serial: str
@@ -49,6 +49,7 @@ class Record:
     trigger: str | None = None
     protect: bool = False
     status: Status = "pending"
+    seconds: float | None = None
 
 
 _FIELDS = frozenset(each.name for each in fields(Record))
@@ -173,6 +174,21 @@ class State:
     def _write(self) -> None:
         description = f"Rehearsal of stack {self.stack}"
         Lxd().put(f"/1.0/projects/{self.project}", {"description": description, "config": self._config})
+
+
+class Imagined(State):
+    """A copy of a state, in which a preview does what a run would do: nothing of it is written."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state.stack, state._config if state.exists else None)
+
+    def ensure(self, folder: str) -> None:
+        with self._lock:
+            if not self.exists:
+                self._config, self.exists = {"user.key": secrets.token_hex(32)}, True
+
+    def _write(self) -> None:
+        pass
 
 
 def stacks() -> dict[str, dict[str, str]]:

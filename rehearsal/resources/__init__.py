@@ -1,7 +1,7 @@
 """The resource types that a rehearsal has, and nothing else."""
 
 from rehearsal.resources.address import EipAddress, EipAssociation
-from rehearsal.resources.base import Context, Resource
+from rehearsal.resources.base import Context, Foreseen, Resource
 from rehearsal.resources.command import CopyToRemote, LocalCommand, RemoteCommand
 from rehearsal.resources.disk import EcsDisk, EcsDiskAttachment
 from rehearsal.resources.machine import EcsKeyPair, Instance
@@ -23,4 +23,4 @@ TYPES: dict[str, Resource] = {
     "command:local:Command": LocalCommand(),
 }
 
-__all__ = ["TYPES", "Context", "Resource"]
+__all__ = ["TYPES", "Context", "Foreseen", "Resource"]

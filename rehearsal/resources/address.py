@@ -55,6 +55,7 @@ class EipAssociation(Resource):
         recorded=frozenset({"force"}),
         # An address that is still bound cannot be bound to the new server.
         delete_before_replace=True,
+        away="the site",
     )
 
     def id(self, name: str, inputs: Mapping[str, Any]) -> str:

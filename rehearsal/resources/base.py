@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pulumi.output import contains_unknowns
+
 from rehearsal.compare import Schema
 from rehearsal.errors import RehearsalError
 from rehearsal.keys import Keys
@@ -60,8 +62,15 @@ class Resource:
         """Refuse values that are not rehearsed. Raises RehearsalError."""
 
     def exists(self, context: Context, record: Record) -> bool:
-        """Whether what was recorded is still there. A stopped machine is started, as drift is repaired."""
+        """Whether what was recorded is still there."""
         return True
+
+    def drift(self, context: Context, record: Record) -> str:
+        """How what is there differs from the record, if `repair` puts that right; "" for not at all."""
+        return ""
+
+    def repair(self, context: Context, record: Record) -> None:
+        """Make what has drifted as it was."""
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Make it; what an earlier, killed attempt has made under the same id was deleted before.
@@ -81,6 +90,28 @@ class Resource:
 
     def delete(self, context: Context, record: Record) -> None:
         """Remove it; what is already gone is no error."""
+
+
+class Foreseen(Resource):
+    """A type as a preview has it: its objects are looked at, and none is made, changed or deleted."""
+
+    def __init__(self, real: Resource) -> None:
+        self._real = real
+        self.schema = real.schema
+
+    def id(self, name: str, inputs: Mapping[str, Any]) -> str:
+        """None yet: Pulumi's SDK then knows none either."""
+        return ""
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        if not contains_unknowns(inputs):
+            self._real.check(inputs)
+
+    def exists(self, context: Context, record: Record) -> bool:
+        return self._real.exists(context, record)
+
+    def drift(self, context: Context, record: Record) -> str:
+        return self._real.drift(context, record)
 
 
 def only(inputs: Mapping[str, Any], key: str, *allowed: Any) -> None:

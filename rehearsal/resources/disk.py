@@ -94,7 +94,7 @@ class EcsDisk(Resource):
 class EcsDiskAttachment(Resource):
     """The volume, mounted on the machine."""
 
-    schema = Schema(replaces=frozenset({"diskId", "instanceId", "deleteWithInstance", "bootable"}))
+    schema = Schema(replaces=frozenset({"diskId", "instanceId", "deleteWithInstance", "bootable"}), away="the database")
 
     def id(self, name: str, inputs: Mapping[str, Any]) -> str:
         return f"{inputs['diskId']}:{inputs['instanceId']}"

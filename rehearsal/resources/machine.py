@@ -16,6 +16,9 @@ from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record
 
 POOL = "wsgi-ecs"
+# Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
+# https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
+USER_DATA_LIMIT = 16 * 1024
 T = TypeVar("T")
 _KEY_PAIR = "alicloud:ecs/ecsKeyPair:EcsKeyPair"
 # Seconds from start to an address, and from there to a listening sshd.
@@ -75,12 +78,15 @@ class Instance(Resource):
         size(inputs["instanceType"])
 
     def exists(self, context: Context, record: Record) -> bool:
-        found = context.lxd.find(f"/1.0/instances/{record.id}")
-        if found is not None and found["status"] != "Running":
-            context.say(f"{record.id} was {found['status'].lower()}; starting it")
-            self._power(context, record.id, "start")
-            self._know(context, record.id)
-        return found is not None
+        return context.lxd.find(f"/1.0/instances/{record.id}") is not None
+
+    def drift(self, context: Context, record: Record) -> str:
+        status = context.lxd.get(f"/1.0/instances/{record.id}")["status"]
+        return "" if status == "Running" else f"it is {status.lower()}, and is started"
+
+    def repair(self, context: Context, record: Record) -> None:
+        self._power(context, record.id, "start")
+        self._know(context, record.id)
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         pair = pairs.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])

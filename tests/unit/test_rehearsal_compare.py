@@ -37,7 +37,7 @@ def test_an_input_added_or_taken_away_is_a_change(old: dict[str, Any], new: dict
 
 def test_a_replacing_key_replaces_even_beside_an_updating_one() -> None:
     done = step({"zone": "a", "size": 1}, {"zone": "b", "size": 2})
-    assert (done.op, done.reason) == (Op.REPLACE, "replaced for zone")
+    assert (done.op, done.reason) == (Op.REPLACE, "replaced for zone (a → b)")
 
 
 def test_an_ignored_change_keeps_the_recorded_value() -> None:
@@ -87,7 +87,8 @@ def test_protection_refuses_a_replacement_and_says_why() -> None:
     refused = step({"zone": 1}, {"zone": 2}, protect=True).refused
     assert refused is not None
     assert "protected" in refused
-    assert "(zone)" in refused
+    assert "zone (1 → 2)" in refused
+    assert "two steps: 1." in refused
 
 
 def test_protection_lets_an_update_pass() -> None:

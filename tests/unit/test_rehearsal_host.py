@@ -120,7 +120,7 @@ def test_type_names_are_shown_short() -> None:
 
 def test_help_names_every_command_without_lxd_or_root() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
-    for command in ("up", "destroy", "status", "ssh", "logs", "graph", "setup"):
+    for command in ("preview", "up", "destroy", "status", "ssh", "logs", "graph", "setup"):
         assert f"\n  {command} " in text
 
 
@@ -131,14 +131,16 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 DRY = """
-import sys
+import logging, sys
 from pathlib import Path
-from rehearsal import run, stack
-from rehearsal.engine import Dry
+from rehearsal import keys, preview, stack
+from rehearsal.state import State
 for server in sys.argv[1:]:
     config = dict(stack.load(Path.cwd(), "local").config)
     config["wsgi-ecs:server"] = server
-    run.check(Path.cwd(), stack.Stack("wsgi-ecs", "local", config), Dry())
+    wanted, _ = stack.overlay(stack.Stack("wsgi-ecs", "local", config), keys.NO_KEY)
+    logger = logging.Logger("dry")
+    preview.foresee(Path.cwd(), wanted, State("local", None), keys.Keys(Path("/nonexistent")), logger)
     print("taken")
 """
 

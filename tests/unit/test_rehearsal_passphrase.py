@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -18,11 +18,11 @@ from rich.console import Console
 
 from rehearsal import passphrase, program, run
 from rehearsal.compare import Op
-from rehearsal.engine import Dry
+from rehearsal.engine import Engine
 from rehearsal.errors import UserError
 from rehearsal.monitor import RehearsalMonitor
 from rehearsal.show import Show, masked
-from rehearsal.stack import Stack, load, overlay
+from rehearsal.stack import load, overlay
 from tests.encrypted import ENCRYPTION_SALT, KEY, PASSPHRASE, encrypt
 
 # Written by Pulumi's CLI, as ENCRYPTION_SALT.
@@ -283,7 +283,8 @@ def test_the_program_learns_which_keys_are_secret(root: Path) -> None:
         f"pathlib.Path({str(root / 'found')!r}).write_text(json.dumps(found))\n"
     )
     for config, secret in ((ENV, True), ({"site:app": {"a": "b"}}, False)):
-        program.run(root, load(write(root, config), "dev"), RehearsalMonitor(Dry(), print), logging.Logger("dry"))
+        monitor = RehearsalMonitor(cast(Engine, None), print)
+        program.run(root, load(write(root, config), "dev"), monitor, logging.Logger("dry"))
         value, marked = json.loads((root / "found").read_text())["site:app"]
         assert marked is secret
         assert (PLAIN in value) is secret
@@ -318,10 +319,13 @@ def test_nothing_that_is_shown_shows_a_secret() -> None:
     assert [n for n in "123456" if f"{n} [secret]" in shown] == list("123456")
 
 
-def test_an_error_of_a_run_does_not_show_a_secret(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(root: Path, config: Stack, started: float) -> int:
+@pytest.mark.parametrize(("command", "inner"), [("up", "_up"), ("preview", "_foresee")])
+def test_an_error_of_a_run_does_not_show_a_secret(
+    root: Path, monkeypatch: pytest.MonkeyPatch, command: str, inner: str
+) -> None:
+    def refuse(*_: object) -> int:
         raise UserError(f"app.source: {PLAIN} is no folder")
 
-    monkeypatch.setattr(run, "_up", refuse)
+    monkeypatch.setattr(run, inner, refuse)
     with pytest.raises(UserError, match=r"^app.source: \[secret\] is no folder$"):
-        run.up(write(root, ENV), "dev")
+        getattr(run, command)(write(root, ENV), "dev")

@@ -1,0 +1,402 @@
+"""What a preview says: the project's own program, run dry over states that were recorded of it."""
+
+import io
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from components import server
+from rehearsal import cli, engine, preview_text, program, run
+from rehearsal.compare import Op
+from rehearsal.engine import Engine
+from rehearsal.errors import UserError
+from rehearsal.keys import NO_KEY, Keys
+from rehearsal.monitor import RehearsalMonitor
+from rehearsal.preview import Preview, foresee
+from rehearsal.preview_text import away, counted, lines
+from rehearsal.resources import TYPES, Context, Foreseen
+from rehearsal.resources.machine import USER_DATA_LIMIT
+from rehearsal.show import Show
+from rehearsal.stack import Stack, overlay
+from rehearsal.state import Imagined, Record, State
+from tests.conftest import PROJECT
+
+KEYS = Keys(Path("/nonexistent"))
+SILENT = logging.Logger("silent")
+Settings = dict[str, Any]
+
+
+@dataclass
+class Here(Foreseen):
+    """A type whose objects are made on paper, with the outputs that others want. gone, stopped: names of some."""
+
+    def __init__(self, type_: str) -> None:
+        super().__init__(TYPES[type_])
+        self.type = type_
+        self.gone: set[str] = set()
+        self.stopped: set[str] = set()
+
+    def id(self, name: str, inputs: Mapping[str, Any]) -> str:
+        return str(inputs.get("keyPairName", f"{name}-id"))
+
+    def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"ipAddress": "198.18.0.1", "primaryIpAddress": f"10.0.0.{record.serial}"}
+
+    def exists(self, context: Context, record: Record) -> bool:
+        return record.name not in self.gone
+
+    def drift(self, context: Context, record: Record) -> str:
+        return "it is stopped, and is started" if record.name in self.stopped else ""
+
+
+class Ignored:
+    def started(self, *_: Any) -> None: ...
+    def finished(self, *_: Any) -> None: ...
+    def failed(self, *_: Any) -> None: ...
+
+
+class Site:
+    """A stack whose `up` is on paper."""
+
+    def __init__(self, root: Path, types: dict[str, Here]) -> None:
+        self.root = root
+        self.types = types
+        self.state = State("dev", None)
+
+    def stack(self, settings: Settings) -> Stack:
+        values = {"server": {"os": "debian12"}, **settings}
+        config = {f"wsgi-ecs:{key}": json.dumps(value) for key, value in values.items()}
+        return overlay(Stack("wsgi-ecs", "dev", config), NO_KEY)[0]
+
+    def up(self, seconds: Mapping[str, float] | None = None, **settings: Any) -> None:
+        """Record a run. seconds: end of a name → how long it is said to have taken; 1 s for the others."""
+        state = Imagined(self.state)
+        runs = Engine(Context(self.root, state, KEYS, "", self.root, print), Ignored())
+        program.run(self.root, self.stack(settings), RehearsalMonitor(runs, print), SILENT)
+        runs.delete_rest()
+        for record in state.records():
+            took = next((took for end, took in (seconds or {}).items() if record.name.endswith(end)), 1.0)
+            state.put(replace(record, seconds=took))
+        self.state = State("dev", state._config)
+
+    def preview(self, **settings: Any) -> Preview:
+        return foresee(self.root, self.stack(settings), self.state, KEYS, SILENT)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    shutil.copytree(PROJECT / "app", tmp_path / "app")
+    for name in ("stacks", "__main__.py"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    monkeypatch.chdir(tmp_path)
+    types = {type_: Here(type_) for type_ in TYPES}
+    for module in (engine, preview_text):
+        monkeypatch.setattr(module, "TYPES", types)
+
+    def write(self: State) -> None:
+        raise AssertionError("a preview writes")
+
+    monkeypatch.setattr(State, "_write", write)
+    return Site(tmp_path, types)
+
+
+def short(name: str) -> str:
+    return name.removeprefix("wsgi-ecs-dev-")
+
+
+def ops(found: Preview) -> dict[str, Op]:
+    return {short(change.record.name): change.op for change in found.changes if change.op is not Op.SAME}
+
+
+def notes(found: Preview) -> dict[str, str]:
+    return {short(change.record.name): change.note for change in found.changes}
+
+
+def text(found: Preview, details: bool = False) -> str:
+    return "\n".join(line for line, _ in lines(found, details))
+
+
+SYSTEMD: Settings = {"serving": {"process_manager": "systemd"}}
+REPLACED = [
+    "instance", "association", "ready", "host-archive", "site-app-archive", "host-apply", "site-app-apply",
+]  # fmt: skip
+
+
+def test_where_nothing_is_recorded_all_is_created(site: Site) -> None:
+    found = site.preview()
+    assert set(ops(found).values()) == {Op.CREATE}
+    assert counted(found.changes) == "13 to create"
+    assert list(away(found)) == []
+    size = len(next(one for one in found.files if "boots" in one.title).new["user data"].encode())
+    assert f"{size} of 16384 bytes" in text(found)
+    assert "+ config/uwsgi.ini: " in text(found)
+    assert "client_max_body_size" not in text(found)
+    assert "    +    client_max_body_size 16m;" in text(found, details=True)
+
+
+def test_what_is_as_recorded_is_neither_shown_nor_anything_to_do(site: Site) -> None:
+    site.up()
+    found = site.preview()
+    assert not found.anything
+    assert text(found) == text(found, details=True) == "13 unchanged"
+
+
+def test_a_changed_setting_is_a_release_with_its_difference_and_no_interruption(site: Site) -> None:
+    site.up()
+    found = site.preview(nginx={"client_max_body_size": "2m"})
+    assert ops(found) == {"site-app-archive": Op.REPLACE, "site-app-apply": Op.REPLACE}
+    copy = next(change for change in found.changes if change.record.name.endswith("-site-app-archive"))
+    ids = [record.inputs["triggers"][0] for record in (copy.old, copy.new) if record]
+    assert notes(found)["site-app-apply"] == f"replaced for triggers ({ids[0]} → {ids[1]})"
+    shown = text(found).splitlines()
+    assert "  ~ config/server.conf: +1 -1 lines" in shown
+    assert "    -    client_max_body_size 16m;" in shown
+    assert "    +    client_max_body_size 2m;" in shown
+    assert shown[-2:] == ["the site goes on answering", "2 to replace, 11 unchanged"]
+
+
+def test_changed_code_is_named_and_not_shown(site: Site) -> None:
+    site.up()
+    (site.root / "app/app.py").write_text("app = 'told to nobody'\n")
+    shown = text(site.preview(), details=True)
+    assert "  ~ app/: app.py" in shown
+    assert "told to nobody" not in shown
+
+
+def test_a_long_difference_is_shown_when_asked_for(site: Site) -> None:
+    site.up()
+    found = site.preview(nginx={"extra": "\n".join(f"# {number}" for number in range(50))})
+    assert "    +# 7" not in text(found)
+    assert "--diff" in text(found)
+    assert "    +# 7" in text(found, details=True)
+    assert "--diff" not in text(found, details=True)
+
+
+def test_an_update_in_place_names_what_changes_and_what_it_interrupts(site: Site) -> None:
+    site.up()
+    found = site.preview(server={"os": "debian12", "instance_type": "ecs.t6-c1m1.large", "bandwidth_mbps": 7})
+    assert ops(found) == {"instance": Op.UPDATE, "address": Op.UPDATE}
+    assert notes(found)["address"] == "bandwidth (5 → 7)"
+    assert notes(found)["instance"] == "instanceType (ecs.e-c1m1.large → ecs.t6-c1m1.large), restarts"
+    assert list(away(found)) == ["the site is away until wsgi-ecs-dev-instance has booted: some seconds"]
+
+
+def test_another_bootstrap_replaces_the_server_and_tells_why_in_which_order_and_how_long(site: Site) -> None:
+    site.up({"-association": 0.5, "-ready": 20, "-site-app-archive": 3, "-site-app-apply": 7, "-instance": 99})
+    found = site.preview(**SYSTEMD)
+    assert list(ops(found)) == REPLACED
+    assert set(ops(found).values()) == {Op.REPLACE}
+    assert notes(found)["instance"].startswith("replaced for replacement_trigger (debian12-")
+    assert notes(found)["association"] == (
+        "replaced for instanceId (wsgi-ecs-dev-instance-id → known later), the old one goes first"
+    )
+    # The way through the site's archive is longer than the one through what the sites share.
+    assert list(away(found)) == [
+        "the site is away from when wsgi-ecs-dev-association goes until wsgi-ecs-dev-site-app-apply is done: "
+        "about 30 s, as it took the last time"
+    ]
+    assert "~ user data: +" in text(found)
+    assert "\n    -apt-get" not in text(found)
+    assert "supervisor" in text(found, details=True)
+    assert "userData: " not in text(found, details=True)
+
+
+def test_what_was_never_measured_is_said_to_be(site: Site) -> None:
+    site.up()
+    kept = Imagined(site.state)
+    for record in kept.records():
+        kept.put(replace(record, seconds=None if record.name.endswith("-ready") else 4))
+    site.state = State("dev", kept._config)
+    (line,) = away(site.preview(**SYSTEMD))
+    assert line.endswith(": more than 16 s, as it took the last time")
+    for record in kept.records():
+        kept.put(replace(record, seconds=None))
+    site.state = State("dev", kept._config)
+    (line,) = away(site.preview(**SYSTEMD))
+    assert line.endswith(": not measured yet")
+
+
+def test_what_depends_on_something_new_is_known_later(site: Site) -> None:
+    site.up()
+    found = site.preview(network={"cidr": "10.80.0.0/20"})
+    assert notes(found)["vpc"] == "replaced for cidrBlock (10.76.0.0/20 → 10.80.0.0/20)"
+    assert notes(found)["group"] == "replaced for vpcId (wsgi-ecs-dev-vpc-id → known later)"
+    assert set(ops(found)) == {*REPLACED, "vpc", "group", "switch", "80-from-0.0.0.0-0"}
+    assert "vpcId: wsgi-ecs-dev-vpc-id → known later" in text(found, details=True)
+
+
+TWO = {"a": {"site": {"server_name": "a.example"}}, "b": {"site": {"server_name": "b.example"}}}
+
+
+def test_what_is_taken_away_is_deleted_dependents_first_and_after_all_else(site: Site) -> None:
+    site.up(sites=TWO)
+    found = site.preview(sites={"a": TWO["a"]})
+    deleted = [short(change.record.name) for change in found.changes if change.op is Op.DELETE]
+    assert deleted == ["site-b-apply", "site-b-archive"]
+    assert [change.op for change in found.changes][-2:] == [Op.DELETE] * 2
+    assert counted(found.changes).endswith("2 to delete, 11 unchanged")
+
+
+PROTECTED: Settings = {"server": {"os": "debian12", "protect": True}}
+
+
+def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -> None:
+    site.up(**PROTECTED)
+    found = site.preview(**PROTECTED, **SYSTEMD)
+    (refused,) = found.refused
+    assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for replacement_trigger")
+    assert refused.endswith("in two steps: 1. `protect: false` and nothing else, and up; 2. this change, and up")
+    assert list(ops(found)) == REPLACED
+    with pytest.raises(UserError, match="two steps"):
+        run._tell(found, Show(Console(file=io.StringIO())), False)
+
+
+def test_a_protected_disk_is_not_deleted(site: Site) -> None:
+    mysql: Settings = {"mysql": {"password": "secret-1", "protect": True}}
+    site.up(**mysql)
+    found = site.preview()
+    assert [line.split(";")[0] for line in found.refused] == [
+        "protected, and no longer wanted: wsgi-ecs-dev-db-data-disk"
+    ]
+    assert ops(found)["db-data-disk"] is Op.DELETE
+
+
+def test_the_database_is_away_while_its_disk_moves(site: Site) -> None:
+    mysql: Settings = {"mysql": {"password": "secret-1"}}
+    site.up(**mysql)
+    disk = "wsgi-ecs-dev-db-data-attachment"
+    found = [line for line in away(site.preview(**mysql, network={"cidr": "10.80.0.0/20"})) if "database" in line]
+    assert len(found) == 1
+    assert found[0].startswith(f"the database is away from when {disk} goes until ")
+
+
+def test_a_secret_that_changes_is_named_and_not_shown(site: Site) -> None:
+    site.up(app={"env": {"TOKEN": "open sesame"}})
+    found = site.preview(app={"env": {"TOKEN": "closed sesame"}})
+    assert notes(found)["site-app-apply"] == "stdin, runs again"
+    shown = text(found, details=True)
+    assert "stdin: [secret] → [secret]" in shown
+    assert "sesame" not in shown
+
+
+def test_a_secret_in_a_file_is_masked(site: Site) -> None:
+    site.up()
+    found = site.preview(nginx={"extra": "# open sesame"})
+    shown = io.StringIO()
+    run._tell(found, Show(Console(file=shown, width=200), ["open sesame"]), False)
+    assert "    +# [secret]\n" in shown.getvalue()
+    assert "sesame" not in shown.getvalue()
+
+
+def test_what_lxd_no_longer_has_is_created_and_what_stopped_is_started(site: Site) -> None:
+    site.up()
+    instance = site.types["alicloud:ecs/instance:Instance"]
+    instance.stopped.add("wsgi-ecs-dev-instance")
+    found = site.preview()
+    assert ops(found) == {"instance": Op.UPDATE}
+    assert notes(found)["instance"] == "it is stopped, and is started"
+    assert "goes on answering" not in text(found)
+    instance.gone.add("wsgi-ecs-dev-instance")
+    found = site.preview()
+    assert ops(found)["instance"] is Op.CREATE
+    assert notes(found)["instance"] == "it was gone from LXD"
+    assert ops(found)["association"] is Op.REPLACE
+    assert "goes on answering" not in text(found)
+
+
+def test_what_a_killed_run_left_is_told(site: Site) -> None:
+    site.up()
+    kept = Imagined(site.state)
+    begun, replaced = (kept.records(type_)[0] for type_ in ("alicloud:vpc/network:Network", "command:remote:Command"))
+    kept.put(replace(begun, status="pending"), replace(replaced, serial="99", status="doomed"))
+    site.state = State("dev", kept._config)
+    found = site.preview()
+    assert ops(found)["vpc"] is Op.CREATE
+    left = [change for change in found.changes if change.op is Op.DELETE]
+    assert [(change.record.serial, change.note) for change in left] == [("99", "replaced")]
+
+
+def test_without_nginx_a_release_interrupts(site: Site) -> None:
+    bare: Settings = {"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8080"}}
+    site.up(**bare)
+    (site.root / "app/app.py").write_text("app = None\n")
+    assert list(away(site.preview(**bare))) == [
+        "without nginx the site is away while its program is started anew: some seconds"
+    ]
+
+
+def test_a_release_that_is_no_longer_at_hand_is_said_to_be(site: Site) -> None:
+    site.up()
+    shutil.rmtree(site.root / ".build")
+    found = site.preview(nginx={"client_max_body_size": "2m"})
+    assert "wsgi-ecs-dev-site-app gets, after a release that .build no longer has" in text(found)
+
+
+def test_the_same_preview_has_the_same_lines(site: Site) -> None:
+    site.up()
+    assert text(site.preview(**SYSTEMD)) == text(site.preview(**SYSTEMD))
+
+
+def test_what_the_program_refuses_is_one_error(site: Site) -> None:
+    with pytest.raises(UserError, match=r"^stacks/Pulumi\.dev\.yaml: site\.server_name: allowed: "):
+        site.preview(site={"server_name": "a;b"})
+
+
+def test_what_is_not_rehearsed_is_refused_before_anything_is_made(site: Site) -> None:
+    site.up()
+    with pytest.raises(UserError, match=r"^wsgi-ecs-dev-instance \(alicloud:ecs/instance:Instance\): .*ecs\.nope"):
+        site.preview(server={"os": "debian12", "instance_type": "ecs.nope.large", "zone": "cn-hangzhou-h"})
+
+
+def test_the_limit_of_user_data_is_the_programs() -> None:
+    assert USER_DATA_LIMIT == server.USER_DATA_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted", "asked"),
+    [
+        ("yes\n", True, 1),
+        ("y\n", True, 1),
+        ("no\n", False, 1),
+        ("\nyes\n", False, 1),
+        ("", False, 0),
+        ("what\nyes\n", True, 2),
+    ],
+)
+def test_the_question_takes_yes_and_no(typed: str, wanted: bool, asked: int) -> None:
+    with CliRunner().isolation(input=typed) as (out, *_):
+        assert run._wanted(Preview((), (), (), True), Show(Console(file=io.StringIO()))) is wanted
+        assert out.getvalue().decode().count("Do you want to perform this update? [yes/no/details]") == asked
+
+
+def test_details_are_shown_and_asked_after(site: Site) -> None:
+    shown = io.StringIO()
+    with CliRunner().isolation(input="details\nno\n"):
+        assert run._wanted(site.preview(), Show(Console(file=shown))) is False
+    assert "client_max_body_size" in shown.getvalue()
+
+
+def test_nothing_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def up(root: Path, name: str, ask: bool, details: bool) -> int:
+        asked.append(ask)
+        return 0
+
+    monkeypatch.setattr(run, "up", up)
+    CliRunner().invoke(cli.main, ["up"])
+    assert asked == [False]
+
+
+def test_what_the_stacks_own_system_refuses_is_refused_though_another_is_rehearsed(site: Site) -> None:
+    config = {"wsgi-ecs:server": '{"os": "alinux3"}', "wsgi-ecs:uwsgi": '{"install": "os"}'}
+    with pytest.raises(UserError, match=r"^stacks/Pulumi\.dev\.yaml: uwsgi\.install: .*Python 3\.11"):
+        run._foresee(site.root, Stack("wsgi-ecs", "dev", config), Show(Console(file=io.StringIO())))
