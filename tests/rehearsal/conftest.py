@@ -40,6 +40,11 @@ class Done:
     def text(self) -> str:
         return self.out + self.err
 
+    @property
+    def performed(self) -> str:
+        """What a run printed after its preview."""
+        return self.out.partition("Update\n")[2]
+
     def output(self, name: str) -> str:
         """One of the stack's outputs, as the command printed it."""
         found = re.search(rf"^\s*{name}\s*:?\s+(\S.*?)\s*$", self.out, re.MULTILINE)

@@ -171,7 +171,7 @@ def test_a_broken_release_stops_at_the_first_machine_and_nobody_sees_it(
     fleet.stack.edit("app/app.py", broken, place)
     assert done.code == 1
     assert problem in done.text
-    assert "app-2-site-app-apply" not in done.out
+    assert "app-2-site-app-apply" not in done.performed
     assert {status for status, _ in answers} == {200}
     assert {fleet.get().json()["release"] for _ in range(12)} == {release}
     fleet.stack.up()
