@@ -56,7 +56,7 @@ class Done:
 class Stack:
     """A stack in a copy of the project. Its settings are written before each run.
 
-    passphrase: of encrypted settings. Only `up` is given it: nothing else may need it.
+    passphrase: of encrypted settings. `preview` and `up` are given it: nothing else may need it.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class Stack:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def environment(self, command: str) -> dict[str, str]:
-        given = {VARIABLE: self.passphrase} if self.passphrase is not None and command == "up" else {}
+        given = {VARIABLE: self.passphrase} if self.passphrase is not None and command in ("preview", "up") else {}
         return {**{key: value for key, value in os.environ.items() if key not in (VARIABLE, FILE_VARIABLE)}, **given}
 
     def up(self) -> Done:
