@@ -72,7 +72,6 @@ def _up(root: Path, config: stacks.Stack, started: float, ask: bool, details: bo
     show = Show(secrets=config.secrets)
     with lock.held(name):
         found = _foresee(root, config, show)
-        _check_routes(config)
         if found.anything:
             _tell(found, show, details)
             if ask and not _wanted(found, show):
@@ -128,6 +127,7 @@ def _foresee(root: Path, config: stacks.Stack, show: Show) -> Preview:
     if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
         raise UserError(f"stack {config.name} is rehearsed from {state.folder}; destroy it there first")
     found = foresee(root, config, state, keys, _logger(show))
+    _check_routes(config)
     _hand_back(root)
     for text in (*notes, *more, *asked):
         show.note(text)
