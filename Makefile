@@ -6,7 +6,8 @@ SHELL := /bin/bash
 
 test: lint
 	./rehearse setup
-	$(PY) -m pytest tests/unit tests/rehearsal
+	$(PY) -m pytest tests/unit
+	$(PY) -m pytest tests/rehearsal -n 2 --dist loadfile # they wait for machines more than they compute
 
 unit: venv
 	$(PY) -m pytest
