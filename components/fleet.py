@@ -7,6 +7,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ class Fleet(pulumi.ComponentResource):
         last = self._release(name, args, first, servers, logins, [*databases.values(), *taken])
         for host, release in databases.items():
             self._settle(name, args, release, logins[host], [*taken, last])
+        app_servers = [machine.name for machine in others if machine.name not in databases]
+        releases = {**databases, **dict(zip(app_servers, taken, strict=True)), first.name: last}
+        edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
         urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
         site = first.plan.sites[0].place.name
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
@@ -98,6 +102,7 @@ class Fleet(pulumi.ComponentResource):
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
             **several,
             **database,
+            "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
         }
         self.register_outputs({"address": address})
 
@@ -174,6 +179,7 @@ class Fleet(pulumi.ComponentResource):
             _named(name, machine),
             ReleaseArgs(
                 archives=archive.build_all(machine.plan, args.settings, args.archives),
+                instance_type=machine.instance_type,
                 # An application's environment goes where the application runs.
                 env={s.site.name: s.env if role != "front" else {} for s in args.settings.each},
                 files={
@@ -191,3 +197,8 @@ class Fleet(pulumi.ComponentResource):
 
 def _named(name: str, machine: Machine) -> str:
     return f"{name}-{machine.name}" if machine.name else name
+
+
+def _on(machine: str, lines: pulumi.Output[list[str]]) -> pulumi.Output[list[str]]:
+    """Lines with the machine that they are of, where there are several."""
+    return lines.apply(lambda found: [f"{machine}: {line}" if machine else line for line in found])

@@ -5,6 +5,7 @@ login ─▶ copy ─▶ prepare what the sites share ─▶ apply each site
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,19 +20,23 @@ from serving.templates import render
 from settings.certificates import Given
 from settings.database import Mysql
 
+# machine/drift.py says so of each file.
+_EDITED = re.compile(r"^wsgi-ecs: (/.+ was edited by hand \(\w+\))", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class ReleaseArgs:
     """What is released, and to which server.
 
-    archives: what the sites share, released before them, and theirs. env: site's name → the environment of its
-    application, secret. files: site's name → file name → text beside its configs, secret. certificates: domain →
-    its given certificate and private key. login: to the server; a new instance gets all of it again. hosts: name →
-    private address of the other machines that it must know. after: what must be there before, such as other
-    releases. database: MySQL's settings, on the machine that has it.
+    archives: what the sites share, released before them, and theirs. instance_type: of the server. env: site's name →
+    the environment of its application, secret. files: site's name → file name → text beside its configs, secret.
+    certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
+    again. hosts: name → private address of the other machines that it must know. after: what must be there before,
+    such as other releases. database: MySQL's settings, on the machine that has it.
     """
 
     archives: Archives
+    instance_type: str
     env: Mapping[str, Mapping[str, SecretStr]]
     files: Mapping[str, Mapping[str, SecretStr]]
     certificates: Mapping[str, Given]
@@ -44,6 +49,11 @@ class ReleaseArgs:
 def run_tool(verb: str, archive: str) -> str:
     """Command that unpacks the archive of this id on a server and runs the release tool in it."""
     return render("templates/release/apply.sh.j2", layout=layout, verb=verb, id=archive)
+
+
+def edited(printed: str) -> list[str]:
+    """The lines of what the release tool prints that name a file which somebody has edited by hand."""
+    return _EDITED.findall(printed)
 
 
 def of_database(mysql: Mysql) -> pulumi.Output[str]:
@@ -59,11 +69,15 @@ def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
 class Release(pulumi.ComponentResource):
     """Each part is applied when its archive, its environment or the server changes, and no other with it.
 
-    host_id: of the archive of what the sites share.
+    A site's programs are as many as the server has CPUs, so a changed instance type applies it, too.
+
+    host_id: of the archive of what the sites share. edited_by_hand: the files that were others than released before,
+    when it was applied last, a line each.
     """
 
     ids: dict[str, pulumi.Output[str]]
     host_id: str
+    edited_by_hand: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: ReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:release:Release", name, None, opts)
@@ -80,12 +94,13 @@ class Release(pulumi.ComponentResource):
                 triggers=[archive.id, login.instance_id],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[login.ready]),
             )
+            own: dict[str, Sequence[pulumi.Input[str]]] = {"prepare": addresses, "apply": [args.instance_type]}
             return command.remote.Command(
                 f"{name}-{part}-apply",
                 connection=login.connection,
                 create=run_tool(verb, archive.id),
                 stdin=stdin,
-                triggers=[archive.id, login.instance_id, *(addresses if verb == "prepare" else ())],
+                triggers=[archive.id, login.instance_id, *own.get(verb, ())],
                 add_previous_output_in_env=False,
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[copy, *after]),
             )
@@ -99,10 +114,15 @@ class Release(pulumi.ComponentResource):
             verb, stdin = "database", of_database(args.database)
         host = apply("host", verb, args.archives.host, pulumi.Output.secret(stdin), [login.ready, *args.after])
         self.ids, self.host_id = {}, args.archives.host.id
+        parts = [host]
         for site, archive in args.archives.sites.items():
             secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}
             stdin = pulumi.Output.secret(json.dumps(secrets, sort_keys=True))
             done = apply(f"site-{site}", "apply", archive, stdin, [host])
             # The id is exported only when the release serves.
             self.ids[site] = done.id.apply(lambda _, id=archive.id: id)
-        self.register_outputs({"ids": self.ids})
+            parts.append(done)
+        # What a command prints counts as secret since its input is, but these lines have paths alone.
+        printed = [pulumi.Output.unsecret(part.stdout) for part in parts]
+        self.edited_by_hand = pulumi.Output.all(*printed).apply(lambda texts: edited("\n".join(filter(None, texts))))
+        self.register_outputs({"ids": self.ids, "edited_by_hand": self.edited_by_hand})

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import disk
+import drift
 import facts
 import files
 import host
@@ -35,6 +36,7 @@ def prepare(folder, password, say):
     one machine by machine, or refuses the release. Raises ReleaseError or OSError.
     """
     unpacked, told = _read(folder, password)
+    drift.replaced(drift.of_database(), say)
     disk.mount(say)
     same_system(told["system"])
     initialise(told["datadir"], say)

@@ -17,7 +17,7 @@ _NEXT = "raise release.generation and run up again, which puts back what was rel
 
 def report(say):
     """Tell which releases serve and what was edited. Returns whether anything was."""
-    found = _noted(files.state(os.path.join(files.host_root(), "current"))) + _noted(files.state(files.ROOT))
+    found = of_host() + of_database()
     # MySQL's own machine has none.
     for name in files.sites() if os.path.isdir(files.site_root("")) else ():
         state = files.state(os.path.join(files.site_root(name), "current"))
@@ -29,6 +29,22 @@ def report(say):
     if found:
         say("next: " + _NEXT)
     return bool(found)
+
+
+def replaced(found, say):
+    """Tell what was edited of the files that a release is about to write. The stack's outputs have it from here."""
+    for path, what in sorted(found):
+        say("{} was edited by hand ({}): this release has its own".format(path, what))
+
+
+def of_host():
+    """As of_site, of what the sites share."""
+    return _noted(files.state(os.path.join(files.host_root(), "current")))
+
+
+def of_database():
+    """As of_site, of a database's server."""
+    return _noted(files.state(files.ROOT))
 
 
 def of_site(name, state):

@@ -32,6 +32,11 @@ def cpus():
     return count if quota is None else max(1, min(count, int(quota)))
 
 
+def of_programs():
+    """What a site's programs are sized by, as texts."""
+    return {"cpus": str(cpus()), "workers": str(2 * cpus() + 1), "somaxconn": str(somaxconn())}
+
+
 def memory():
     """MiB of memory that this machine has."""
     with open(MEMINFO) as file:

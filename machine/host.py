@@ -17,6 +17,7 @@ import accounts
 import acme
 import builds
 import certificates
+import drift
 import files
 import probe
 import venvs
@@ -88,13 +89,14 @@ def prepare(folder, hosts, given, say):
     if (old.get("release"), old.get("hosts", {}), old.get("tls")) == wanted and certificates.same(given):
         say("what the sites share is in place: nothing to do")
         return
+    drift.replaced(drift.of_host(), say)
     has_nginx = host["has_nginx"]
     name_hosts(hosts)
     for site in host["sites"]:
         accounts.make(site, host["nginx_user"] if has_nginx else None)
         if has_nginx:
             wait(site)
-            put_back(site["name"], site["web_group"])
+            drift.replaced(put_back(site["name"], site["web_group"]), say)
     if has_nginx:
         files.write(LOGROTATE, _ROTATED.format(files.LOG, NGINX_PID), 0o644)
     for build in host["builds"]:

@@ -73,14 +73,15 @@ def apply(folder, secrets):
     if secrets is None:
         secrets = {"env": before or {}, "files": site.secret_files(old)}
     env, digest = secrets["env"], files.digest(secrets)
-    if old and (old["release"], old.get("env")) == (unpacked.id, digest) and site.serves(old):
+    same = old and (old["release"], old.get("env")) == (unpacked.id, digest)
+    if same and site.fits(old) and site.serves(old):
         if before != env:
             # A run that was killed had put its own in place.
             site.write_env(env)
         say("release {} serves already: nothing to do".format(unpacked.id))
         return
-    for path, what in sorted(drift.of_site(release["site"], old)) if old and old.get("written") else ():
-        say("{} was edited by hand ({}): this release has its own".format(path, what))
+    if old and old.get("written"):
+        drift.replaced(drift.of_site(release["site"], old), say)
     target = unpacked.install(site.releases, site.web_group)
     for build in release["builds"]:
         builds.make(build, unpacked, say)

@@ -166,11 +166,9 @@ class Site:
             "release_dir": target,
             "slot_dir": folder,
             "venv": venv,
-            "cpus": str(facts.cpus()),
-            "workers": str(2 * facts.cpus() + 1),
-            "somaxconn": str(facts.somaxconn()),
             "app_host": app_host,
         }
+        known.update(facts.of_programs())
         others = ports_of_others(self.release["site"])
         for name, ports in self.release["ports"].items():
             known[name] = str(facts.free_port(ports, others))
@@ -190,6 +188,10 @@ class Site:
         state["computed"] = filled(self.release["computed"], known)
         state["probe"] = json.loads(filled(json.dumps(self.request), known))
         return state
+
+    def fits(self, state):
+        """Whether a slot was filled on this machine as it is: it may have got other CPUs since."""
+        return all(state["facts"].get(name) == value for name, value in facts.of_programs().items())
 
     def written(self, state):
         """What of the slot is to be found unedited: its configs, the environment, its program's own file."""
@@ -303,8 +305,12 @@ def filled(text, known):
 
 
 def put_back(site, group):
-    """Write what somebody has removed of nginx's part of a site: it takes no configuration while that is missing."""
+    """Write what somebody has removed of nginx's part of a site: it takes no configuration while that is missing.
+
+    Returns (path, what became of it) of each, as drift.of_site does.
+    """
     root = files.site_root(site)
+    found = []
     try:
         state = files.read_json(os.path.join(root, "current", "state.json"))
         configs = os.path.join(root, "releases", state["release"], "config")
@@ -313,9 +319,11 @@ def put_back(site, group):
             if not os.path.exists(path):
                 with open(os.path.join(configs, name), encoding="utf-8") as file:
                     files.write(path, filled(file.read(), state["facts"]), 0o640, group)
+                found.append((path, "missing"))
     except (OSError, ValueError, KeyError):
         # It has no release yet, or one that is damaged further: nginx will tell.
         pass
+    return found
 
 
 def other_slot(state):

@@ -21,10 +21,16 @@ CLOUD = {"access": {"ssh": [OFFICE], "public_key": PUBLIC_KEY}}
 
 
 class Cloud(mocks.Mocks):
-    """Answers as the provider does, with made-up ids."""
+    """Answers as the provider does, with made-up ids. printed: what each command prints."""
+
+    printed = ""
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        known = {":EipAddress": {"ipAddress": "198.51.100.7"}, ":Instance": {"primaryIpAddress": "10.0.0.1"}}
+        known = {
+            ":EipAddress": {"ipAddress": "198.51.100.7"},
+            ":Instance": {"primaryIpAddress": "10.0.0.1"},
+            ":Command": {"stdout": self.printed},
+        }
         extra = next((outputs for end, outputs in known.items() if args.typ.endswith(end)), {})
         return f"{args.name}-id", {**args.inputs, **extra}
 

@@ -338,8 +338,11 @@ def test_a_file_that_was_edited_by_hand_is_named_and_put_back(stack: Stack) -> N
     path = stack.shell("readlink -f /srv/wsgi-ecs/sites/app/current/server.conf")
     assert f"edited by hand: {path} (changed)" in stack.run("status").out
     stack.settings = {**stack.settings, "release": {"generation": 1}}
-    assert f"{path} was edited by hand (changed)" in stack.up().out
-    assert "edited by hand" not in stack.run("status").out
+    stack.shell("echo '# by hand' >>/etc/nginx/nginx.conf")
+    done = stack.up()
+    assert f"{path} was edited by hand (changed)" in done.output("edited_by_hand")
+    assert "/etc/nginx/nginx.conf was edited by hand (changed)" in done.output("edited_by_hand")
+    assert "edited by hand: " not in stack.run("status").out
     assert stack.shell("wsgi-ecs-status").startswith("site app: release ")
 
 

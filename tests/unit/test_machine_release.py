@@ -171,6 +171,16 @@ def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, 
     only_slot(server, good.id)
 
 
+def test_a_server_that_got_other_cpus_starts_it_again(server: Server, good: Archive) -> None:
+    path = server.site / "slots" / server.state()["slot"] / "state.json"
+    state = server.state()
+    path.write_text(json.dumps({**state, "facts": {**state["facts"], "cpus": "512"}}))
+    server.apply(good, {"KEY": "one"})
+    only_slot(server, good.id)
+    assert server.state()["facts"]["cpus"] == state["facts"]["cpus"]
+    assert "nothing to do" in server.apply(good, {"KEY": "one"})
+
+
 def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None:
     output = server.apply(good, {"KEY": SECRET})
     only_slot(server, good.id)

@@ -209,7 +209,9 @@ def test_a_new_server_gets_the_release_again(program: Recorder) -> None:
         archive = Path(program.inputs("CopyToRemote", f"{part}-archive")["source"].path)
         for type_, name in (("CopyToRemote", "-archive"), ("remote:Command", "-apply")):
             inputs = program.inputs(type_, part + name)
-            assert inputs["triggers"] == [archive.name.partition(".")[0], "wsgi-ecs-dev-instance-id"]
+            # As many programs as the server has CPUs.
+            own = ["ecs.e-c1m1.large"] if part + name == "-site-app-apply" else []
+            assert inputs["triggers"] == [archive.name.partition(".")[0], "wsgi-ecs-dev-instance-id", *own]
             assert "delete" not in inputs
 
 
@@ -288,11 +290,23 @@ def test_a_passwords_hash_reaches_the_release_tool_and_no_plain_input(run_progra
 
 
 def test_the_outputs(program: Recorder) -> None:
-    assert set(program.outputs) == {"url", "address", "ssh", "release"}
+    assert set(program.outputs) == {"url", "address", "ssh", "release", "edited_by_hand"}
+    assert program.outputs["edited_by_hand"] == []
     assert program.outputs["url"] == "http://198.51.100.7/"
     assert program.outputs["address"] == "198.51.100.7"
     assert program.outputs["ssh"] == "ssh root@198.51.100.7"
     assert len(program.outputs["release"]) == 12
+
+
+def test_files_that_were_edited_by_hand_are_an_output(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = "wsgi-ecs: {} was edited by hand (changed): this release has its own\nwsgi-ecs: starting\n"
+    monkeypatch.setattr(Cloud, "printed", printed.format("/srv/a b.conf"))
+    line = "/srv/a b.conf was edited by hand (changed)"
+    assert run_program().outputs["edited_by_hand"] == [line, line]
+    several = {**CLOUD, "topology": {"app_servers": 1}}
+    assert run_program(several).outputs["edited_by_hand"] == [
+        f"{machine}: {line}" for machine in ("app-1", "app-1", "front", "front")
+    ]
 
 
 SITES = {
@@ -324,7 +338,7 @@ def test_several_sites_are_a_copy_and_a_command_each_after_the_hosts(run_program
 
 def test_the_outputs_of_several_sites(run_program: Run) -> None:
     outputs = run_program({**CLOUD, "sites": SITES}).outputs
-    assert set(outputs) == {"url", "address", "ssh", "release", "urls", "releases"}
+    assert set(outputs) == {"url", "address", "ssh", "release", "urls", "releases", "edited_by_hand"}
     assert outputs["urls"] == {"shop": "http://www.example.com/", "blog": "http://198.51.100.7:8080/blog/"}
     assert (outputs["url"], outputs["release"]) == (outputs["urls"]["shop"], outputs["releases"]["shop"])
     assert [len(release) for release in outputs["releases"].values()] == [12, 12]

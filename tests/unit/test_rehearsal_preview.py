@@ -183,7 +183,7 @@ def test_a_long_difference_is_shown_when_asked_for(site: Site) -> None:
 def test_an_update_in_place_names_what_changes_and_what_it_interrupts(site: Site) -> None:
     site.up()
     found = site.preview(server={"os": "debian12", "instance_type": "ecs.t6-c1m1.large", "bandwidth_mbps": 7})
-    assert ops(found) == {"instance": Op.UPDATE, "address": Op.UPDATE}
+    assert ops(found) == {"instance": Op.UPDATE, "address": Op.UPDATE, "site-app-apply": Op.REPLACE}
     assert notes(found)["address"] == "bandwidth (5 → 7)"
     assert notes(found)["instance"] == "instanceType (ecs.e-c1m1.large → ecs.t6-c1m1.large), restarts"
     assert list(away(found)) == ["the site is away until wsgi-ecs-dev-instance has booted: some seconds"]
