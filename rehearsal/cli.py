@@ -1,5 +1,6 @@
 """The commands of `./rehearse`. Everything heavy is imported by the command that needs it."""
 
+import errno
 import os
 import re
 import signal
@@ -21,6 +22,9 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+# What the system says of a disk that has no room, or may not be written to.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 _stack = click.option("--stack", "-s", default="local", show_default=True, callback=_name, help="A stack of stacks/.")
 _diff = click.option("--diff", is_flag=True, help="Show every input and every line that changes, however many.")
 
@@ -34,6 +38,13 @@ class _Group(click.Group):
         except (UserError, RehearsalError) as error:
             click.echo(f"rehearse: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            click.echo(
+                f"rehearse: {error.filename or 'a disk'}: {error.strerror}; make room and run the same again", err=True
+            )
+            ctx.exit(RehearsalError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

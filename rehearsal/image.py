@@ -19,15 +19,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from rehearsal import trust
-from rehearsal.errors import RehearsalError
+from rehearsal import space, trust
+from rehearsal.errors import RehearsalError, UserError
 from rehearsal.image_files import EXCLUDE, INCLUDE, METADATA, ROOT_FILES, SETUP, TEMPLATES
 from rehearsal.lock import exclusive
-from rehearsal.lxd import CLI, Lxd
+from rehearsal.lxd import CLI, Lxd, data_folder
 
 CACHE = Path("/var/cache/wsgi-ecs-rehearsal/debian12")
 # Several hundred MB, which /tmp may not have; names there are made by tempfile.
 _SCRATCH = Path("/var/tmp")  # noqa: S108
+# Bytes: 250 MB of files, their packages and the image made of them.
+_BUILD = space.GIB // 2
 _ALIAS = "wsgi-ecs-rehearsal-debian12-"
 # Days after which an image of another recipe, or a downloaded package, that nothing uses is deleted.
 _KEEP = 14
@@ -76,6 +78,7 @@ def ensure(say: Callable[[str], None]) -> str:
 
 
 def _make(alias: str, host: Mapping[str, str], packages: trust.Packages, say: Callable[[str], None]) -> None:
+    space.check({_SCRATCH: _BUILD, data_folder() / "images": _BUILD // 4})
     say("building the base image debian12 (once, about a minute)")
     started = time.monotonic()
     # Of a build that was cut off; this one holds the lock.
@@ -121,7 +124,10 @@ def _build(scratch: Path, host: Mapping[str, str], packages: trust.Packages) -> 
         sources = scratch / "host.list"
         sources.write_text(packages.sources)
         command.append(str(sources))
-    _run(command, "mmdebstrap")
+    try:
+        _run(command, "mmdebstrap")
+    except RehearsalError as error:
+        raise UserError(f"no base image: mmdebstrap fails: {trust.reason(str(error))}; {trust.SOURCES}") from None
     pack = ["mksquashfs", str(rootfs), str(scratch / "rootfs.squashfs"), "-noappend", "-quiet", "-no-progress"]
     _run([*pack, "-comp", "zstd", "-Xcompression-level", "3"], "mksquashfs")
 

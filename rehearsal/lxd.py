@@ -47,6 +47,11 @@ def socket_path() -> str | None:
     return next((path for path in candidates if Path(path).exists()), None)
 
 
+def data_folder() -> Path:
+    """Where LXD keeps images and machines, or will once it is installed."""
+    return Path(socket_path() or _SOCKETS[0]).parent
+
+
 def reachable() -> bool:
     """Whether a daemon answers."""
     try:

@@ -9,12 +9,13 @@ from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rehearsal import addressing, archives, authority, image, lock, packages_cache
+from rehearsal import addressing, archives, authority, firewall, image, lock, packages_cache, space
 from rehearsal import stack as stacks
+from rehearsal.compare import Op
 from rehearsal.engine import Engine, Stopped
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.keys import NO_KEY, Keys
-from rehearsal.lxd import Lxd, LxdError, reachable
+from rehearsal.lxd import Lxd, LxdError, data_folder, reachable
 from rehearsal.pebble import Pebble
 from rehearsal.preview import Preview, foresee
 from rehearsal.preview_text import lines
@@ -72,6 +73,7 @@ def _up(root: Path, config: stacks.Stack, started: float, ask: bool, details: bo
     show = Show(secrets=config.secrets)
     with lock.held(name):
         found = _foresee(root, config, show)
+        _check_host(root, name, found)
         if found.anything:
             _tell(found, show, details)
             if ask and not _wanted(found, show):
@@ -132,6 +134,16 @@ def _foresee(root: Path, config: stacks.Stack, show: Show) -> Preview:
     for text in (*notes, *more, *asked):
         show.note(text)
     return found
+
+
+def _check_host(root: Path, stack: str, found: Preview) -> None:
+    """Refuse a host on which the machines would not come up, before anything is made. Raises UserError."""
+    # The first bridge with machines; the one before it stands for the block.
+    firewall.check(pairs.bridge(stack, 1))
+    new = [change for change in found.changes if change.op in (Op.CREATE, Op.REPLACE)]
+    machines = sum(change.record.type == _INSTANCE for change in new)
+    pool = data_folder() / "storage-pools"
+    space.check({pool: machines * space.MACHINE, image.CACHE: space.CACHE, root: space.CHECKOUT})
 
 
 def _tell(found: Preview, show: Show, details: bool) -> None:

@@ -15,6 +15,9 @@ _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _APT_KEYS = ("Acquire::Check-Valid-Until", "Acquire::http::Proxy", "Acquire::https::Proxy")
 
+# What to do where a package source does not answer.
+SOURCES = "put right this host's network, proxy or /etc/apt sources, and run the same again"
+
 
 @dataclass(frozen=True)
 class Packages:
@@ -36,6 +39,14 @@ def packages(suite: str) -> Packages:
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     options = [line for line in dump.splitlines() if line.split(" ")[0] in _APT_KEYS and not line.endswith(' "";')]
     return Packages(sources, options)
+
+
+def reason(text: str) -> str:
+    """What a program of apt printed → its last error, on one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next(
+        (line for line in reversed(lines) if line.startswith(("E:", "Err:"))), lines[-1] if lines else "no reason"
+    )
 
 
 def _release(text: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _KEY_PAIR = "alicloud:ecs/ecsKeyPair:EcsKeyPair"
 # Seconds from start to an address, and from there to a listening sshd.
 _BOOT = 180
+_DROPPED = "a firewall of this host may drop what it asks (look at iptables-save and nft list ruleset), or "
 
 
 class EcsKeyPair(Resource):
@@ -127,7 +128,9 @@ class Instance(Resource):
         return self._outputs(context, name, bridge, inputs)
 
     def _outputs(self, context: Context, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        address = _wait(lambda: _address(context, name), f"{name} has got no address from the bridge {bridge}")
+        address = _wait(
+            lambda: _address(context, name), f"{name} has got no address from the bridge {bridge}", _DROPPED
+        )
         self._know(context, name)
         limits = size(inputs["instanceType"])
         return {
@@ -249,11 +252,13 @@ def _host_keys(context: Context, name: str) -> list[str]:
     return [line.split(" ", 1)[1] for line in done.stdout.splitlines() if not line.startswith("#")]
 
 
-def _wait(probe: Callable[[], T | None], failure: str) -> T:
+def _wait(probe: Callable[[], T | None], failure: str, hint: str = "") -> T:
     deadline = time.monotonic() + _BOOT
     while not (value := probe()):
         if time.monotonic() > deadline:
-            raise RehearsalError(f"{failure} after {_BOOT} s; look at ./rehearse logs, and run ./rehearse up again")
+            raise RehearsalError(
+                f"{failure} after {_BOOT} s; {hint}look at ./rehearse logs, and run ./rehearse up again"
+            )
         time.sleep(0.1)
     return value
 

@@ -155,9 +155,12 @@ BRIDGE = re.compile("we[0-9a-f]+-[0-9]+")
 
 
 def _name(stack: str, used: Iterable[str]) -> str:
-    # An interface's name has 15 characters at most.
-    token = hashlib.sha256(stack.encode()).hexdigest()[:8]
-    return next(name for name in (f"we{token}-{index}" for index in range(100)) if name not in used)
+    return next(name for name in (bridge(stack, index) for index in range(100)) if name not in used)
+
+
+def bridge(stack: str, index: int) -> str:
+    """The name of one of a stack's bridges, which has 15 characters at most, as any interface."""
+    return f"we{hashlib.sha256(stack.encode()).hexdigest()[:8]}-{index}"
 
 
 def sync(context: Context) -> None:
