@@ -119,7 +119,7 @@ def _outcomes(chain: Chain, chains: Mapping[str, Chain], packet: Mapping[str, st
         if False in holds:
             continue
         possible = {rule.verdict}
-        if rule.verdict == "any":
+        if rule.verdict == "any" or (rule.target and rule.target not in chains):
             possible = {"accept", "drop", "on"}
         elif rule.verdict == "return":
             possible = {"end"}
@@ -261,7 +261,7 @@ def from_nft(text: str) -> list[dict[str, Chain]]:
 def _nft_rule(statements: Iterable[Mapping[str, Any]]) -> Rule | None:
     conditions: list[Condition] = []
     for statement in statements:
-        ((name, body),) = statement.items()
+        name, body = next(iter(statement.items()))
         if name == "match":
             conditions += _nft_match(body)
         elif name in ("accept", "drop", "return"):
@@ -269,7 +269,8 @@ def _nft_rule(statements: Iterable[Mapping[str, Any]]) -> Rule | None:
         elif name == "reject":
             return Rule(tuple(conditions), "drop")
         elif name in ("jump", "goto"):
-            return Rule(tuple(conditions), name, body["target"])
+            # A chain without a name has its rules in it, which are not known here.
+            return Rule(tuple(conditions), name, body.get("target", "{}"))
         elif name in ("vmap", "queue", "xt"):
             # An xt may ask or decide.
             return Rule((*conditions, _UNKNOWN), "any")

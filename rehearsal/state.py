@@ -13,10 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from rehearsal.errors import UserError
 from rehearsal.lxd import Lxd
 
 PREFIX = "wsgi-ecs-"
 _RESOURCE = "user.resource."
+# Every stack's project has it from the beginning.
+_KEY = "user.key"
 
 # Images and networks are the host's, shared; only machines live in the project.
 _FEATURES = {
@@ -81,15 +84,20 @@ class State:
 
     @classmethod
     def load(cls, stack: str) -> "State":
-        """The stack's state; an empty one, not yet in LXD, when there is none."""
+        """The stack's state; an empty one, not yet in LXD, when there is none. Raises UserError."""
         found = Lxd().find(f"/1.0/projects/{PREFIX}{stack}")
+        if found and _KEY not in found["config"]:
+            raise UserError(
+                f"LXD's project {PREFIX}{stack} is not of a rehearsal and is let be; rename it (lxc project rename) "
+                "or take another stack name"
+            )
         return cls(stack, found["config"] if found else None)
 
     def ensure(self, folder: str) -> None:
         """Make the LXD project unless it is there. folder: of the project's checkout."""
         with self._lock:
             if not self.exists:
-                self._config = {**_FEATURES, "user.key": secrets.token_hex(32), "user.folder": folder}
+                self._config = {**_FEATURES, _KEY: secrets.token_hex(32), "user.folder": folder}
                 description = f"Rehearsal of stack {self.stack}"
                 Lxd().post("/1.0/projects", {"name": self.project, "description": description, "config": self._config})
                 self.exists = True
@@ -100,7 +108,7 @@ class State:
     @property
     def key(self) -> str:
         """Hex key of the digests that stand for secrets."""
-        return self._config["user.key"]
+        return self._config[_KEY]
 
     @property
     def folder(self) -> str:
@@ -185,7 +193,7 @@ class Imagined(State):
     def ensure(self, folder: str) -> None:
         with self._lock:
             if not self.exists:
-                self._config, self.exists = {"user.key": secrets.token_hex(32)}, True
+                self._config, self.exists = {_KEY: secrets.token_hex(32)}, True
 
     def _write(self) -> None:
         pass
@@ -194,7 +202,11 @@ class Imagined(State):
 def stacks() -> dict[str, dict[str, str]]:
     """Every rehearsed stack of this machine → its LXD project's config."""
     found = Lxd().get("/1.0/projects", recursion="1")
-    return {item["name"].removeprefix(PREFIX): item["config"] for item in found if item["name"].startswith(PREFIX)}
+    return {
+        item["name"].removeprefix(PREFIX): item["config"]
+        for item in found
+        if item["name"].startswith(PREFIX) and _KEY in item["config"]
+    }
 
 
 def all_records(configs: Iterable[Mapping[str, str]]) -> list[Record]:

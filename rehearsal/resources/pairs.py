@@ -14,7 +14,7 @@ hash of the stack, tagged with user.wsgi-ecs.* keys, and found by those tags.
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
@@ -101,7 +101,7 @@ def _make(context: Context, switch: str, group: str, pairs: list[Pair]) -> Pair:
         part = addressing.free_part(block, addressing.PART, [*taken, IPv4Network(addressing.last(block).ip)])
         if part is None:
             raise RehearsalError(f"no free part in {block}: so many security groups with machines are not rehearsed")
-        name = _name(context.stack, _networks(context.host, context.stack))
+        name = _name(context)
         tags = {f"{TAG}stack": context.stack, f"{TAG}switch": switch, f"{TAG}group": group}
         address = addressing.gateway(part)
         bound = {route for pair in pairs for route in pair.routes}
@@ -126,8 +126,7 @@ def _make(context: Context, switch: str, group: str, pairs: list[Pair]) -> Pair:
 
 def _block(context: Context, switch: str, cidr: IPv4Network) -> IPv4Network:
     """The stack's block of a switch, made with the switch's first pair."""
-    networks = _networks(context.host, context.stack)
-    for config in networks.values():
+    for config in _networks(context.host, context.stack).values():
         if config[f"{TAG}switch"] == switch and f"{TAG}group" not in config:
             return IPv4Interface(config["ipv4.address"]).network
     block = addressing.free_part(cidr, addressing.BLOCK, addressing.taken())
@@ -145,8 +144,7 @@ def _block(context: Context, switch: str, cidr: IPv4Network) -> IPv4Network:
         f"{TAG}stack": context.stack,
         f"{TAG}switch": switch,
     }
-    name = _name(context.stack, networks)
-    context.host.post("/1.0/networks", {"name": name, "type": "bridge", "config": config})
+    context.host.post("/1.0/networks", {"name": _name(context), "type": "bridge", "config": config})
     return block
 
 
@@ -154,8 +152,12 @@ def _block(context: Context, switch: str, cidr: IPv4Network) -> IPv4Network:
 BRIDGE = re.compile("we[0-9a-f]+-[0-9]+")
 
 
-def _name(stack: str, used: Iterable[str]) -> str:
-    return next(name for name in (bridge(stack, index) for index in range(100)) if name not in used)
+def _name(context: Context) -> str:
+    """Of a new bridge: one that no network has, nor an ACL of somebody else."""
+    used = {network["name"] for network in context.host.get("/1.0/networks", recursion="1")}
+    acls = context.host.get("/1.0/network-acls", recursion="1")
+    used |= {acl["name"] for acl in acls if acl["config"].get(f"{TAG}stack") != context.stack}
+    return next(name for name in (bridge(context.stack, index) for index in range(100)) if name not in used)
 
 
 def bridge(stack: str, index: int) -> str:

@@ -105,5 +105,33 @@ def test_what_nftables_asks_is_understood_or_left_open(condition: object, blocke
     place = {"family": "inet", "table": "mine"}
     chain = {**place, "name": "in", "type": "filter", "hook": "input", "policy": "accept"}
     rule = {**place, "chain": "in", "expr": [{"match": condition}, {"counter": None}, {"drop": None}]}
-    text = json.dumps({"nftables": [{"metainfo": {}}, {"chain": chain}, {"rule": rule}]})
+    assert bool(firewall.blocking(firewall.from_nft(ruleset(chain, rule)), "we12345678-1", "eth0")) is blocked
+
+
+def ruleset(*objects: Mapping[str, object]) -> str:
+    kinds = ("chain" if "hook" in one else "rule" for one in objects)
+    return json.dumps(
+        {"nftables": [{"metainfo": {}}, *({kind: one} for kind, one in zip(kinds, objects, strict=True))]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "blocked"),
+    [
+        ({"drop": None}, True),
+        ({"reject": {"type": "icmpx"}}, True),
+        ({"accept": None}, False),
+        ({"return": None}, True),
+        ({"vmap": {"key": {"meta": {"key": "iifname"}}, "data": "@verdicts"}}, False),
+        ({"jump": {"chain": {"rules": []}}}, False),
+        ({"queue": None}, False),
+        ({"xt": None}, False),
+        ({"limit": {"rate": 4, "per": "second"}}, True),
+    ],
+)
+def test_what_nftables_does_is_understood_or_left_open(statement: object, blocked: bool) -> None:
+    """One rule in a chain that drops what comes to its end."""
+    place = {"family": "ip", "table": "mine"}
+    chain = {**place, "name": "in", "type": "filter", "hook": "input", "policy": "drop"}
+    text = ruleset(chain, {**place, "chain": "in", "expr": [{"log": {"prefix": "in "}}, statement]})
     assert bool(firewall.blocking(firewall.from_nft(text), "we12345678-1", "eth0")) is blocked
