@@ -1,4 +1,4 @@
-"""Firewalls as they were read from a kernel: what Docker, ufw, firewalld and an nftables.conf of one's own set.
+"""Firewalls as a kernel gives them back: ufw's by ufw, Docker's, firewalld's and an nftables.conf by their rules.
 
 firewalls/*.txt are iptables-save's, *.json are `nft --json list ruleset`'s. -open: with the commands that `up` names.
 """
@@ -91,7 +91,7 @@ def test_a_chain_is_refused_when_it_drops_for_certain(rules: str, blocked: bool)
     [
         ({"left": {"meta": {"key": "iifname"}}, "op": "==", "right": "we*"}, True),
         ({"left": {"meta": {"key": "iifname"}}, "op": "!=", "right": {"set": ["eth0", "lo"]}}, True),
-        ({"left": {"meta": {"key": "iifname"}}, "op": "==", "right": "@trusted"}, False),
+        ({"left": {"meta": {"key": "iifname"}}, "op": "!=", "right": "@trusted"}, False),
         ({"left": {"payload": {"protocol": "udp", "field": "dport"}}, "op": "==", "right": 67}, True),
         ({"left": {"payload": {"protocol": "th", "field": "dport"}}, "op": "==", "right": {"range": [50, 70]}}, True),
         ({"left": {"payload": {"protocol": "tcp", "field": "dport"}}, "op": "==", "right": 67}, False),
