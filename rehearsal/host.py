@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rehearsal import lxd, trust
+from rehearsal import lxd, processes, trust
 from rehearsal.errors import RehearsalError, UserError
 from rehearsal.lock import exclusive
 from rehearsal.resources.machine import POOL
@@ -138,23 +138,9 @@ def _start_alone() -> subprocess.Popen[bytes]:
         # An lxcfs that was killed leaves its mount behind, which answers nothing and stands in the way.
         subprocess.run(["umount", "--lazy", str(fuse)], capture_output=True)
     if not (fuse / "proc").exists():
-        _detach(["lxcfs", str(fuse)])
+        processes.detach(["lxcfs", str(fuse)], _LOG, PATH=_PATH)
         deadline = time.monotonic() + 5
         while not (fuse / "proc").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
     groups = {line.split(":")[0] for line in Path("/etc/group").read_text().splitlines()}
-    return _detach(["lxd", "--group", "lxd" if "lxd" in groups else "root"])
-
-
-def _detach(command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a daemon that outlives this process, its output in the log."""
-    with _LOG.open("a") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-            env={**os.environ, "PATH": _PATH},
-        )
+    return processes.detach(["lxd", "--group", "lxd" if "lxd" in groups else "root"], _LOG, PATH=_PATH)

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from rehearsal import addressing
+from rehearsal import addressing, processes
 from rehearsal.errors import RehearsalError
 from rehearsal.lock import exclusive
 
@@ -156,17 +156,8 @@ class Pebble:
         if self._processes(program):
             return
         # Without sleeping before it asks, and with asking each time.
-        environment = {**os.environ, "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
-        with (self.folder / f"{program}.log").open("ab") as log:
-            subprocess.Popen(
-                [program, *options],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
+        environment = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
+        processes.detach([program, *options], self.folder / f"{program}.log", **environment)
 
     def _processes(self, program: str) -> list[int]:
         """Ids of the processes of a program that answer at this one's own address."""

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+# All that a daemon needs of the environment. The rest may have the stack's passphrase or the keys of an account, and
+# what the daemon starts in its turn, for other users too, would have it for as long as this host runs.
+_KEPT = ("PATH", "HOME", "LANG", "LXD_DIR")
 _running: set[int] = set()
 _lock = threading.Lock()
 
@@ -80,3 +83,18 @@ def stop_all() -> None:
         for pid in _running:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGTERM)
+
+
+def detach(command: Sequence[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a daemon that outlives this process, its output in the log. environment: beside what all daemons get."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+            env={**kept, **environment},
+        )

@@ -1,6 +1,7 @@
 """What a machine takes over from the host, the keys of a stack, and the command line."""
 
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -11,10 +12,11 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
-from rehearsal import lock, proof, trust
+from rehearsal import lock, processes, proof, trust
 from rehearsal.cli import main
 from rehearsal.errors import UserError
 from rehearsal.keys import Keys
+from rehearsal.passphrase import VARIABLE
 from rehearsal.show import short
 from tests.conftest import PROJECT
 
@@ -199,3 +201,16 @@ def test_no_answer_is_no_proof(site: int) -> None:
     answer = proof.prove("http://a:1/", "127.0.0.1", patience=0)
     assert not answer.good
     assert "no answer from 127.0.0.1:1" in answer.line
+
+
+def test_a_daemon_has_nothing_of_the_environment_that_it_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (VARIABLE, "ALICLOUD_SECRET_KEY", "ANY_TOKEN"):
+        monkeypatch.setenv(name, "correct-horse")
+    monkeypatch.setenv("HOME", "/root")
+    log = tmp_path / "log"
+    assert processes.detach(["env"], log, PEBBLE_X="1").wait(timeout=10) == 0
+    found = dict(line.split("=", 1) for line in log.read_text().splitlines())
+    assert found.items() >= {"HOME": "/root", "PATH": os.environ["PATH"], "PEBBLE_X": "1"}.items()
+    assert "correct-horse" not in found.values()
