@@ -175,7 +175,10 @@ class Settings(Model):
     mysql: Mysql = Mysql()
     release: Release = Release()
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
-        default_factory=dict, description="Site's name to its own settings, which go before those of the stack."
+        default_factory=dict,
+        description="Site's name to its own settings, which go before those of the stack.",
+        # Their secrets are plain text until of_site has read them.
+        repr=False,
     )
 
     @model_validator(mode="after")

@@ -43,18 +43,28 @@ class Cloud(mocks.Mocks):
 
 
 class Recorder(mocks.MockMonitor):
-    """Keeps every registration as the engine receives it, with secrets marked."""
+    """Keeps every registration as the engine receives it, with secrets marked.
+
+    messages: all that was sent, in its order.
+    """
 
     def __init__(self, answers: mocks.Mocks) -> None:
         super().__init__(answers)
         self.requests: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
+        self.messages: list[Any] = []
+
+    def Invoke(self, request: Any) -> Any:
+        self.messages.append(request)
+        return super().Invoke(request)  # type: ignore[no-untyped-call]
 
     def RegisterResource(self, request: Any) -> Any:
+        self.messages.append(request)
         self.requests[f"{request.type}::{request.name}"] = request
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
+        self.messages.append(request)
         if "pulumi:pulumi:Stack" in request.urn:
             self.outputs = rpc.deserialize_properties(request.outputs)
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]

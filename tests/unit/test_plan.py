@@ -239,12 +239,6 @@ def test_mirrors_of_the_user_come_in_place_of_the_built_in_ones() -> None:
     assert all(url in text for urls in mirrors.values() for url in urls)
 
 
-def test_no_secret_and_no_app_code_is_in_user_data() -> None:
-    plan, settings = plan_of({"app": {"env": {"PASSWORD": "correct horse"}}})
-    assert "correct horse" not in bootstrap.user_data(plan, settings)
-    assert "correct horse" not in repr(plan)
-
-
 def test_a_server_has_the_packages_and_services_of_its_kind_and_no_others() -> None:
     def of(kind: str) -> tuple[set[str], tuple[str, ...]]:
         plan, _ = plan_of({**ALL_KINDS[kind], "server": {"os": "debian12"}})

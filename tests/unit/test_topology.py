@@ -12,8 +12,7 @@ from serving import Machine, bootstrap, machines
 from serving.systems import SYSTEMS
 from settings.loader import parse
 from settings.models import Settings
-from tests.certificates import Authority
-from tests.conftest import CLOUD, OFFICE, Recorder
+from tests.conftest import CLOUD, OFFICE
 from tests.unit.test_program import Run, secret
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -198,14 +197,6 @@ def test_only_the_front_has_an_address_in_the_world_and_ssh_goes_through_it(run_
     assert "wsgi-ecs-dev-app-3031-from-front" in rules
 
 
-def test_secrets_reach_the_app_servers_and_nobody_else(run_program: Run) -> None:
-    program: Recorder = run_program({**CLOUD, "topology": {"app_servers": 1}, "app": {"env": {"KEY": "hush"}}})
-    env = json.loads(secret(program.inputs("remote:Command", "-app-1-site-app-apply")["stdin"]))
-    assert env == {"env": {"KEY": "hush"}, "files": {}}
-    front = json.loads(secret(program.inputs("remote:Command", "-front-site-app-apply")["stdin"]))
-    assert front == {"env": {}, "files": {}}
-
-
 @pytest.mark.parametrize("own", [{"acme": True}, {"certificate": "x", "private_key": "y"}], ids=["acme", "given"])
 def test_certificates_are_the_matter_of_nginxs_machine(own: dict[str, Any]) -> None:
     name = "www.example.test"
@@ -221,19 +212,6 @@ def test_certificates_are_the_matter_of_nginxs_machine(own: dict[str, Any]) -> N
     # HTTPS on a running stack builds no server anew.
     before = fleet()[1]
     assert all(found[each].plan.bootstrap_version == before[each].plan.bootstrap_version for each in found)
-
-
-def test_the_key_reaches_nginxs_machine_alone(run_program: Run) -> None:
-    pair = Authority().sign("www.example.test")
-    own = {"certificate": pair.certificate, "private_key": pair.private_key}
-    config = {"site": {"server_name": "www.example.test"}, "tls": own, "topology": {"app_servers": 1}}
-    program = run_program({**CLOUD, **config, "server": {"os": "debian12"}})
-    sent = {
-        name: json.loads(secret(program.inputs("remote:Command", f"-{name}-host-apply")["stdin"]))["tls"]
-        for name in ("front", "app-1")
-    }
-    assert sent == {"front": {"www.example.test": own}, "app-1": {}}
-    assert program.outputs["url"] == "https://www.example.test/"
 
 
 def test_a_program_of_an_app_server_is_its_managers_as_ever() -> None:
