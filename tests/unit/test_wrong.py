@@ -25,6 +25,7 @@ from settings.models import Settings
 from settings.sources import check_files
 from tests.conftest import PROJECT
 from tests.encrypted import PASSPHRASE
+from tests.reference import rows
 
 CASES = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
 
@@ -118,6 +119,17 @@ def test_there_are_many_and_each_says_what_is_allowed() -> None:
     for case in CASES:
         assert expected(case).startswith(f"rehearse: stacks/Pulumi.{case.stem}.yaml: ")
         assert "allowed" in expected(case)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize("key", [row.key for row in rows() if row.is_secret])
+def test_a_wrong_secret_is_not_repeated(key: str) -> None:
+    """Each kind of them stands among the cases with one that is wrong."""
+    cases = [case for case in CASES if SECRET in case.read_text(encoding="utf-8")]
+    assert not [case.name for case in cases if SECRET in expected(case)]
+    assert len([case for case in cases if f"{key}." in expected(case) or f"{key}:" in expected(case)]) >= 2
 
 
 @pytest.mark.parametrize("name", ["set-without-path", "key-twice", "app-of-2-gib", "provider-key-mistyped"])
