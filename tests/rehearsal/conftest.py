@@ -56,13 +56,14 @@ class Done:
 class Stack:
     """A stack in a copy of the project. Its settings are written before each run.
 
-    passphrase: of encrypted settings. `preview` and `up` are given it: nothing else may need it.
+    passphrase: of encrypted settings. `preview` and `up` are given it: nothing else may need it. salt: its own.
     """
 
     folder: Path
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     passphrase: str | None = None
+    salt: str = ENCRYPTION_SALT
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "rehearsal", *arguments[:1], "--stack", self.name, *arguments[1:]]
@@ -95,7 +96,7 @@ class Stack:
     def write(self) -> None:
         config = {f"wsgi-ecs:{key}": value for key, value in {"server": {"os": "debian12"}, **self.settings}.items()}
         path = self.folder / "stacks" / f"Pulumi.{self.name}.yaml"
-        path.write_text(yaml.safe_dump({"encryptionsalt": ENCRYPTION_SALT, "config": config}))
+        path.write_text(yaml.safe_dump({"encryptionsalt": self.salt, "config": config}))
 
     def shell(self, script: str) -> str:
         """Run a script on the machine, as root, through ./rehearse ssh."""
