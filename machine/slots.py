@@ -190,8 +190,8 @@ class Site:
         return state
 
     def fits(self, state):
-        """Whether a slot was filled on this machine as it is: it may have got other CPUs since."""
-        return all(state["facts"].get(name) == value for name, value in facts.of_programs().items())
+        """Whether a slot has what this machine computes now: it may have got other CPUs since."""
+        return state.get("computed") == filled(self.release["computed"], facts.of_programs())
 
     def written(self, state):
         """What of the slot is to be found unedited: its configs, the environment, its program's own file."""

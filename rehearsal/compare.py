@@ -7,12 +7,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Any
 
 # Stands in comparable inputs for what a preview cannot know, such as the id of what is not made yet.
 KNOWN_LATER = {"known": "later"}
 # Pulumi lets protection and what it refuses change in one go, which would hide what is lost by it.
-TWO_STEPS = "in two steps: 1. `protect: false` and nothing else, and up; 2. this change, and up"
+TWO_STEPS = (
+    "in two steps: 1. `server.protect: false` (`mysql.protect: false` for a database's disk) and nothing else, and up; "
+    "2. this change, and up"
+)
 # Characters of a value that is told in a reason.
 _TOLD = 60
 
@@ -110,18 +114,21 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
     if not keys:
         return Step(Op.SAME, inputs=effective)
     interrupts = dict.fromkeys(schema.updates[key] for key in keys if schema.updates.get(key))
-    return Step(Op.UPDATE, keys, effective, ", ".join(interrupts))
+    unknown = all(effective.get(key) == KNOWN_LATER for key in keys)
+    return Step(Op.UPDATE, keys, effective, ", ".join(f"perhaps {text}" if unknown else text for text in interrupts))
 
 
 def changed(key: str, old: Any, new: Any) -> str:
     """An input and how it changes, such as `zone (a → b)`; its name alone where that is long or secret."""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs: Iterable[tuple[Any, Any]] = ((one, other) for one, other in zip(old, new, strict=True) if one != other)
-    else:
-        pairs = ((old, new),)
+    pairs: Iterable[tuple[Any, Any]] = [(old, new)]
+    if isinstance(old, list) and isinstance(new, list):
+        gone, added = old, new
+        if len(old) != len(new):
+            gone, added = [one for one in old if one not in new], [one for one in new if one not in old]
+        pairs = [(one, other) for one, other in zip_longest(gone, added) if one != other]
     told = [(_told(one), _told(other)) for one, other in pairs]
     if not all(one and other for one, other in told):
-        return key
+        return f"{key} (known later)" if new == KNOWN_LATER else key
     return f"{key} ({', '.join(f'{one} → {other}' for one, other in told)})"
 
 

@@ -4,8 +4,10 @@ recorded state ─▶ engine, dry, over a copy of it ─▶ changes ─▶ lines
 """
 
 import difflib
+import json
 import logging
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,9 @@ from rehearsal.stack import Stack, section
 from rehearsal.state import Imagined, Record, State
 
 _COPY = "command:remote:CopyToRemote"
+# Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
+CODE = ("app/", "tool/")
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ class Preview:
     refused: Sequence[str]
     files: Sequence[Rendered]
     front: bool
+
+    def records(self, type_: str) -> list[Record]:
+        """What there is of a type afterwards."""
+        return [change.new for change in self.changes if change.new is not None and change.new.type == type_]
 
     @property
     def anything(self) -> bool:
@@ -166,12 +175,15 @@ def _archive(record: Record | None) -> str:
 
 
 def _unpacked(root: Path, archive: str) -> dict[str, str] | None:
-    """Texts of a release's files, if it is still at hand."""
+    """Texts of a release's files, digests of those that are only named, if it is still at hand."""
+    texts = {}
     try:
         with tarfile.open(root / ".build" / archive) as tar:
-            members = [(member.name, tar.extractfile(member)) for member in tar if member.isfile()]
-            texts = {name: file.read().decode(errors="replace") for name, file in members if file}
-    except (OSError, tarfile.TarError):
+            for member in tar:
+                if not member.name.startswith(CODE) and (file := tar.extractfile(member)):
+                    texts[member.name] = file.read().decode(errors="replace")
+        # What it lists is shown by itself.
+        listed = json.loads(texts.pop(_MANIFEST))["files"]
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError):
         return None
-    # What it lists is shown by itself.
-    return {name: text for name, text in texts.items() if name != "manifest.json"}
+    return {**texts, **{name: digest for name, (_, digest) in listed.items() if name.startswith(CODE)}}

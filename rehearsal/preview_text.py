@@ -1,22 +1,27 @@
 """A preview as text: what happens to each resource, which files change, and what is away for how long."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rehearsal.compare import KNOWN_LATER, Op
-from rehearsal.preview import Change, Preview, Rendered
+from rehearsal.preview import CODE, Change, Preview, Rendered
 from rehearsal.resources import TYPES, pairs
 from rehearsal.resources.machine import USER_DATA_LIMIT
 from rehearsal.show import COLOURS, heading
 
 # Lines of differences that are shown unasked.
 _SHORT = 40
-# Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
-_CODE = ("app/", "tool/")
 # So many of them are named.
 _NAMED = 5
 _COMMAND = "command:remote:Command"
+_RELEASE = re.compile(".*-site-(.+)-apply$")
+# What is away → names of the commands that bring it back.
+_BACK = {"the site": _RELEASE, "the database": re.compile(".*-db-host-apply$")}
+_MYSQL = "config/mysql.cnf"
+# Measured: 5 s for a machine of a rehearsal; in the cloud 6 s for another type and 3 s for another key.
+_RESTART = 6
 Line = tuple[str, str]
 
 
@@ -69,7 +74,7 @@ def _readable(value: Any) -> Any:
 
 
 def _shown(files: Sequence[Rendered], details: bool) -> Iterator[Line]:
-    texts = [len(text) for one in files for name, text in one.differences.items() if not name.startswith(_CODE)]
+    texts = [len(text) for one in files for name, text in one.differences.items() if not name.startswith(CODE)]
     # What is new as a whole is long and tells nothing of a change.
     short = sum(texts) <= _SHORT and all(one.old is not None for one in files)
     for one in files:
@@ -77,11 +82,11 @@ def _shown(files: Sequence[Rendered], details: bool) -> Iterator[Line]:
             continue
         yield one.title, "bold"
         for name, difference in one.differences.items():
-            if not name.startswith(_CODE):
+            if not name.startswith(CODE):
                 yield f"  {_summary(one, name, difference)}", ""
                 if details or short:
                     yield from ((f"    {text}", _colour(text)) for text in difference[2:])
-        for folder in _CODE:
+        for folder in CODE:
             if names := [name.removeprefix(folder) for name in one.differences if name.startswith(folder)]:
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 yield f"  {'~' if one.old else '+'} {folder}: {', '.join(names[:_NAMED])}{more}", ""
@@ -111,10 +116,14 @@ def away(preview: Preview) -> Iterator[str]:
         for urn in change.record.dependencies:
             dependents.setdefault(urn, []).append(change)
 
-    def path(change: Change) -> list[Change]:
-        """The longest way through what is made after it, by the time that it took."""
-        after = [path(other) for other in dependents.get(change.record.urn, []) if other.op is not Op.SAME]
-        return [change, *max(after, key=_seconds, default=[])]
+    def path(change: Change, end: re.Pattern[str]) -> list[Change]:
+        """The longest way from it to the last command of that name, by the time that it took; to its end without."""
+        others = (other for other in dependents.get(change.record.urn, []) if other.op not in (Op.SAME, Op.DELETE))
+        after = [path(other, end) for other in others]
+        ended = [steps for steps in after if end.match(steps[-1].record.name)]
+        if end.match(change.record.name) and not ended:
+            return [change]
+        return [change, *max(ended or after, key=_seconds, default=[])]
 
     told = False
     for change in changes:
@@ -122,17 +131,20 @@ def away(preview: Preview) -> Iterator[str]:
         if change.op is Op.DELETE and what:
             yield f"{what} is away from when {name} is deleted"
         elif change.op is Op.REPLACE and what:
-            steps = path(change)
+            steps = path(change, _BACK[what])
             yield f"{what} is away from when {name} goes until {steps[-1].record.name} is done: {_long(steps)}"
         elif _restarts(change):
             lost = [TYPES[other.record.type].schema.away for other in dependents.get(change.record.urn, [])]
-            yield f"{next(filter(None, lost), name)} is away until {name} has booted: some seconds"
+            yield f"{next(filter(None, lost), name)} is away until {name} has booted: about {_RESTART} s"
         elif (change.op is Op.CREATE and change.old) or _drifted(change):
             # What is broken now is said by its line.
             pass
         else:
             continue
         told = True
+    for line in (*_sites(changes), *_closed(changes), *_restarted(preview.files)):
+        told = True
+        yield line
     running = any(change.old for change in changes)
     released = any(change.op in (Op.REPLACE, Op.UPDATE) and change.record.type == _COMMAND for change in changes)
     if preview.anything and running and not told:
@@ -140,6 +152,38 @@ def away(preview: Preview) -> Iterator[str]:
             yield "without nginx the site is away while its program is started anew: some seconds"
         else:
             yield "the site goes on answering"
+
+
+def _site(change: Change) -> str:
+    """The site whose release a command applies; "" for any other change."""
+    found = _RELEASE.search(change.record.name) if change.record.type == _COMMAND else None
+    return found.group(1) if found else ""
+
+
+def _sites(changes: Sequence[Change]) -> Iterator[str]:
+    """Sites that come and go on machines that serve."""
+    ops: dict[str, set[Op]] = {}
+    for change in changes:
+        if site := _site(change):
+            ops.setdefault(site, set()).add(change.op)
+    if set().union(*ops.values()) - {Op.CREATE}:
+        yield from (f"site {site} is new: 503 until its first release" for site in ops if ops[site] == {Op.CREATE})
+        yield from (f"site {site} goes" for site in ops if ops[site] == {Op.DELETE})
+
+
+def _closed(changes: Sequence[Change]) -> Iterator[str]:
+    """Ports that no longer let somebody in."""
+    ops: dict[tuple[str, str], set[Op]] = {}
+    for change in changes:
+        rule = change.record.inputs
+        if change.record.type == pairs.RULE and "cidrIp" in rule:
+            ops.setdefault((rule.get("portRange", "").partition("/")[0], rule["cidrIp"]), set()).add(change.op)
+    yield from (f"port {port} closes to {who}" for (port, who), done in ops.items() if done == {Op.DELETE})
+
+
+def _restarted(files: Iterable[Rendered]) -> Iterator[str]:
+    if any(one.old is not None and _MYSQL in one.differences for one in files):
+        yield f"the database is away while it starts with another {_MYSQL.partition('/')[2]}: some seconds"
 
 
 def _different(change: Change) -> set[str]:

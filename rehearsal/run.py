@@ -109,15 +109,21 @@ def _up(root: Path, config: stacks.Stack, started: float, ask: bool, details: bo
 def _foresee(root: Path, config: stacks.Stack, show: Show) -> Preview:
     """What an `up` would do: the same configuration over the same state, and nothing is installed, made or started."""
     keys = keys_of(root, config.name)
+    public, unread = NO_KEY, []
     try:
         public = keys.public
-    except OSError:
-        public = NO_KEY
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        unread = [f"{error.filename}: {error.strerror}; so another key than the rehearsal's is compared"]
     own, _ = stacks.overlay(config, public, dry=True)
     config, notes = stacks.overlay(config, public)
     if own.config != config.config:
         # What the cloud would refuse of the stack's own operating system.
-        foresee(root, own, State(config.name, None), keys, logging.Logger("own", logging.ERROR))
+        there = foresee(root, own, State(config.name, None), keys, logging.Logger("own", logging.ERROR))
+        size = max(len(record.inputs.get("userData", "").encode()) for record in there.records(_INSTANCE))
+        system = stacks.section(own, "server").get("os")
+        notes = [*notes, f"{system}'s own user data, in the cloud: {size} of {machine.USER_DATA_LIMIT} bytes"]
     config, more = archives.overlay(config, image.CACHE / "archives", fetch=False)
     config, asked = authority.foreseen(config, keys.folder / authority.ROOTS)
     try:
@@ -126,14 +132,22 @@ def _foresee(root: Path, config: stacks.Stack, show: Show) -> Preview:
         state = State(config.name, None)
         why = str(error) if isinstance(error, LxdError) else f"{error.filename}: {error.strerror}"
         notes = [f"{why}; so nothing is compared, and every line is a create", *notes]
-    if state.exists and state.folder != str(root) and Path(state.folder).is_dir():
+    if state.exists and state.folder != str(root) and _may_be(state.folder):
         raise UserError(f"stack {config.name} is rehearsed from {state.folder}; destroy it there first")
     found = foresee(root, config, state, keys, _logger(show))
     _check_routes(config)
     _hand_back(root)
-    for text in (*notes, *more, *asked):
+    for text in (*unread, *notes, *more, *asked):
         show.note(text)
     return found
+
+
+def _may_be(folder: str) -> bool:
+    """Whether a folder is there, which some may not see."""
+    try:
+        return Path(folder).is_dir()
+    except PermissionError:
+        return True
 
 
 def _check_host(root: Path, stack: str, found: Preview) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from rehearsal.compare import TWO_STEPS
 from tests.rehearsal.conftest import Done, Stack, lxd, traces, until
 
 # Nobody, who may read all files: LXD's socket wants to be written to. The project may be in a folder of root's.
@@ -159,7 +160,7 @@ def test_a_protected_server_is_refused_with_two_steps_that_work(stack: Stack) ->
         done = stack.run(command)
         assert done.code == 2
         assert done.err.startswith(f"rehearse: wsgi-ecs-{stack.name}-instance: it is protected, and this replaces it")
-        assert "two steps: 1. `protect: false` and nothing else, and up; 2. this change, and up\n" in done.err
+        assert done.err.endswith(f"{TWO_STEPS}\n")
         assert done.err.count("\n") == 1
         assert f"+- alicloud:Instance           wsgi-ecs-{stack.name}-instance" in done.out
     assert machines(stack) == before

@@ -174,10 +174,10 @@ def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, 
 def test_a_server_that_got_other_cpus_starts_it_again(server: Server, good: Archive) -> None:
     path = server.site / "slots" / server.state()["slot"] / "state.json"
     state = server.state()
-    path.write_text(json.dumps({**state, "facts": {**state["facts"], "cpus": "512"}}))
+    path.write_text(json.dumps({**state, "computed": "512 processes: one per CPU"}))
     server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)
-    assert server.state()["facts"]["cpus"] == state["facts"]["cpus"]
+    assert server.state()["computed"] == state["computed"]
     assert "nothing to do" in server.apply(good, {"KEY": "one"})
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,12 +16,12 @@ from rich.console import Console
 
 from components import server
 from rehearsal import cli, engine, preview_text, program, run
-from rehearsal.compare import Op
+from rehearsal.compare import TWO_STEPS, Op
 from rehearsal.engine import Engine
 from rehearsal.errors import UserError
 from rehearsal.keys import NO_KEY, Keys
 from rehearsal.monitor import RehearsalMonitor
-from rehearsal.preview import Preview, foresee
+from rehearsal.preview import CODE, Preview, foresee
 from rehearsal.preview_text import away, counted, lines
 from rehearsal.resources import TYPES, Context, Foreseen
 from rehearsal.resources.machine import USER_DATA_LIMIT
@@ -186,7 +187,7 @@ def test_an_update_in_place_names_what_changes_and_what_it_interrupts(site: Site
     assert ops(found) == {"instance": Op.UPDATE, "address": Op.UPDATE, "site-app-apply": Op.REPLACE}
     assert notes(found)["address"] == "bandwidth (5 → 7)"
     assert notes(found)["instance"] == "instanceType (ecs.e-c1m1.large → ecs.t6-c1m1.large), restarts"
-    assert list(away(found)) == ["the site is away until wsgi-ecs-dev-instance has booted: some seconds"]
+    assert list(away(found)) == ["the site is away until wsgi-ecs-dev-instance has booted: about 6 s"]
 
 
 def test_another_bootstrap_replaces_the_server_and_tells_why_in_which_order_and_how_long(site: Site) -> None:
@@ -253,7 +254,7 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     found = site.preview(**PROTECTED, **SYSTEMD)
     (refused,) = found.refused
     assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for replacement_trigger")
-    assert refused.endswith("in two steps: 1. `protect: false` and nothing else, and up; 2. this change, and up")
+    assert refused.endswith(f"; {TWO_STEPS}")
     assert list(ops(found)) == REPLACED
     with pytest.raises(UserError, match="two steps"):
         run._tell(found, Show(Console(file=io.StringIO())), False)
@@ -276,6 +277,71 @@ def test_the_database_is_away_while_its_disk_moves(site: Site) -> None:
     found = [line for line in away(site.preview(**mysql, network={"cidr": "10.80.0.0/20"})) if "database" in line]
     assert len(found) == 1
     assert found[0].startswith(f"the database is away from when {disk} goes until ")
+
+
+def fleet(app_servers: int) -> Settings:
+    return {"topology": {"app_servers": app_servers}} if app_servers else {}
+
+
+@pytest.mark.parametrize(("before", "after", "end"), [(0, 3, "front-site-app-apply"), (3, 0, "site-app-apply")])
+def test_the_site_is_away_until_what_comes_in_place_of_it(site: Site, before: int, after: int, end: str) -> None:
+    site.up(**fleet(before))
+    (line,) = away(site.preview(**fleet(after)))
+    assert line.startswith("the site is away from when wsgi-ecs-dev-association goes until wsgi-ecs-dev-" + end)
+    # What is made for the first time was never measured.
+    assert ": more than " in line
+
+
+def test_the_sites_time_away_ends_with_its_release_and_the_databases_with_its_own(site: Site) -> None:
+    mysql: Settings = {"mysql": {"password": "secret-1"}}
+    site.up({"-settle": 500}, **mysql)
+    (line,) = away(site.preview(**mysql, **SYSTEMD))
+    assert " until wsgi-ecs-dev-site-app-apply is done: " in line
+    found = [line for line in away(site.preview(**mysql, network={"cidr": "10.80.0.0/20"})) if "database" in line]
+    assert " until wsgi-ecs-dev-db-host-apply is done: " in found[0]
+
+
+def test_sites_that_come_and_go_are_told(site: Site) -> None:
+    site.up(sites=TWO)
+    assert list(away(site.preview(sites={"a": TWO["a"]}))) == ["site b goes"]
+    assert list(away(site.preview(sites={**TWO, "c": {"site": {"server_name": "c.example"}}}))) == [
+        "site c is new: 503 until its first release"
+    ]
+
+
+def test_ports_that_close_are_told(site: Site) -> None:
+    site.up()
+    assert list(away(site.preview(nginx={"listen": 8080}))) == ["port 80 closes to 0.0.0.0/0"]
+    assert list(away(site.preview(access={"http": ["10.9.0.0/16"]}))) == ["port 80 closes to 0.0.0.0/0"]
+
+
+def test_another_configuration_of_the_database_starts_it_anew(site: Site) -> None:
+    mysql: Settings = {"password": "secret-1"}
+    site.up(mysql=mysql)
+    assert list(away(site.preview(mysql={**mysql, "max_connections": 99}))) == [
+        "the database is away while it starts with another mysql.cnf: some seconds"
+    ]
+
+
+def test_an_update_of_what_is_known_later_is_said_to_be_perhaps(site: Site) -> None:
+    mysql: Settings = {"mysql": {"password": "secret-1"}}
+    site.up(**mysql)
+    assert notes(site.preview(**mysql, **SYSTEMD))["db-ready"] == "connection (known later), perhaps runs again"
+
+
+def test_what_comes_and_goes_of_a_trigger_is_told(site: Site) -> None:
+    site.up(**fleet(2))
+    note = notes(site.preview(**fleet(1)))["front-host-apply"]
+    assert re.fullmatch(r"replaced for triggers \(10\.0\.0\.\d+ → none\)", note)
+
+
+def test_files_that_are_only_named_are_not_read(site: Site) -> None:
+    site.up()
+    (site.root / "app/large.bin").write_bytes(b"\xff\n" * 2**16)
+    found = site.preview()
+    texts = [text for files in found.files for name, text in files.new.items() if name.startswith(CODE)]
+    assert max(map(len, texts)) == 64
+    assert "  ~ app/: large.bin\n" in text(found)
 
 
 def test_a_secret_that_changes_is_named_and_not_shown(site: Site) -> None:
