@@ -4,6 +4,7 @@ iptables-save, nft --json ─▶ Chain ─▶ what becomes of a machine's packet
 
 LXD accepts them in chains of its own, which stops no other chain from dropping them. What a rule asks
 that is not known here may hold or not: such a chain is let be, and the machine's own error tells of it.
+So is a ruleset that cannot be read.
 """
 
 import json
@@ -33,9 +34,20 @@ _OPTIONS = {
     "--state": "state",
 }
 _TARGETS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
+# As nft prints them without /etc/protocols.
+_PROTOCOLS = {"6": "tcp", "17": "udp"}
+# Of DHCP and DNS on a bridge: others are not asked for.
+_PORTS = ("67", "53")
+# What reading a ruleset of another form raises.
+_UNREADABLE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 # Of nftables: statements that neither ask nor decide.
 _PLAIN_STATEMENTS = frozenset({"counter", "log", "mangle"})
-_META = {"iifname": "iif", "iif": "iif", "oifname": "oif", "oif": "oif", "l4proto": "proto", "nfproto": "nfproto"}
+_FIELDS = {
+    **{f"meta {direction}{kind}": direction for direction in ("iif", "oif") for kind in ("", "name")},
+    **{f"{protocol} dport": "dport" for protocol in ("tcp", "udp", "th")},
+    **{"meta l4proto": "proto", "ip protocol": "proto", "meta nfproto": "nfproto"},
+    **{"ct state": "state", "ct status": "status"},
+}
 
 
 @dataclass(frozen=True)
@@ -90,29 +102,23 @@ def check(bridge: str) -> None:
 def blocking(tables: Iterable[Mapping[str, Chain]], bridge: str, uplink: str) -> list[Chain]:
     """The base chains that drop, for certain, a packet without which no machine comes up.
 
-    tables: name → chain of each table. uplink: the interface that leads to package sources.
+    tables: name → chain of each table. uplink: the interface that leads to package sources, "" where unknown.
     """
     new = {"nfproto": "ipv4", "iif": bridge, "state": "new", "status": ""}
-    answer = {"nfproto": "ipv4", "iif": uplink, "oif": bridge, "state": "established"}
-    packets = {
-        "input": [{**new, "proto": "udp", "dport": port} for port in ("67", "53")],
-        "forward": [{**new, "oif": uplink, "proto": "tcp"}, {**answer, "proto": "tcp"}],
-    }
+    sent, answer = {**new, "proto": "tcp"}, {"nfproto": "ipv4", "oif": bridge, "state": "established", "proto": "tcp"}
+    if uplink:
+        sent["oif"] = answer["iif"] = uplink
+    packets = {"input": [{**new, "proto": "udp", "dport": port} for port in _PORTS], "forward": [sent, answer]}
     return [
         chain
         for chains in tables
         for chain in chains.values()
-        if any(_fate(chain, chains, packet) == {"drop"} for packet in packets.get(chain.hook, ()))
+        if any(_outcomes(chain, chains, packet, chain.policy) == {"drop"} for packet in packets.get(chain.hook, ()))
     ]
 
 
-def _fate(chain: Chain, chains: Mapping[str, Chain], packet: Mapping[str, str]) -> set[str]:
-    found = _outcomes(chain, chains, packet)
-    return {chain.policy if one == "end" else one for one in found}
-
-
-def _outcomes(chain: Chain, chains: Mapping[str, Chain], packet: Mapping[str, str]) -> set[str]:
-    """What may become of a packet in a chain: accept, drop, or end, past its last rule."""
+def _outcomes(chain: Chain, chains: Mapping[str, Chain], packet: Mapping[str, str], end: str) -> set[str]:
+    """What may become of a packet in a chain: accept, drop, or what `end` is, past its last rule."""
     found: set[str] = set()
     for rule in chain.rules:
         holds = {condition.holds(packet) for condition in rule.conditions}
@@ -122,15 +128,18 @@ def _outcomes(chain: Chain, chains: Mapping[str, Chain], packet: Mapping[str, st
         if rule.verdict == "any" or (rule.target and rule.target not in chains):
             possible = {"accept", "drop", "on"}
         elif rule.verdict == "return":
-            possible = {"end"}
+            possible = {end}
         elif rule.verdict in ("jump", "goto"):
-            possible = _outcomes(chains[rule.target], chains, packet)
-            if rule.verdict == "jump" and "end" in possible:
-                possible = possible - {"end"} | {"on"}
+            # No chain of a kernel leads to itself.
+            others = {name: one for name, one in chains.items() if one is not chain}
+            past = "back" if rule.verdict == "jump" else end
+            possible = _outcomes(chains[rule.target], others, packet, past)
+            if rule.verdict == "jump" and "back" in possible:
+                possible = possible - {"back"} | {"on"}
         found |= possible - {"on"}
         if None not in holds and "on" not in possible:
             return found
-    return found | {"end"}
+    return found | {end}
 
 
 def remedies(found: Iterable[Chain]) -> list[str]:
@@ -169,9 +178,14 @@ def _chains() -> Iterator[dict[str, Chain]]:
 
 
 def _uplink() -> str:
-    """The interface of the default route."""
-    routes = json.loads(_output("ip", "-j", "-4", "route", "show", "default") or "[]")
-    return next((str(route["dev"]) for route in routes if "dev" in route), "")
+    """The interface by which this host reaches others, "" where there is none. Nothing is sent.
+
+    A VPN leaves the default route as it is, so the kernel is asked of an address: of RFC 5737, outside private ranges.
+    """
+    try:
+        return str(json.loads(_output("ip", "-j", "-4", "route", "get", "198.51.100.1"))[0]["dev"])
+    except _UNREADABLE:
+        return ""
 
 
 def _output(name: str, *arguments: str) -> str:
@@ -179,130 +193,132 @@ def _output(name: str, *arguments: str) -> str:
     if not shutil.which(name, path=_PATH):
         return ""
     environment = {**os.environ, "PATH": _PATH}
-    done = subprocess.run([name, *arguments], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
-    return done.stdout if done.returncode == 0 else ""
+    done = subprocess.run([name, *arguments], capture_output=True, env=environment, stdin=subprocess.DEVNULL)
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
 def from_iptables(text: str, tool: str = "iptables") -> dict[str, Chain]:
-    """What iptables-save prints → name → chain of its table `filter`."""
+    """What iptables-save prints → name → chain of its table `filter`; nothing where it cannot be read."""
     chains: dict[str, Chain] = {}
     table = ""
-    for line in text.splitlines():
-        if line.startswith("*"):
-            table = line[1:].strip()
-        elif table != "filter":
-            continue
-        elif line.startswith(":"):
-            name, policy, *_ = line[1:].split()
-            hook = {"INPUT": "input", "FORWARD": "forward"}.get(name, "")
-            chains[name] = Chain(tool, table, name, hook, policy.lower())
-        elif line.startswith("-A "):
-            name, *words = shlex.split(line)[1:]
-            rule = _iptables_rule(words, chains)
-            if rule is not None:
-                chains[name].rules.append(rule)
+    try:
+        for line in text.split("\n"):
+            if line.startswith("*"):
+                table = line[1:].strip()
+            elif table == "filter" and line.startswith(":"):
+                name, policy, *_ = line[1:].split()
+                hook = {"INPUT": "input", "FORWARD": "forward"}.get(name, "")
+                chains[name] = Chain(tool, table, name, hook, policy.lower())
+            elif table == "filter" and line.startswith("-A "):
+                name, *words = shlex.split(line)[1:]
+                chains[name].rules += _iptables_rule(words, chains)
+    except _UNREADABLE:
+        return {}
     return chains
 
 
-def _iptables_rule(words: list[str], chains: Mapping[str, Chain]) -> Rule | None:
+def _iptables_rule(words: Iterable[str], chains: Mapping[str, Chain]) -> Iterator[Rule]:
+    """None of a rule that does not decide."""
     conditions: list[Condition] = []
     negated = False
-    for word, value in zip(words, [*words[1:], ""], strict=True):
-        if word == "!":
-            negated = True
-            continue
+    rest = iter(words)
+    for word in rest:
         if word in ("-j", "-g"):
+            value = next(rest, "")
             if value in chains:
-                return Rule(tuple(conditions), "jump" if word == "-j" else "goto", value)
-            verdict = _TARGETS.get(value, "any" if "QUEUE" in value else "")
-            return Rule(tuple(conditions), verdict) if verdict else None
+                yield Rule(tuple(conditions), "jump" if word == "-j" else "goto", value)
+            elif verdict := _TARGETS.get(value, "any" if "QUEUE" in value else ""):
+                yield Rule(tuple(conditions), verdict)
+            return
         if word in _OPTIONS:
-            conditions.append(Condition(_OPTIONS[word], tuple(_values(_OPTIONS[word], value)), negated))
-        elif word.startswith("-") and word != "--comment" and (word != "-m" or value not in _PLAIN_MATCHES):
+            conditions.append(_condition(_OPTIONS[word], next(rest, "").split(","), negated))
+        elif word == "--comment":
+            next(rest, "")
+        elif word.startswith("-") and (word != "-m" or next(rest, "") not in _PLAIN_MATCHES):
             conditions.append(_UNKNOWN)
-        negated = False
-    return None
+        negated = word == "!"
 
 
-def _values(name: str, text: str) -> Iterator[str]:
-    for one in text.split(","):
-        if name == "dport":
-            yield from _ports(*one.split(":"))
-        else:
-            # Interfaces may be in capitals, as may be states here and nowhere else.
-            yield one.lower() if name == "state" else f"{one[:-1]}*" if one.endswith("+") else one
+def _condition(name: str, texts: Iterable[str], negated: bool) -> Condition:
+    """texts: values of the field. Ranges of ports are first:last."""
+    try:
+        return Condition(name, tuple(value for text in texts for value in _values(name, text)), negated)
+    except _UNREADABLE:
+        return _UNKNOWN
 
 
-def _ports(first: str, last: str = "") -> Iterator[str]:
-    yield from map(str, range(int(first), int(last or first) + 1))
+def _values(name: str, text: str) -> Iterable[str]:
+    """Raises ValueError for what is not known here, such as named sets and services."""
+    if name == "dport":
+        first, _, last = text.partition(":")
+        return [port for port in _PORTS if int(first) <= int(port) <= int(last or first)]
+    if text.startswith("@") or ":" in text:
+        raise ValueError(text)
+    # Interfaces may be in capitals, as may be states here and nowhere else.
+    return [text.lower() if name == "state" else f"{text[:-1]}*" if text.endswith("+") else _PROTOCOLS.get(text, text)]
 
 
 def from_nft(text: str) -> list[dict[str, Chain]]:
-    """What `nft --json list ruleset` prints → name → chain of each table for IPv4.
+    """What `nft --json list ruleset` prints → name → chain of each table for IPv4; nothing where it cannot be read.
 
     https://manpages.debian.org/bookworm/libnftables1/libnftables-json.5.en.html
     """
     tables: dict[tuple[str, str], dict[str, Chain]] = {}
-    for item in json.loads(text or "{}").get("nftables", []):
-        chain, rule = item.get("chain"), item.get("rule")
-        if chain and chain["family"] in ("ip", "inet"):
-            table = tables.setdefault((chain["family"], chain["table"]), {})
-            hook = chain.get("hook", "") if chain.get("type") == "filter" else ""
-            # firewalld's has a name of its own; elsewhere a command needs the family.
-            shown = chain["table"] if chain["table"] == "firewalld" else f"{chain['family']} {chain['table']}"
-            table[chain["name"]] = Chain("nft", shown, chain["name"], hook, chain.get("policy", "accept"))
-        elif rule and rule["family"] in ("ip", "inet"):
-            found = _nft_rule(rule["expr"])
-            if found is not None:
-                tables[rule["family"], rule["table"]][rule["chain"]].rules.append(found)
+    try:
+        for item in json.loads(text or "{}").get("nftables", []):
+            chain, rule = item.get("chain"), item.get("rule")
+            if chain and chain["family"] in ("ip", "inet"):
+                family, table, name = (str(chain[key]) for key in ("family", "table", "name"))
+                hook = str(chain.get("hook", "")) if chain.get("type") == "filter" else ""
+                # firewalld's has a name of its own; elsewhere a command needs the family.
+                shown = table if table == "firewalld" else f"{family} {table}"
+                found = Chain("nft", shown, name, hook, str(chain.get("policy", "accept")))
+                tables.setdefault((family, table), {})[name] = found
+            elif rule and rule["family"] in ("ip", "inet"):
+                tables[rule["family"], rule["table"]][rule["chain"]].rules += _nft_rule(rule["expr"])
+    except _UNREADABLE:
+        return []
     return list(tables.values())
 
 
-def _nft_rule(statements: Iterable[Mapping[str, Any]]) -> Rule | None:
+def _nft_rule(statements: Iterable[Any]) -> Iterator[Rule]:
+    """None of a rule that does not decide."""
     conditions: list[Condition] = []
     for statement in statements:
-        name, body = next(iter(statement.items()))
+        name, body = _first(statement)
         if name == "match":
             conditions += _nft_match(body)
-        elif name in ("accept", "drop", "return"):
-            return Rule(tuple(conditions), name)
-        elif name == "reject":
-            return Rule(tuple(conditions), "drop")
+        elif name in ("accept", "drop", "return", "reject"):
+            return (yield Rule(tuple(conditions), "drop" if name == "reject" else name))
         elif name in ("jump", "goto"):
             # A chain without a name has its rules in it, which are not known here.
-            return Rule(tuple(conditions), name, body.get("target", "{}"))
+            return (yield Rule(tuple(conditions), name, str(body.get("target", "{}"))))
         elif name in ("vmap", "queue", "xt"):
             # An xt may ask or decide.
-            return Rule((*conditions, _UNKNOWN), "any")
+            return (yield Rule((*conditions, _UNKNOWN), "any"))
         elif name not in _PLAIN_STATEMENTS:
             conditions.append(_UNKNOWN)
-    return None
 
 
-def _nft_match(body: Mapping[str, Any]) -> list[Condition]:
-    (kind, asked), right = next(iter(body["left"].items())), body["right"]
+def _first(value: Any) -> tuple[str, Any]:
+    """An object of one key → it and what it holds. What nft has no JSON for is text, and may be anything."""
+    return next(iter(value.items())) if value and isinstance(value, dict) else ("xt", None)
+
+
+def _nft_match(body: Mapping[str, Any]) -> Iterator[Condition]:
+    kind, asked = _first(body["left"])
+    known = asked if isinstance(asked, dict) else {}
+    owner = known.get("protocol", kind)
+    if owner in ("tcp", "udp", "icmp", "icmpv6"):
+        yield Condition("proto", (owner,))
+    elif owner == "ip6":
+        yield Condition("nfproto", ("ipv6",))
+    name = _FIELDS.get(f"{owner} {known.get('field', known.get('key'))}", "")
+    yield _condition(name if body["op"] in ("==", "!=", "in") else "", _texts(body["right"]), body["op"] == "!=")
+
+
+def _texts(right: Any) -> Iterator[str]:
+    """What a field is compared with → its texts."""
     values = right["set"] if isinstance(right, dict) and "set" in right else right
-    plain = [text for one in (values if isinstance(values, list) else [values]) for text in _plain(one)]
-    extra, name = [], ""
-    if kind == "meta":
-        name = _META.get(asked["key"], "")
-    elif kind == "ct" and asked["key"] in ("state", "status"):
-        name = asked["key"]
-    elif kind == "payload" and "protocol" in asked:
-        name = {("ip", "protocol"): "proto"}.get((asked["protocol"], asked["field"]), "")
-        if asked["protocol"] in ("tcp", "udp", "icmp", "icmpv6"):
-            extra.append(Condition("proto", (asked["protocol"],)))
-        elif asked["protocol"] == "ip6":
-            extra.append(Condition("nfproto", ("ipv6",)))
-        if asked["field"] == "dport":
-            name = "dport"
-    known = name and None not in plain and body["op"] in ("==", "!=", "in")
-    return [*extra, Condition(name, tuple(map(str, plain)), body["op"] == "!=") if known else _UNKNOWN]
-
-
-def _plain(value: Any) -> Iterable[str | None]:
-    """An element of what a field is compared with → its texts; None for what is not known here, such as named sets."""
-    if isinstance(value, dict):
-        ends = value.get("range", [""])
-        return _ports(*map(str, ends)) if all(isinstance(one, int) for one in ends) else [None]
-    return [None if str(value).startswith("@") else str(value)]
+    for one in values if isinstance(values, list) else [values]:
+        yield ":".join(map(str, one["range"])) if isinstance(one, dict) else str(one)
