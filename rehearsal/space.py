@@ -25,7 +25,8 @@ def check(needs: Mapping[Path, int]) -> None:
     for folder, size in wanted.values():
         found = os.statvfs(folder)
         free = found.f_bavail * found.f_frsize
-        if free < size:
+        # One without any blocks has no limit, or does not tell it.
+        if found.f_blocks and free < size:
             raise UserError(
                 f"{folder}: {free / GIB:.2f} GiB free, and this takes {size / GIB:.2f} GiB there; "
                 "make room and run the same again"

@@ -33,6 +33,21 @@ def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_
     assert [float(figure) * space.GIB for figure in told.groups()] == pytest.approx([free, 2 * part], rel=0.1)
 
 
+def test_a_file_system_without_figures_is_not_refused(tmp_path: Path) -> None:
+    """A tmpfs without a limit, in a mount namespace of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("root")
+    program = "import sys; from pathlib import Path; from rehearsal import space; space.check({Path(sys.argv[1]): 1})"
+    script = 'mount -t tmpfs -o size=0 none "$1" && exec "$2" -c "$3" "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", tmp_path, sys.executable, program],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_disk_that_is_full_ends_a_command_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The device that is always full, written to as the cache is."""
 
