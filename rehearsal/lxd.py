@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from pydantic import TypeAdapter
+
 from rehearsal.errors import RehearsalError
 
 CLI = "lxc"
 T = TypeVar("T")
+_ANSWER = TypeAdapter(dict[str, Any])
+# Seconds for an answer that LXD has at hand. What it makes and operations take as long as they take.
+_PATIENCE: float = 60
 _SOCKETS = ("/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket")
 
 
@@ -115,9 +120,11 @@ class Lxd:
 
     def request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
         """One request, an operation awaited to its end. Returns its metadata. Raises LxdError."""
-        answer = self._send(method, path, body, {"project": self.project, **query})
+        patience = _PATIENCE if method == "GET" else None
+        answer = self._send(method, path, body, {"project": self.project, **query}, patience)
         if answer.get("type") == "async":
-            answer = self._send("GET", answer["operation"].split("?")[0] + "/wait", None, {"project": self.project})
+            wait = answer["operation"].split("?")[0] + "/wait"
+            answer = self._send("GET", wait, None, {"project": self.project}, None)
             operation = answer.get("metadata") or {}
             if operation.get("status_code", 200) >= 400:
                 # A missing object can show only when the operation runs.
@@ -126,17 +133,28 @@ class Lxd:
             return operation
         return answer.get("metadata")
 
-    def _send(self, method: str, path: str, body: Any, query: dict[str, str]) -> dict[str, Any]:
+    def _send(self, method: str, path: str, body: Any, query: dict[str, str], patience: float | None) -> dict[str, Any]:
+        text = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return self._exchange(method, f"{path}?{urlencode(query)}", text, headers, patience)
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str], patience: float | None
+    ) -> dict[str, Any]:
         where = socket_path()
         if where is None:
             raise LxdError("LXD is not running here; ./rehearse setup installs and starts it")
-        connection = _Connection(where, timeout=None)
+        connection = _Connection(where, patience)
         try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, f"{path}?{urlencode(query)}", text, {"Content-Type": "application/json"})
-            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            connection.request(method, target, body, headers)
+            answer = _ANSWER.validate_json(connection.getresponse().read())
         except OSError as error:
             raise LxdError(f"LXD does not answer on {where}: {error.strerror or error}") from None
+        except (http.client.HTTPException, ValueError):
+            raise LxdError(
+                f"{where}: what answers is not LXD, or is broken; "
+                "restart LXD (systemctl restart lxd, or snap restart lxd.daemon) and run the same again"
+            ) from None
         finally:
             connection.close()
         if answer.get("type") == "error":
@@ -167,16 +185,6 @@ class Lxd:
 
     def write(self, instance: str, path: str, text: str, mode: str = "0600") -> None:
         """Put a text file, owned by root, into a machine."""
-        where = socket_path()
-        if where is None:
-            raise LxdError("LXD is not running here; ./rehearse setup installs and starts it")
-        connection = _Connection(where, timeout=30)
-        try:
-            target = f"/1.0/instances/{quote(instance)}/files?{urlencode({'project': self.project, 'path': path})}"
-            headers = {"X-LXD-uid": "0", "X-LXD-gid": "0", "X-LXD-mode": mode, "X-LXD-type": "file"}
-            connection.request("POST", target, text.encode(), headers)
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        if answer.get("type") == "error":
-            raise LxdError(str(answer.get("error")), int(answer.get("error_code", 0)))
+        target = f"/1.0/instances/{quote(instance)}/files?{urlencode({'project': self.project, 'path': path})}"
+        headers = {"X-LXD-uid": "0", "X-LXD-gid": "0", "X-LXD-mode": mode, "X-LXD-type": "file"}
+        self._exchange("POST", target, text.encode(), headers, _PATIENCE)

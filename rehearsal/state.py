@@ -9,9 +9,11 @@ leaves nothing that the next one does not find.
 import json
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from rehearsal.errors import UserError
 from rehearsal.lxd import Lxd
@@ -55,7 +57,8 @@ class Record:
     seconds: float | None = None
 
 
-_FIELDS = frozenset(each.name for each in fields(Record))
+_RECORD = TypeAdapter(Record)
+_OUTPUTS = TypeAdapter(dict[str, Any])
 
 
 def encode(record: Record) -> str:
@@ -63,22 +66,42 @@ def encode(record: Record) -> str:
 
 
 def decode(text: str) -> Record:
-    """A record, whatever version of this program has written it: other stacks on this host may be of a later one."""
-    values = {key: value for key, value in json.loads(text).items() if key in _FIELDS}
-    return Record(**{**values, "dependencies": tuple(values["dependencies"])})
+    """A record, whatever version of this program has written it: other stacks on this host may be of a later one.
+
+    Raises ValueError when it is damaged.
+    """
+    return _RECORD.validate_json(text)
+
+
+def _decoded(stack: str, config: Mapping[str, str]) -> dict[str, Record]:
+    """An LXD project's config → serial → record. Raises UserError."""
+    found = {}
+    for key, text in config.items():
+        if key.startswith(_RESOURCE):
+            serial = key.removeprefix(_RESOURCE)
+            try:
+                found[serial] = decode(text)
+                intact = found[serial].serial == serial and int(serial) > 0
+            except ValueError:
+                intact = False
+            if not intact:
+                raise _damaged(stack, key, f"run lxc project unset {PREFIX}{stack} {key}, then ./rehearse destroy")
+    return found
+
+
+def _damaged(stack: str, key: str, remedy: str) -> UserError:
+    return UserError(f"LXD's project {PREFIX}{stack}: {key}: damaged; {remedy} --stack {stack}")
 
 
 class State:
-    """The records of one stack. Safe to use from several threads of one process."""
+    """The records of one stack. Safe to use from several threads of one process. Raises UserError when damaged."""
 
     def __init__(self, stack: str, config: Mapping[str, str] | None) -> None:
         self.stack = stack
         self.project = PREFIX + stack
         self.exists = config is not None
         self._config = dict(config or {})
-        self._records = {
-            key.removeprefix(_RESOURCE): decode(text) for key, text in self._config.items() if key.startswith(_RESOURCE)
-        }
+        self._records = _decoded(stack, self._config)
         self._lock = threading.RLock()
         self._next = max((int(serial) for serial in self._records), default=0)
 
@@ -107,8 +130,11 @@ class State:
 
     @property
     def key(self) -> str:
-        """Hex key of the digests that stand for secrets."""
-        return self._config[_KEY]
+        """Hex key of the digests that stand for secrets. Raises UserError when damaged."""
+        try:
+            return bytes.fromhex(self._config[_KEY]).hex()
+        except ValueError:
+            raise _damaged(self.stack, _KEY, "no secret can be compared; run ./rehearse destroy") from None
 
     @property
     def folder(self) -> str:
@@ -116,9 +142,11 @@ class State:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """The stack's outputs of its last complete run, without secret ones."""
-        values: dict[str, Any] = json.loads(self._config.get("user.outputs", "{}"))
-        return values
+        """The stack's outputs of its last complete run, without secret ones. Raises UserError when damaged."""
+        try:
+            return _OUTPUTS.validate_json(self._config.get("user.outputs", "{}"))
+        except ValueError:
+            raise _damaged(self.stack, "user.outputs", "they are written anew by ./rehearse up") from None
 
     @outputs.setter
     def outputs(self, values: dict[str, Any]) -> None:
@@ -209,5 +237,6 @@ def stacks() -> dict[str, dict[str, str]]:
     }
 
 
-def all_records(configs: Iterable[Mapping[str, str]]) -> list[Record]:
-    return [decode(text) for config in configs for key, text in config.items() if key.startswith(_RESOURCE)]
+def all_records(configs: Mapping[str, Mapping[str, str]]) -> list[Record]:
+    """configs: stack → its LXD project's config. Raises UserError."""
+    return [record for stack, config in configs.items() for record in _decoded(stack, config).values()]

@@ -27,7 +27,7 @@ class EipAddress(Resource):
 
     def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         with exclusive("addresses"):
-            used = [other.facts["address"] for other in all_records(stacks().values()) if "address" in other.facts]
+            used = [other.facts["address"] for other in all_records(stacks()) if "address" in other.facts]
             address = addressing.free_address([*used, *in_use(context.host)])
             if address is None:
                 raise RehearsalError(f"all addresses of {addressing.PUBLIC} are taken; destroy a stack")

@@ -260,5 +260,5 @@ def test_serials_go_on_where_they_ended() -> None:
 def test_records_of_all_stacks_are_found() -> None:
     record = Record("1", "urn", "type", "name", "id", {}, facts={"address": "198.18.0.1"})
     config = {"user.key": KEY, "user.resource.1": encode(record)}
-    assert state_module.all_records([config, {"features.images": "false"}]) == [record]
+    assert state_module.all_records({"one": config, "two": {"features.images": "false"}}) == [record]
     assert dataclasses.replace(record, status="doomed") != record

@@ -1,0 +1,113 @@
+"""An LXD that does not answer as it should, played on a socket, and what it keeps of a stack that is damaged."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehearsal import lxd
+from rehearsal.errors import UserError
+from rehearsal.state import Record, State, all_records, encode
+
+KEY = "00" * 32
+GOOD = json.loads(encode(Record("7", "urn", "type", "name", "id", {})))
+
+
+@pytest.fixture
+def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes each connection get the next answer, after some seconds."""
+    monkeypatch.setenv("LXD_DIR", str(tmp_path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(tmp_path / "unix.socket"))
+        listening.listen()
+
+        def serve(answers: tuple[bytes, ...], seconds: float) -> None:
+            for answer in answers:
+                connection = listening.accept()[0]
+                with connection, contextlib.suppress(BrokenPipeError):
+                    connection.recv(65536)
+                    time.sleep(seconds)
+                    connection.sendall(answer)
+
+        def begin(*answers: bytes, seconds: float = 0) -> None:
+            threading.Thread(target=serve, args=(answers, seconds), daemon=True).start()
+
+        yield begin
+
+
+def http(body: str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+@pytest.mark.parametrize("answer", [http("<html>"), http("[1]"), http(""), b"220 smtp ready\r\n", http("{}")[:-1]])
+def test_a_socket_that_does_not_speak_as_lxd_does_is_one_line(answering: Callable[..., None], answer: bytes) -> None:
+    for ask in (lambda: lxd.Lxd().get("/1.0"), lambda: lxd.Lxd().write("one", "/etc/motd", "")):
+        answering(answer)
+        with pytest.raises(lxd.LxdError, match=r"unix\.socket: what answers is not LXD, or is broken; .*again$"):
+            ask()
+    answering(answer)
+    assert not lxd.reachable()
+
+
+def test_a_daemon_that_hangs_is_not_waited_for(answering: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lxd, "_PATIENCE", 0.2)
+    answering(http("{}"), seconds=60)
+    with pytest.raises(lxd.LxdError, match=r"^LXD does not answer on .*unix\.socket: timed out$"):
+        lxd.Lxd().get("/1.0")
+
+
+def test_an_operation_is_awaited_however_long_it_takes(
+    answering: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lxd, "_PATIENCE", 0.2)
+    begun = {"type": "async", "operation": "/1.0/operations/1"}
+    ended = {"type": "sync", "metadata": {"status_code": 200}}
+    answering(http(json.dumps(begun)), http(json.dumps(ended)), seconds=0.5)
+    assert lxd.Lxd().post("/1.0/instances", {}) == ended["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("serial", "text"),
+    [
+        ("7", "{"),
+        ("7", "[]"),
+        ("7", "null"),
+        ("7", "[" * 100_000),
+        ("7", json.dumps({key: value for key, value in GOOD.items() if key != "urn"})),
+        *(
+            ("7", json.dumps({**GOOD, key: value}))
+            for key, value in {"serial": "x", "facts": [], "inputs": "a", "status": "lost", "dependencies": 1}.items()
+        ),
+        ("8", json.dumps(GOOD)),
+        ("x", json.dumps({**GOOD, "serial": "x"})),
+    ],
+)
+def test_a_damaged_record_is_one_line_that_says_what_to_do(serial: str, text: str) -> None:
+    config = {"user.key": KEY, f"user.resource.{serial}": text}
+    calls: list[Callable[[], Any]] = [lambda: State("dev", config), lambda: all_records({"dev": config})]
+    for call in calls:
+        with pytest.raises(UserError) as raised:
+            call()
+        assert str(raised.value) == (
+            f"LXD's project wsgi-ecs-dev: user.resource.{serial}: damaged; "
+            f"run lxc project unset wsgi-ecs-dev user.resource.{serial}, then ./rehearse destroy --stack dev"
+        )
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null"])
+def test_damaged_outputs_are_one_line_where_they_are_asked_for(text: str) -> None:
+    state = State("dev", {"user.key": KEY, "user.outputs": text})
+    with pytest.raises(UserError, match=r"^LXD's project wsgi-ecs-dev: user\.outputs: damaged; .*--stack dev$"):
+        _ = state.outputs
+
+
+def test_a_damaged_key_is_one_line_where_it_is_asked_for() -> None:
+    state = State("dev", {"user.key": "no hex"})
+    with pytest.raises(UserError, match=r"^LXD's project wsgi-ecs-dev: user\.key: damaged; .*--stack dev$"):
+        _ = state.key
