@@ -77,10 +77,10 @@ class RehearsalMonitor(mocks.MockMonitor):
         _ensure_event_loop()  # type: ignore[no-untyped-call]
         try:
             wanted = self._registration(urn, request)
+            record = self.engine.register(wanted)
         except UserError as error:
             self._refuse(str(error))
             raise
-        record = self.engine.register(wanted)
         response = struct_pb2.Struct()
         response.CopyFrom(request.object)
         for key in wanted.options.ignore_changes:

@@ -210,6 +210,13 @@ def test_another_bootstrap_replaces_the_server_and_tells_why_in_which_order_and_
     assert "userData: " not in text(found, details=True)
 
 
+def test_a_key_that_is_damaged_is_told_once(site: Site) -> None:
+    """However many resources are under way that ask for it."""
+    site.state = State("dev", {"user.key": "no hex"})
+    with pytest.raises(UserError, match=r"user\.key: damaged"):
+        site.preview()
+
+
 def test_what_was_never_measured_is_said_to_be(site: Site) -> None:
     site.up()
     kept = Imagined(site.state)
