@@ -1,6 +1,8 @@
 """Runs that are killed with -9 at each of their steps: the next one goes on, and destroy leaves nothing."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rehearsal.lxd import Lxd
-from rehearsal.state import State
+from rehearsal.state import State, encode
 from tests.rehearsal.conftest import Stack, new_stack, traces
 
 SECONDS = 240
@@ -97,5 +99,23 @@ def test_destroy_goes_on_from_wherever_it_was_killed(stack: Stack) -> None:
 def test_destroy_cleans_up_after_an_up_that_was_killed(stack: Stack, kind: str) -> None:
     assert killed(stack, "up", lambda: any(name.endswith(f":{kind}") for name in steps(stack)[1])) is None
     assert traces(stack)
+    assert stack.run("destroy").code == 0
+    assert traces(stack) == set()
+
+
+def test_a_record_that_is_damaged_stands_in_nobodys_way(stack: Stack) -> None:
+    """The command that is named takes it out, and destroy finds what it stood for."""
+    assert killed(stack, "up", lambda: any(name.endswith(":Instance") for name in steps(stack)[1])) is None
+    (machine,) = State.load(stack.name).records("alicloud:ecs/instance:Instance")
+    project, key = f"wsgi-ecs-{stack.name}", f"user.resource.{machine.serial}"
+    subprocess.run(["lxc", "project", "set", project, f"{key}={encode(machine)[:-1]}"], check=True)
+    for command in ("preview", "status", "destroy"):
+        done = stack.run(command)
+        assert (done.code, done.err.count("\n")) == (2, 1), done.text
+    named = re.search(
+        rf"{re.escape(key)}: damaged; run (lxc .*), then ./rehearse destroy --stack {stack.name}", done.err
+    )
+    assert named, done.err
+    subprocess.run(shlex.split(named[1]), check=True)
     assert stack.run("destroy").code == 0
     assert traces(stack) == set()
