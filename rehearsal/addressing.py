@@ -48,10 +48,11 @@ def taken() -> list[IPv4Network]:
 
 
 def routes() -> list[tuple[IPv4Network, str]]:
-    """This host's routes but the default one, each with its device."""
+    """This host's routes but the default one, which a VPN sets in two halves, each with its device."""
     if not shutil.which("ip"):
         # Not installed yet.
         return []
     done = subprocess.run(["ip", "-j", "-4", "route", "show"], capture_output=True, text=True)
     found = json.loads(done.stdout or "[]")
-    return [(IPv4Network(route["dst"]), route.get("dev", "")) for route in found if route["dst"][0].isdigit()]
+    routed = [(IPv4Network(route["dst"]), route.get("dev", "")) for route in found if route["dst"][0].isdigit()]
+    return [(network, device) for network, device in routed if network.prefixlen > 1]

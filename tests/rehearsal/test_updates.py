@@ -225,13 +225,15 @@ def test_another_instance_type_is_the_same_machine_started_again(
     assert foretold(preview) == applied | {("~", name) for name in names(stack, "instance")}
     assert re.search(rf"-instance \[instanceType \(.* → {instance_type}\), restarts\]", preview.out)
     (told,) = names(stack, "instance")
-    assert f"the site is away until {told} has booted: some seconds" in preview.out
+    assert f"the site is away until {told} has booted: about 6 s" in preview.out
     done = stack.up()
     assert performed(done) == foretold(preview)
     assert (machine(stack), forward(stack)) == (KNOWN["machine"], target)
     assert target[0] == KNOWN["address"]
     assert boot_id(stack) != booted
     assert stack.shell("nproc") == str(cpus)
+    # One for each CPU, and the one that starts them.
+    assert len(stack.shell("pgrep -f bin/uwsgi").split()) == cpus + 1
     limit = stack.shell("cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes")
     assert limit == str(mib * 2**20)
     until(lambda: healthy(stack))
@@ -259,7 +261,7 @@ def test_another_public_key_opens_ssh_and_the_one_before_does_not(stack: Stack, 
     (key,), (instance,) = names(stack, "key"), names(stack, "instance")
     assert foretold(preview) == {("+-", key), ("~", instance)}
     assert re.search(r"-instance \[.*reboots\]", preview.out)
-    assert f"the site is away until {instance} has booted: some seconds" in preview.out
+    assert f"the site is away until {instance} has booted: about 6 s" in preview.out
     before = {record["id"] for record in records(stack) if record["name"] == key}
     done = stack.up()
     assert performed(done) == foretold(preview)

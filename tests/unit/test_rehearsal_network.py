@@ -1,5 +1,9 @@
 """Free addresses, and security group rules as rules of a network ACL."""
 
+import os
+import shutil
+import subprocess
+import sys
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
 
@@ -9,6 +13,7 @@ from rehearsal.addressing import free_address, free_part, gateway, last
 from rehearsal.errors import RehearsalError
 from rehearsal.resources import TYPES
 from rehearsal.resources.pairs import Pair, acl_rules
+from tests.conftest import PROJECT
 
 PAIR = Pair("we0", "vsw-1", "sg-1", IPv4Interface("10.76.0.1/27"), {})
 OTHER = Pair("we1", "vsw-1", "sg-2", IPv4Interface("10.76.0.33/27"), {})
@@ -35,6 +40,19 @@ def networks(*cidrs: str) -> list[IPv4Network]:
 )
 def test_the_next_part_that_nothing_covers_is_taken(cidr: str, prefix: int, taken: list[str], part: str | None) -> None:
     assert free_part(IPv4Network(cidr), prefix, networks(*taken)) == (IPv4Network(part) if part else None)
+
+
+def test_the_default_route_takes_nothing_not_even_in_halves() -> None:
+    """In a network namespace of its own."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("ip, and root")
+    commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
+    commands += [f"route add {cidr} dev one" for cidr in ("default", "0.0.0.0/1", "128.0.0.0/1", "10.8.0.0/24")]
+    program = "from rehearsal.addressing import routes; print(*routes())"
+    script = "\n".join(["set -e", *(f"ip {one}" for one in commands), f'exec {sys.executable} -c "{program}"'])
+    line = ["unshare", "-m", "-n", "sh", "-c", script]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "(IPv4Network('10.8.0.0/24'), 'one')\n"
 
 
 def test_a_bridge_has_the_first_address_of_its_part() -> None:
