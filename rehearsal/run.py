@@ -24,9 +24,6 @@ from rehearsal.show import Show, masked
 from rehearsal.state import State
 from settings.models import Network
 
-_INSTANCE = "alicloud:ecs/instance:Instance"
-_RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
-
 
 def keys_of(root: Path, stack: str) -> Keys:
     return Keys(root / ".rehearsal" / stack)
@@ -121,7 +118,7 @@ def _foresee(root: Path, config: stacks.Stack, show: Show) -> Preview:
     if own.config != config.config:
         # What the cloud would refuse of the stack's own operating system.
         there = foresee(root, own, State(config.name, None), keys, logging.Logger("own", logging.ERROR))
-        size = max(len(record.inputs.get("userData", "").encode()) for record in there.records(_INSTANCE))
+        size = max((len(one.inputs["userData"].encode()) for one in there.records(pairs.INSTANCE)), default=0)
         system = stacks.section(own, "server").get("os")
         notes = [*notes, f"{system}'s own user data, in the cloud: {size} of {machine.USER_DATA_LIMIT} bytes"]
     config, more = archives.overlay(config, image.CACHE / "archives", fetch=False)
@@ -155,7 +152,7 @@ def _check_host(root: Path, stack: str, found: Preview) -> None:
     # The first bridge with machines; the one before it stands for the block.
     firewall.check(pairs.bridge(stack, 1))
     new = [change for change in found.changes if change.op in (Op.CREATE, Op.REPLACE)]
-    machines = sum(change.record.type == _INSTANCE for change in new)
+    machines = sum(change.record.type == pairs.INSTANCE for change in new)
     pool = data_folder() / "storage-pools"
     space.check({pool: machines * space.MACHINE, image.CACHE: space.CACHE, root: space.CHECKOUT})
 
@@ -255,7 +252,7 @@ def _admitted(context: Context, url: str) -> bool:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     gateways = [pair.address.ip for pair in pairs.of_stack(context.host, context.stack)]
-    rules = [record.inputs for record in context.state.records(_RULE) if record.status == "done"]
+    rules = [record.inputs for record in context.state.records(pairs.RULE) if record.status == "done"]
     return any(
         gateway in ip_network(rule["cidrIp"])
         for rule in rules
@@ -304,7 +301,7 @@ def _ordered(outputs: dict[str, object]) -> dict[str, object]:
 def _collect(context: Context, engine: Engine) -> None:
     """Keep what new or changed machines have fetched."""
     if engine.changes:
-        for record in context.state.records(_INSTANCE):
+        for record in context.state.records(pairs.INSTANCE):
             packages_cache.collect(context.lxd, record.id, context.cache)
 
 
