@@ -113,9 +113,12 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
         )
     if not keys:
         return Step(Op.SAME, inputs=effective)
-    interrupts = dict.fromkeys(schema.updates[key] for key in keys if schema.updates.get(key))
-    unknown = all(effective.get(key) == KNOWN_LATER for key in keys)
-    return Step(Op.UPDATE, keys, effective, ", ".join(f"perhaps {text}" if unknown else text for text in interrupts))
+    interrupts: dict[str, bool] = {}
+    for key in keys:
+        if text := schema.updates.get(key):
+            interrupts[text] = interrupts.get(text, False) or effective.get(key) != KNOWN_LATER
+    told = (text if certain else f"perhaps {text}" for text, certain in interrupts.items())
+    return Step(Op.UPDATE, keys, effective, ", ".join(told))
 
 
 def changed(key: str, old: Any, new: Any) -> str:
@@ -127,7 +130,7 @@ def changed(key: str, old: Any, new: Any) -> str:
             gone, added = [one for one in old if one not in new], [one for one in new if one not in old]
         pairs = [(one, other) for one, other in zip_longest(gone, added) if one != other]
     told = [(_told(one), _told(other)) for one, other in pairs]
-    if not all(one and other for one, other in told):
+    if not told or not all(one and other for one, other in told):
         return f"{key} (known later)" if new == KNOWN_LATER else key
     return f"{key} ({', '.join(f'{one} → {other}' for one, other in told)})"
 

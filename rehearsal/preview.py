@@ -4,7 +4,6 @@ recorded state ─▶ engine, dry, over a copy of it ─▶ changes ─▶ lines
 """
 
 import difflib
-import json
 import logging
 import tarfile
 import zlib
@@ -12,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from rehearsal import image, program
 from rehearsal.compare import Op
@@ -25,6 +26,16 @@ _COPY = "command:remote:CopyToRemote"
 # Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
 CODE = ("app/", "tool/")
 _MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """Name → mode and digest of each file, as components/archive.py writes it."""
+
+    files: dict[str, tuple[str, str]]
+
+
+_LISTED = TypeAdapter(_Manifest)
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Files of one place. old, new: name → text; old is None where nothing was, or is known of what was."""
+    """Files of one place. old, new: name → text; old is None where nothing was. lost: or nothing is known of it."""
 
     title: str
     old: Mapping[str, str] | None
     new: Mapping[str, str]
+    lost: bool = False
 
     @cached_property
     def differences(self) -> dict[str, list[str]]:
@@ -164,8 +176,9 @@ def _files(root: Path, changes: Iterable[Change]) -> Iterator[Rendered]:
     for (one, other), names in copied.items():
         if one != other and (new := _unpacked(root, other)) is not None:
             old = _unpacked(root, one)
-            lost = ", after a release that .build no longer has" if one and old is None else ""
-            yield Rendered(f"{', '.join(names)} gets{lost}", old, new)
+            lost = bool(one) and old is None
+            after = ", after a release that .build no longer has" if lost else ""
+            yield Rendered(f"{', '.join(names)} gets{after}", old, new, lost)
 
 
 def _archive(record: Record | None) -> str:
@@ -183,7 +196,7 @@ def _unpacked(root: Path, archive: str) -> dict[str, str] | None:
                 if not member.name.startswith(CODE) and (file := tar.extractfile(member)):
                     texts[member.name] = file.read().decode(errors="replace")
         # What it lists is shown by itself.
-        listed = json.loads(texts.pop(_MANIFEST))["files"]
+        listed = _LISTED.validate_json(texts.pop(_MANIFEST)).files
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError):
         return None
     return {**texts, **{name: digest for name, (_, digest) in listed.items() if name.startswith(CODE)}}

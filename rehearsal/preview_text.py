@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Network
 from typing import Any
 
 from rehearsal.compare import KNOWN_LATER, Op
@@ -17,8 +18,9 @@ _SHORT = 40
 _NAMED = 5
 _COMMAND = "command:remote:Command"
 _RELEASE = re.compile(".*-site-(.+)-apply$")
+_DATABASE = "the database"
 # What is away → names of the commands that bring it back.
-_BACK = {"the site": _RELEASE, "the database": re.compile(".*-db-host-apply$")}
+_BACK = {"the site": _RELEASE, _DATABASE: re.compile(".*-db-host-apply$")}
 _MYSQL = "config/mysql.cnf"
 # Measured: 5 s for a machine of a rehearsal; in the cloud 6 s for another type and 3 s for another key.
 _RESTART = 6
@@ -125,33 +127,32 @@ def away(preview: Preview) -> Iterator[str]:
             return [change]
         return [change, *max(ended or after, key=_seconds, default=[])]
 
-    told = False
+    told: list[str] = []
+    broken = False
     for change in changes:
         what, name = TYPES[change.record.type].schema.away, change.record.name
         if change.op is Op.DELETE and what:
-            yield f"{what} is away from when {name} is deleted"
+            told.append(f"{what} is away from when {name} is deleted")
         elif change.op is Op.REPLACE and what:
             steps = path(change, _BACK[what])
-            yield f"{what} is away from when {name} goes until {steps[-1].record.name} is done: {_long(steps)}"
+            until = f"until {steps[-1].record.name} is done: {_long(steps)}"
+            told.append(f"{what} is away from when {name} goes {until}")
         elif _restarts(change):
             lost = [TYPES[other.record.type].schema.away for other in dependents.get(change.record.urn, [])]
-            yield f"{next(filter(None, lost), name)} is away until {name} has booted: about {_RESTART} s"
+            told.append(f"{next(filter(None, lost), name)} is away until {name} has booted: about {_RESTART} s")
         elif (change.op is Op.CREATE and change.old) or _drifted(change):
             # What is broken now is said by its line.
-            pass
-        else:
-            continue
-        told = True
-    for line in (*_sites(changes), *_closed(changes), *_restarted(preview.files)):
-        told = True
-        yield line
+            broken = True
     running = any(change.old for change in changes)
-    released = any(change.op in (Op.REPLACE, Op.UPDATE) and change.record.type == _COMMAND for change in changes)
-    if preview.anything and running and not told:
-        if released and not preview.front:
-            yield "without nginx the site is away while its program is started anew: some seconds"
-        else:
-            yield "the site goes on answering"
+    released = any(change.op in (Op.REPLACE, Op.UPDATE) and _site(change) for change in changes)
+    if released and not preview.front and not told and not broken:
+        told.append("without nginx the site is away while its program is started anew: some seconds")
+    if not any(line.startswith(_DATABASE) for line in told):
+        told += _restarted(preview.files)
+    told += [*_sites(preview), *_closed(changes)]
+    yield from told
+    if preview.anything and running and not told and not broken:
+        yield "the site goes on answering"
 
 
 def _site(change: Change) -> str:
@@ -160,30 +161,33 @@ def _site(change: Change) -> str:
     return found.group(1) if found else ""
 
 
-def _sites(changes: Sequence[Change]) -> Iterator[str]:
+def _sites(preview: Preview) -> Iterator[str]:
     """Sites that come and go on machines that serve."""
     ops: dict[str, set[Op]] = {}
-    for change in changes:
+    for change in preview.changes:
         if site := _site(change):
             ops.setdefault(site, set()).add(change.op)
     if set().union(*ops.values()) - {Op.CREATE}:
-        yield from (f"site {site} is new: 503 until its first release" for site in ops if ops[site] == {Op.CREATE})
+        first = "503" if preview.front else "nothing answers"
+        yield from (f"site {site} is new: {first} until its first release" for site in ops if ops[site] == {Op.CREATE})
         yield from (f"site {site} goes" for site in ops if ops[site] == {Op.DELETE})
 
 
-def _closed(changes: Sequence[Change]) -> Iterator[str]:
+def _closed(changes: Iterable[Change]) -> Iterator[str]:
     """Ports that no longer let somebody in."""
-    ops: dict[tuple[str, str], set[Op]] = {}
-    for change in changes:
-        rule = change.record.inputs
-        if change.record.type == pairs.RULE and "cidrIp" in rule:
-            ops.setdefault((rule.get("portRange", "").partition("/")[0], rule["cidrIp"]), set()).add(change.op)
-    yield from (f"port {port} closes to {who}" for (port, who), done in ops.items() if done == {Op.DELETE})
+    rules = [(change.op, change.record.inputs) for change in changes if change.record.type == pairs.RULE]
+    ports = [(op, rule["portRange"], IPv4Network(rule["cidrIp"])) for op, rule in rules if rule.get("cidrIp")]
+    for gone, port, who in ports:
+        kept = (other for op, same, other in ports if op is not Op.DELETE and same == port)
+        if gone is Op.DELETE and not any(who.subnet_of(other) for other in kept):
+            yield f"port {port.partition('/')[0]} closes to {who}"
 
 
 def _restarted(files: Iterable[Rendered]) -> Iterator[str]:
-    if any(one.old is not None and _MYSQL in one.differences for one in files):
-        yield f"the database is away while it starts with another {_MYSQL.partition('/')[2]}: some seconds"
+    for one in files:
+        if _MYSQL in (one.differences if one.old is not None else one.new if one.lost else ()):
+            perhaps = "perhaps " if one.lost else ""
+            yield f"{_DATABASE} is {perhaps}away while it starts with another {_MYSQL.partition('/')[2]}: some seconds"
 
 
 def _different(change: Change) -> set[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehearsal.compare import Op, Options, Recorded, Schema, Step, compare, delete_order
+from rehearsal.compare import KNOWN_LATER, Op, Options, Recorded, Schema, Step, changed, compare, delete_order
 from rehearsal.resources import TYPES
 
 SCHEMA = Schema(replaces=frozenset({"zone"}), updates={"size": "restarts", "name": ""}, recorded=frozenset({"note"}))
@@ -28,6 +28,15 @@ def test_equal_inputs_change_nothing() -> None:
 def test_an_update_names_its_keys_and_what_it_interrupts() -> None:
     done = step({"size": 1, "name": "a"}, {"size": 2, "name": "b"})
     assert (done.op, done.keys, done.reason) == (Op.UPDATE, ("name", "size"), "restarts")
+
+
+def test_what_an_update_interrupts_is_perhaps_where_its_value_is_known_later() -> None:
+    assert step({"size": 1, "name": "a"}, {"size": KNOWN_LATER, "name": "b"}).reason == "perhaps restarts"
+
+
+def test_a_list_that_repeats_itself_is_named_alone() -> None:
+    assert changed("triggers", ["a"], ["a", "a"]) == "triggers"
+    assert changed("triggers", ["a", "b"], ["a", "c", "d"]) == "triggers (b → c, none → d)"
 
 
 @pytest.mark.parametrize(("old", "new"), [({}, {"size": 1}), ({"size": 1}, {})])

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shutil
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -316,6 +317,31 @@ def test_sites_that_come_and_go_are_told(site: Site) -> None:
     ]
 
 
+def test_a_new_site_without_nginx_does_not_answer_yet(site: Site) -> None:
+    one = {"front": "none"}
+    sites = {"a": {"uwsgi": {"http": "0.0.0.0:8001"}}, "b": {"uwsgi": {"http": "0.0.0.0:8101"}}}
+    site.up(serving=one, sites={"a": sites["a"]})
+    assert list(away(site.preview(serving=one, sites=sites))) == [
+        "site b is new: nothing answers until its first release"
+    ]
+
+
+def test_a_port_that_closes_hides_no_absence(site: Site) -> None:
+    alone: Settings = {"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8001"}}
+    site.up(**alone)
+    (site.root / "app/app.py").write_text("app = None\n")
+    assert list(away(site.preview(**alone, access={"http": ["10.9.0.0/16"]}))) == [
+        "without nginx the site is away while its program is started anew: some seconds",
+        "port 8001 closes to 0.0.0.0/0",
+    ]
+
+
+@pytest.mark.parametrize("wider", ["0.0.0.0/0", "10.8.0.0/15"])
+def test_a_port_that_opens_further_closes_to_nobody(site: Site, wider: str) -> None:
+    site.up(access={"http": ["10.9.0.0/16"]})
+    assert list(away(site.preview(access={"http": [wider]}))) == ["the site goes on answering"]
+
+
 def test_ports_that_close_are_told(site: Site) -> None:
     site.up()
     assert list(away(site.preview(nginx={"listen": 8080}))) == ["port 80 closes to 0.0.0.0/0"]
@@ -328,6 +354,24 @@ def test_another_configuration_of_the_database_starts_it_anew(site: Site) -> Non
     assert list(away(site.preview(mysql={**mysql, "max_connections": 99}))) == [
         "the database is away while it starts with another mysql.cnf: some seconds"
     ]
+    moved = away(site.preview(mysql={**mysql, "max_connections": 99}, network={"cidr": "10.80.0.0/20"}, **SYSTEMD))
+    assert len([line for line in moved if line.startswith("the database")]) == 1
+    shutil.rmtree(".build")
+    assert list(away(site.preview(mysql={**mysql, "max_connections": 99}))) == [
+        "the database is perhaps away while it starts with another mysql.cnf: some seconds"
+    ]
+
+
+@pytest.mark.parametrize("manifest", ['{"files": {"app/x": "d"}}', '{"files": null}', "[]", "x"])
+def test_an_archive_with_another_manifest_is_not_read(site: Site, manifest: str) -> None:
+    site.up()
+    (site.root / "app/app.py").write_text("app = None\n")
+    for path in (site.root / ".build").iterdir():
+        with tarfile.open(path, "w:gz") as tar:
+            member = tarfile.TarInfo("manifest.json")
+            member.size = len(manifest)
+            tar.addfile(member, io.BytesIO(manifest.encode()))
+    assert "gets, after a release that .build no longer has" in text(site.preview())
 
 
 def test_an_update_of_what_is_known_later_is_said_to_be_perhaps(site: Site) -> None:
