@@ -422,7 +422,8 @@ def test_requests_are_shared_as_each_method_says(several: Sites, turn: int) -> N
                 assert not slow.done()
                 assert slow.result().status_code == 200
             assert len(set(idle)) == 1, site
-            assert min(several.shares(site, 12)) > 3
+            # Ties are broken in turn, but an answer may still be under way.
+            assert min(several.shares(site, 40)) > 5
         else:
             one, two = found[site] = several.shares(site, 60)
             weight = method.get("weights", {}).get("app-2", 1)
