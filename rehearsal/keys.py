@@ -78,7 +78,8 @@ class Keys:
             "HostKeyAlias": machine,
             "UserKnownHostsFile": str(self.known_hosts),
             "GlobalKnownHostsFile": os.devnull,
-            "LogLevel": "ERROR",
+            # One level lower, ssh says nothing of a connection that ends before or after it was made.
+            "LogLevel": "INFO",
             "ConnectTimeout": "5",
             "ServerAliveInterval": "10",
         }

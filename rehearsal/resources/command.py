@@ -22,8 +22,11 @@ from rehearsal.resources import pairs
 from rehearsal.resources.base import Context, Resource, only
 from rehearsal.state import Record
 
+# What ssh says when a connection ends before a command has begun, as when cloud-init restarts sshd.
 _DIAL = re.compile(
-    r"^(ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)|banner exch)", re.M
+    r"^(ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)"
+    r"|banner exchange|ssh_dispatch_run_fatal)",
+    re.M,
 )
 
 

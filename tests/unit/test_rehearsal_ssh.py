@@ -1,0 +1,91 @@
+"""How machines are reached over SSH: again while there is no connection, and through another one."""
+
+import logging
+import shlex
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from rehearsal.errors import RehearsalError
+from rehearsal.keys import Keys
+from rehearsal.resources.base import Context
+from rehearsal.resources.command import RemoteCommand
+from rehearsal.state import State
+
+KEYS = Keys(Path("/keys 100%"))
+
+
+@pytest.fixture
+def restarting() -> Iterator[tuple[int, list[bytes]]]:
+    """The port of an sshd that ends each connection while keys are exchanged, and what its clients sent."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, suppress(ConnectionResetError):
+                connection.sendall(b"SSH-2.0-restarting\r\n")
+                heard.append(connection.recv(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1], heard
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def option(line: list[str], name: str) -> str:
+    return next(word.partition("=")[2] for word in line if word.startswith(f"{name}="))
+
+
+def test_each_of_two_machines_is_checked_by_its_own_host_key() -> None:
+    jump = KEYS.ssh("i-front", "198.18.0.1")
+    line = KEYS.ssh("i-app", "10.76.0.34", jump=jump)
+    through = shlex.split(option(line, "ProxyCommand").replace("%%", "%"))
+    assert option(line, "HostKeyAlias") == "i-app"
+    assert option(through, "HostKeyAlias") == "i-front"
+    assert through[-3:] == ["-W", "%h:%p", "root@198.18.0.1"]
+    assert through[:-3] == jump[:-1]
+    assert line[-1] == "root@10.76.0.34"
+
+
+def test_ssh_replaces_no_word_of_a_jump_but_its_target() -> None:
+    line = KEYS.ssh("i-app", "10.76.0.34", jump=KEYS.ssh("i-front", "198.18.0.1"))
+    assert "/keys 100%%/id_ed25519" in option(line, "ProxyCommand")
+
+
+def test_of_a_connection_only_where_it_leads_is_recorded() -> None:
+    proxy = {"host": "198.18.0.1", "user": "root", "privateKey": "quiet", "password": "quiet"}
+    facts = RemoteCommand().facts({"connection": {"host": "10.76.0.34", "privateKey": "quiet", "proxy": proxy}})
+    assert facts == {"host": "10.76.0.34", "proxy": {"host": "198.18.0.1", "user": "root"}}
+
+
+def test_a_connection_without_a_proxy_forgets_the_one_it_had() -> None:
+    assert RemoteCommand().facts({"connection": {"host": "198.18.0.1"}}) == {"host": "198.18.0.1", "proxy": None}
+
+
+def test_a_proxy_has_a_host() -> None:
+    with pytest.raises(RehearsalError, match=r"connection\.proxy\.host"):
+        RemoteCommand().check({"connection": {"host": "10.76.0.34", "proxy": {"user": "root"}}})
+
+
+def test_a_connection_that_ends_before_the_command_began_is_tried_again(
+    restarting: tuple[int, list[bytes]], tmp_path: Path
+) -> None:
+    port, heard = restarting
+    keys = Keys(tmp_path / "keys")
+    keys.ensure()
+    context = Context(tmp_path, State("dev", None), keys, "image", tmp_path, logging.getLogger(__name__).info)
+    where = {"host": "127.0.0.1", "port": port, "dialErrorLimit": 2}
+    with pytest.raises(RehearsalError, match=f"no SSH connection to 127.0.0.1:{port} after 2 attempts"):
+        RemoteCommand().dial(context, [*keys.ssh("i-app", "127.0.0.1", port=port), "--", "true"], where, "", "")
+    # Each attempt looks whether sshd is there, and then connects.
+    assert len([said for said in heard if said.startswith(b"SSH-2.0-OpenSSH")]) == 2
