@@ -120,6 +120,18 @@ class Lxd:
 
     def request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
         """One request, an operation awaited to its end. Returns its metadata. Raises LxdError."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return self._request(method, path, body, query)
+            except LxdError as error:
+                # Which networks have an ACL, LXD asks each of them, and fails when one goes away meanwhile, be it of
+                # another stack: with a 404 that says nothing of what was asked for.
+                if "ACL usage" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
         patience = _PATIENCE if method == "GET" else None
         answer = self._send(method, path, body, {"project": self.project, **query}, patience)
         if answer.get("type") == "async":

@@ -72,6 +72,13 @@ def test_an_operation_is_awaited_however_long_it_takes(
     assert lxd.Lxd().post("/1.0/instances", {}) == ended["metadata"]
 
 
+def test_a_network_of_others_that_goes_away_meanwhile_is_no_answer(answering: Callable[..., None]) -> None:
+    raced = {"type": "error", "error_code": 404, "error": "Failed getting ACL usage: Network not found"}
+    there = {"type": "sync", "metadata": {"name": "mine"}}
+    answering(http(json.dumps(raced)), http(json.dumps(raced)), http(json.dumps(there)))
+    assert lxd.Lxd().find("/1.0/network-acls/mine") == {"name": "mine"}
+
+
 @pytest.mark.parametrize(
     ("serial", "text"),
     [
