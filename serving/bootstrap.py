@@ -7,6 +7,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 """
 
 import json
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
@@ -101,11 +102,15 @@ def _facts(site: SitePlan) -> dict[str, str]:
     return {**layout.BOOTSTRAP_FACTS, **{name: str(ports[0]) for name, ports in site.release["ports"].items()}}
 
 
+# A function's docstring, a comment on a line of its own, and one for the linter.
+_REMARK = re.compile(r'^ +""".*"""\n|^ *# .*\n|  # noqa: .*', re.MULTILINE)
+
+
 def _code(name: str) -> str:
-    """A program of machine/ without its docstring: every byte of user data counts."""
+    """A program of machine/ without its remarks: every byte of user data counts."""
     text = source(f"machine/{name}.py")
     first = "#!/usr/bin/python3\n" if text.startswith("#!") else ""
-    return first + text.split('"""', 2)[2].lstrip()
+    return first + _REMARK.sub("", text.split('"""', 2)[2].lstrip())
 
 
 def script(plan: ServingPlan, settings: Settings) -> str:
