@@ -4,6 +4,7 @@ Python 3.6, standard library only.
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -92,11 +93,21 @@ def tail(path, offset=0, lines=40):
         return ""
 
 
+# The line that ends a traceback, in whose place an application server may print many of its own.
+_REASON = re.compile(r"([A-Za-z_]\w*\.)*\w*(Error|Exception)\b")
+
+
 def printed(path, offset):
-    """What the application printed into its log, without the lines in which uWSGI introduces itself."""
-    lines = tail(path, offset, 200).splitlines()
+    """What the application printed into its log: its last lines, and before them the errors that these do not have.
+
+    Without the lines in which uWSGI introduces itself.
+    """
+    lines = tail(path, offset, 400).splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("*** Operational MODE")]
-    return "\n".join(lines[starts[-1] + 1 if starts else 0 :][-40:])
+    lines = lines[starts[-1] + 1 if starts else 0 :]
+    last = lines[-40:]
+    reasons = [line for line in lines[:-40] if _REASON.match(line) and line not in last]
+    return "\n".join(list(dict.fromkeys(reasons))[-5:] + last)
 
 
 # The OS's unit with another binary, and with nothing of one that its own ExecStartPre would check.

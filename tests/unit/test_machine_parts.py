@@ -147,6 +147,26 @@ def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
         probe.through_entrance({**REQUEST, "port": port}, timeout=0.2)
 
 
+PRINTED = r"""
+import servers
+print(servers.printed("log", 0))
+"""
+
+
+def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_path: Path) -> None:
+    long = [f"  File worker.py, line {number}" for number in range(60)]
+    (tmp_path / "log").write_text("\n".join(["before", "ModuleNotFoundError: No module named 'x'", *long]))
+    done = subprocess.run(
+        [python36() or sys.executable, "-B", "-S", "-c", PRINTED],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(PROJECT / "machine")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["ModuleNotFoundError: No module named 'x'", *long[-40:]]
+
+
 RUN = r"""
 import servers
 print(ascii(servers.run("/bin/sh", "-c", "echo out; echo err >&2; cat; printf '\\303\\251\\377'")))
