@@ -36,6 +36,11 @@ class Pair:
     private_key: str
     serial: int
 
+    @property
+    def secret_line(self) -> str:
+        """A line of the private key, up to where the public one begins, which the certificate has, too."""
+        return self.private_key.splitlines()[2][:26]
+
 
 class Authority:
     """Signs certificates. pem: its root's."""

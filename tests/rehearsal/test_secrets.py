@@ -68,7 +68,7 @@ class Generation:
         once = hashlib.sha1(values["mysql"].encode()).digest()  # noqa: S324
         # What MariaDB keeps of the password, and the line of the key that has most of its number.
         kept = {"mysql hash": hashlib.sha1(once).hexdigest().upper()}  # noqa: S324
-        return cls({**marks, **kept, "key": mark_of(pair.private_key.splitlines()[2])}, settings)
+        return cls({**marks, **kept, "key": mark_of(pair.secret_line)}, settings)
 
 
 def expected(generation: str) -> dict[str, dict[str, tuple[str, set[str]]]]:
