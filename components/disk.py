@@ -12,9 +12,10 @@ import pulumi_alicloud as alicloud
 
 @dataclass(frozen=True)
 class DiskArgs:
-    """zone: id of the zone that the instance is in. gib: size, which can grow. protect: refuse to delete it.
+    """zone: id of the zone that the instance is in. gib: size, which can grow; a smaller one is another disk.
 
-    ready: what is there before the instance can use the disk; until then the one before it has it.
+    protect: refuse to delete it. ready: what is there before the instance can use the disk; until then the one before
+    it has it.
     """
 
     zone: pulumi.Input[str]
@@ -41,7 +42,8 @@ class Disk(pulumi.ComponentResource):
             payment_type="PayAsYouGo",
             delete_with_instance=False,
             tags=args.tags,
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+            # A disk cannot move; one that a switch in another zone wants would be made anew, without what is on it.
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect, ignore_changes=["zone_id"]),
         )
         alicloud.ecs.EcsDiskAttachment(
             f"{name}-attachment",

@@ -35,12 +35,14 @@ class Op(StrEnum):
 class Schema:
     """How a resource type takes a change of its inputs. Names as the provider has them, in camelCase.
 
-    replaces: a change makes a new object. updates: applied in place, with what that interrupts
-    ("" = nothing). recorded: accepted and kept, without an effect in a rehearsal. away: what is out of
-    reach from an object's end until all that waits for its successor is done ("" = nothing).
+    replaces: a change makes a new object. grows: of these, which are among the updates, a smaller value does.
+    updates: applied in place, with what that interrupts ("" = nothing). recorded: accepted and kept, without
+    an effect in a rehearsal. away: what is out of reach from an object's end until all that waits for its
+    successor is done ("" = nothing).
     """
 
     replaces: frozenset[str] = frozenset()
+    grows: frozenset[str] = frozenset()
     updates: Mapping[str, str] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
     delete_before_replace: bool = False
@@ -95,6 +97,7 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
     )
     triggered = None not in (recorded.trigger, options.trigger) and recorded.trigger != options.trigger
     forced = {path.split("[")[0].split(".")[0] for path in options.replace_on_changes}
+    forced |= {key for key in keys if key in schema.grows and _less(effective.get(key), recorded.inputs.get(key))}
     replacing = [key for key in keys if key in schema.replaces or key in forced or "*" in forced]
     if triggered or replacing:
         values = {"replacement_trigger": (_read(recorded), _read(options))} if triggered else {}
@@ -119,6 +122,10 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
             interrupts[text] = interrupts.get(text, False) or effective.get(key) != KNOWN_LATER
     told = (text if certain else f"perhaps {text}" for text, certain in interrupts.items())
     return Step(Op.UPDATE, keys, effective, ", ".join(told))
+
+
+def _less(new: Any, old: Any) -> bool:
+    return isinstance(new, int) and isinstance(old, int) and new < old
 
 
 def changed(key: str, old: Any, new: Any) -> str:

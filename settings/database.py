@@ -29,7 +29,9 @@ class Mysql(Model):
     instance_type: text.InstanceType | None = Field(
         None, description="ECS instance type of its machine; none: server.instance_type."
     )
-    disk_gib: int = Field(20, ge=20, le=32768, description="Data disk, GiB; it can grow, and not shrink.")
+    disk_gib: int = Field(
+        20, ge=20, le=32768, description="Data disk, GiB; it can grow; a smaller one is a new, empty disk."
+    )
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
 
     @model_validator(mode="after")

@@ -72,7 +72,8 @@ class Server(Model):
     )
     image: text.ImageId | None = Field(None, description="Image id; none: the OS's newest system image.")
     zone: text.Zone | None = Field(
-        None, description="Zone id; none: the first that offers the instance type. A later change does nothing."
+        None,
+        description="Zone id; none: the first that offers the instance type. A later change waits for a new network.",
     )
     disk_gib: int = Field(20, ge=20, le=2048, description="System disk, GiB.")
     bandwidth_mbps: int = Field(5, ge=1, le=200, description="Peak bandwidth of the public address, Mbit/s.")

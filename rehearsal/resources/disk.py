@@ -55,6 +55,7 @@ class EcsDisk(Resource):
     prefix = "d-"
     schema = Schema(
         replaces=frozenset({"zoneId", "encrypted"}),
+        grows=frozenset({"size"}),
         updates=dict.fromkeys(
             (
                 "diskName", "description", "tags", "size", "type", "category", "performanceLevel",
@@ -83,8 +84,6 @@ class EcsDisk(Resource):
     def update(
         self, context: Context, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
     ) -> dict[str, Any]:
-        if inputs["size"] < record.inputs["size"]:
-            raise RehearsalError(f"InvalidDiskSize.TooSmall: a disk of {record.inputs['size']} GiB can only grow")
         return record.outputs
 
     def delete(self, context: Context, record: Record) -> None:

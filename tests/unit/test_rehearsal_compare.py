@@ -157,6 +157,15 @@ def test_each_type_takes_a_change_as_its_provider_does(type_: str, key: str, op:
     assert reason in done.reason
 
 
+def test_a_disk_grows_in_place_and_a_smaller_one_is_another() -> None:
+    schema = TYPES[DISK].schema
+    assert step({"size": 20}, {"size": 40}, schema).op is Op.UPDATE
+    smaller = step({"size": 40}, {"size": 20}, schema, protect=True)
+    assert (smaller.op, smaller.reason) == (Op.REPLACE, "replaced for size (40 → 20)")
+    assert smaller.refused
+    assert step({"size": 40}, {"size": KNOWN_LATER}, schema).op is Op.UPDATE
+
+
 def test_no_change_of_a_public_address_replaces_it() -> None:
     assert not TYPES["alicloud:ecs/eipAddress:EipAddress"].schema.replaces
 
