@@ -5,10 +5,11 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import lookup
+from components import archive, lookup
 from components.fleet import Fleet, FleetArgs
 from components.network import Network, NetworkArgs, groups
-from serving import machines
+from components.server import checked
+from serving import bootstrap, machines
 from settings import certificates
 
 wanted = settings.load()
@@ -21,11 +22,17 @@ given = certificates.given(wanted, Path())
 for warning in (*system.warnings, *certificates.warnings(given)):
     pulumi.warn(warning)
 
+# All that may be refused comes before the first resource.
+zone = lookup.zone(wanted.server, servers)
+image_id = lookup.image(wanted.server, system)
+user_data = {each.name: checked(bootstrap.user_data(each.plan, wanted)) for each in servers}
+archives = {each.name: archive.build_all(each.plan, wanted, Path(".build")) for each in servers}
+
 network = Network(
     name,
     NetworkArgs(
         cidr=wanted.network.cidr,
-        zone=lookup.zone(wanted.server, servers),
+        zone=zone,
         groups=groups(servers, wanted.access),
         tags=tags,
     ),
@@ -36,8 +43,9 @@ fleet = Fleet(
         machines=servers,
         settings=wanted,
         network=network,
-        image_id=lookup.image(wanted.server, system),
-        archives=Path(".build"),
+        image_id=image_id,
+        user_data=user_data,
+        archives=archives,
         certificates=given,
         tags=tags,
     ),

@@ -20,10 +20,11 @@ from serving import ServingPlan, host_files, release_files
 from settings import Settings, refused
 from settings.base import printable
 
-# Never part of a release: secrets, histories, environments, caches, and the stacks' own files.
+# Never part of a release: secrets, histories, environments, caches, editors' files, and the stacks' own.
 EXCLUDED = (
     ".git", ".hg", ".svn", ".env*", ".venv", "venv", "virtualenv", "__pycache__", "*.pyc", ".pytest_cache",
     ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules",
+    "*~", ".*.swp", ".#*",
     ".build", ".rehearsal", "stacks", "Pulumi.*.yaml",
 )  # fmt: skip
 # Bytes of an application. They are packed in memory, travel over SSH, and are kept on every server, release by release.

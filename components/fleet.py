@@ -8,14 +8,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_command as command
 
-from components import archive
+from components.archive import Archives
 from components.disk import Disk, DiskArgs
 from components.login import Login, LoginArgs
 from components.network import Network
@@ -37,7 +36,7 @@ def fingerprint(public_key: str) -> str:
 
 @dataclass(frozen=True)
 class FleetArgs:
-    """machines: the servers, that of the world first. archives: folder for what is released. image_id: all boot it.
+    """machines: the servers, that of the world first. image_id: all boot it. user_data, archives: by a machine's name.
 
     certificates: domain → its given certificate and private key.
     """
@@ -46,7 +45,8 @@ class FleetArgs:
     settings: Settings
     network: Network
     image_id: str
-    archives: Path
+    user_data: Mapping[str, str]
+    archives: Mapping[str, Archives]
     certificates: Mapping[str, Given]
     tags: Mapping[str, str]
 
@@ -115,7 +115,7 @@ class Fleet(pulumi.ComponentResource):
                 # One machine or several: the address stays.
                 address_name=name if machine is args.machines[0] else None,
                 image_id=args.image_id,
-                user_data=bootstrap.user_data(machine.plan, args.settings),
+                user_data=args.user_data[machine.name],
                 version=bootstrap.version(machine.plan, args.settings),
                 key_name=key_name,
                 vswitch_id=args.network.vswitch_id,
@@ -178,7 +178,7 @@ class Fleet(pulumi.ComponentResource):
         return Release(
             _named(name, machine),
             ReleaseArgs(
-                archives=archive.build_all(machine.plan, args.settings, args.archives),
+                archives=args.archives[machine.name],
                 instance_type=machine.instance_type,
                 # An application's environment goes where the application runs.
                 env={s.site.name: s.env if role != "front" else {} for s in args.settings.each},

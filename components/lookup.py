@@ -2,9 +2,11 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
+import pulumi
 import pulumi_alicloud as alicloud
 
 from serving import Machine
@@ -31,9 +33,15 @@ def zone(server: Server, machines: Sequence[Machine]) -> str:
     keys: dict[str, str] = {}
     for machine in machines:
         keys.setdefault(machine.instance_type, machine.key)
+    spot = "SpotAsPriceGo" if server.spot else None
     # The provider asks for one type at a time.
     offers = {
-        wanted: alicloud.get_zones(available_instance_type=wanted, available_resource_creation="VSwitch").ids
+        wanted: _ids(
+            alicloud.get_zones,
+            available_instance_type=wanted,
+            available_resource_creation="VSwitch",
+            spot_strategy=spot,
+        )
         for wanted in keys
     }
     for wanted, zones in offers.items():
@@ -50,18 +58,31 @@ def zone(server: Server, machines: Sequence[Machine]) -> str:
             f"{', '.join(keys.values())}: no zone of this region offers all of them: {where}; "
             "allowed: types that one zone has"
         )
-    return str(common[0])
+    return common[0]
 
 
 def image(server: Server, system: System) -> str:
     """Id of the image to boot. Raises pulumi.RunError when the OS has none here."""
     if server.image:
         return server.image
-    found = alicloud.ecs.get_images(owners="system", name_regex=system.image_pattern, most_recent=True)
-    if not found.ids:
+    found = _ids(alicloud.ecs.get_images, owners="system", name_regex=system.image_pattern, most_recent=True)
+    if not found:
         others = ", ".join(name for name in SYSTEMS if name != system.name)
         raise refused(
             f"server.os: no system image of {system.name} "
             f"({system.image_pattern}) here; allowed: {others}, or an image id in server.image"
         )
-    return str(found.ids[0])
+    return found[0]
+
+
+def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:
+    """The ids that a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
+    try:
+        return [str(found) for found in function(**arguments).ids]
+    except Exception as error:  # Pulumi raises nothing narrower for what a provider says.
+        # A line of it is enough, and an address in it may be signed with an access key.
+        said = re.sub(r"https?://\S+", "(address)", next(iter(str(error).strip().splitlines()), type(error).__name__))
+        raise pulumi.RunError(
+            f"alicloud: {said}; "
+            "next: see that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and alicloud:region are set and right"
+        ) from None

@@ -63,7 +63,7 @@ class Server(pulumi.ComponentResource):
             instance_name=name,
             instance_type=args.instance_type,
             image_id=args.image_id,
-            user_data=checked(args.user_data),
+            user_data=args.user_data,
             vswitch_id=args.vswitch_id,
             security_groups=[args.security_group_id],
             key_name=args.key_name,

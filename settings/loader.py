@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pulumi
+from cryptography.hazmat.primitives import serialization
 from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,7 +19,10 @@ from pydantic_core import ErrorDetails
 from settings import certificates, combinations
 from settings.base import printable
 from settings.models import Settings, SettingsError
-from settings.sources import check_files
+from settings.sources import check_files, private_key_of
+
+# The project's name as Pulumi.yaml has it, unless somebody gives it another one.
+_NAME = "wsgi-ecs"
 
 
 def load() -> Settings:
@@ -65,6 +69,9 @@ def configured(namespace: str) -> dict[str, str]:
 
 def _config(project: str, file: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    if project != _NAME and (others := configured(_NAME)):
+        key = min(others)
+        raise SettingsError(f"{file}: {_NAME}:{key}: this project's name is {project}; allowed: {project}:{key}")
     for name, raw in configured(project).items():
         section, *below = re.split(r"[.\[]", name)
         if below and section in Settings.model_fields:
@@ -171,4 +178,13 @@ def check_cloud(settings: Settings, file: str) -> None:
         raise SettingsError(
             f"{file}: access.public_key: required; allowed: the text of a public key file, "
             "such as ~/.ssh/id_ed25519.pub"
+        )
+    key = private_key_of(settings, file)
+    if key is None:
+        return
+    form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    if key.public_key().public_bytes(*form).split() != settings.access.public_key.encode().split()[:2]:
+        raise SettingsError(
+            f"{file}: access.private_key_file: {settings.access.private_key_file} is another key than "
+            "access.public_key; allowed: the two halves of one key"
         )

@@ -5,9 +5,17 @@ import hashlib
 import re
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from packaging.requirements import InvalidRequirement, Requirement
 
 from settings.models import Settings, SettingsError
+
+# What SSH logs in with.
+_Key = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
 
 
 def check_files(settings: Settings, folder: Path, file: str) -> None:
@@ -42,9 +50,29 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
     for name in settings.mysql.schema_files:
         if not (folder / name).is_file():
             raise SettingsError(f"{file}: mysql.schema_files: {name} is no file; allowed: files of SQL")
+    private_key_of(settings, file)
+
+
+def private_key_of(settings: Settings, file: str) -> _Key | None:
+    """The key of access.private_key_file, None when there is none. Raises SettingsError."""
     key_file = settings.access.private_key_file
-    if key_file and "PRIVATE KEY" not in _text(key_file):
-        raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
+    if not key_file:
+        return None
+    text = _text(key_file).encode()
+    # OpenSSH's own format, and the one before it.
+    for load in (serialization.load_ssh_private_key, serialization.load_pem_private_key):
+        try:
+            key = load(text, None)
+            if isinstance(key, _Key):
+                return key
+        except TypeError:
+            raise SettingsError(
+                f"{file}: access.private_key_file: {key_file} wants a passphrase, and nobody is there to type it; "
+                "allowed: a key without one, or no such setting and the key in the SSH agent"
+            ) from None
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+    raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
 
 
 def _check_requirements(path: Path, shown: str) -> None:

@@ -105,6 +105,9 @@ def test_the_id_follows_content_modes_names_and_texts(app: Path) -> None:
         "__pycache__/a.pyc",
         "a.pyc",
         "stacks/Pulumi.dev.yaml",
+        ".app.py.swp",
+        "app.py~",
+        ".#app.py",
     ],
 )
 def test_secrets_histories_and_environments_stay_at_home(app: Path, name: str) -> None:

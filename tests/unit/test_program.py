@@ -1,6 +1,8 @@
 """Every resource that the program registers, with its inputs, options and dependencies."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 import pulumi
 import pytest
 from pulumi.runtime import mocks
+from pulumi.runtime.proto import provider_pb2
 
+import settings
 from serving.systems import SYSTEMS
-from tests.conftest import CLOUD, OFFICE, PUBLIC_KEY, Cloud, Recorder
+from tests.conftest import CLOUD, OFFICE, PROJECT, PUBLIC_KEY, Cloud, Recorder, ssh_key
 
 Run = Callable[..., Recorder]
 TAGS = {"project": "wsgi-ecs", "stack": "dev", "managed-by": "pulumi"}
@@ -179,8 +183,22 @@ def test_protection_covers_the_server_and_its_address_and_nothing_that_a_release
     assert "deletionProtection" not in program.inputs(":Instance")
 
 
-def test_a_spot_server(run_program: Run) -> None:
-    assert run_program({**CLOUD, "server": {"spot": True}}).inputs(":Instance")["spotStrategy"] == "SpotAsPriceGo"
+@pytest.mark.parametrize(
+    ("spot", "strategy", "asked"), [(True, "SpotAsPriceGo", "SpotAsPriceGo"), (False, "NoSpot", None)]
+)
+def test_a_spot_server_stands_where_there_are_some(
+    run_program: Run, monkeypatch: pytest.MonkeyPatch, spot: bool, strategy: str, asked: str | None
+) -> None:
+    questions: list[dict[str, Any]] = []
+    known = Cloud.call
+
+    def call(cloud: Cloud, args: mocks.MockCallArgs) -> Any:
+        questions.append(args.args)
+        return known(cloud, args)
+
+    monkeypatch.setattr(Cloud, "call", call)
+    assert run_program({**CLOUD, "server": {"spot": spot}}).inputs(":Instance")["spotStrategy"] == strategy
+    assert questions[0].get("spotStrategy") == asked
 
 
 def test_a_given_image_and_zone_are_used_as_they_are(run_program: Run) -> None:
@@ -227,19 +245,37 @@ def test_the_archive_goes_where_the_command_unpacks_it(program: Recorder) -> Non
 
 
 def test_the_connection(run_program: Run, tmp_path: Any) -> None:
-    key = tmp_path / "key"
-    key.write_text("PRIVATE KEY")
-    config = {"access": {**CLOUD["access"], "private_key_file": str(key), "host_key": PUBLIC_KEY}}
+    key, (private, public) = tmp_path / "key", ssh_key()
+    key.write_text(private)
+    access = {**CLOUD["access"], "public_key": public, "private_key_file": str(key), "host_key": PUBLIC_KEY}
+    config = {"access": access}
     connection = secret(run_program(config).inputs("remote:Command", "-ready")["connection"])
     assert connection == {
         "host": "198.51.100.7",
         "user": "root",
         "port": 22,
-        "privateKey": "PRIVATE KEY",
+        "privateKey": private,
         "hostKey": PUBLIC_KEY,
         "dialErrorLimit": 60,
         "perDialTimeout": 5,
     }
+
+
+def test_a_key_that_cannot_log_in_is_one_line(run_program: Run, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    config = {"access": {**CLOUD["access"], "private_key_file": str(key)}}
+    for text, line in (
+        (ssh_key()[0], "is another key than access.public_key; allowed: the two halves of one key"),
+        ("PRIVATE KEY", "is no private key; allowed: a file with one"),
+    ):
+        key.write_text(text)
+        with pytest.raises(pulumi.RunError) as error:
+            run_program(config)
+        assert str(error.value) == f"stacks/Pulumi.dev.yaml: access.private_key_file: {key} {line}"
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "words", "-f", str(tmp_path / "locked")]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    with pytest.raises(pulumi.RunError, match=r"locked wants a passphrase, .*; allowed: a key without one"):
+        run_program({"access": {**CLOUD["access"], "private_key_file": str(tmp_path / "locked")}})
 
 
 def test_without_a_key_file_the_agent_is_used(program: Recorder) -> None:
@@ -411,7 +447,9 @@ def test_instance_types_that_no_zone_has_are_one_line(run_program: Run, offers: 
     )
 
 
-def test_a_wrong_value_registers_nothing(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Types of what is registered."""
     seen: list[str] = []
     known = Cloud.new_resource
 
@@ -420,11 +458,52 @@ def test_a_wrong_value_registers_nothing(run_program: Run, monkeypatch: pytest.M
         return known(cloud, args)
 
     monkeypatch.setattr(Cloud, "new_resource", record)
+    return seen
+
+
+def test_a_wrong_value_registers_nothing(run_program: Run, registered: list[str]) -> None:
     with pytest.raises(pulumi.RunError, match=r"server\.os: allowed: centos7, alinux3, debian12 or ubuntu2204$"):
         run_program({**CLOUD, "server": {"os": "centos8"}})
-    assert seen == []
+    assert registered == []
     run_program()
-    assert "alicloud:ecs/instance:Instance" in seen
+    assert "alicloud:ecs/instance:Instance" in registered
+
+
+def test_what_turns_out_wrong_later_registers_nothing_either(
+    run_program: Run, registered: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`pulumi up --skip-preview` would build, and bill, all that comes before the error."""
+    mirrors = [f"https://mirrors.example.com/{number:0900}/" for number in range(8)]
+    with pytest.raises(pulumi.RunError, match="bytes of user data"):
+        run_program({**CLOUD, "server": {"mirrors": {"packages": mirrors}}})
+    (tmp_path / "app").unlink()
+    shutil.copytree(PROJECT / "app", tmp_path / "app")
+    (tmp_path / "app/out").symlink_to("/etc/passwd")
+    with pytest.raises(pulumi.RunError, match="app/out is a link"):
+        run_program()
+    monkeypatch.setattr(Cloud, "call", lambda self, args: ({"ids": []}, []))
+    with pytest.raises(pulumi.RunError, match="no system image"):
+        run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
+    assert registered == []
+
+
+def test_a_cloud_that_cannot_be_asked_is_one_line(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "InvalidAccessKeyId: https://ecs.aliyuncs.com/?AccessKeyId=LTAI5t&Signature=abc%3D x\nmore"
+    answer = provider_pb2.InvokeResponse(failures=[provider_pb2.CheckFailure(property="zones", reason=said)])
+    monkeypatch.setattr(Recorder, "Invoke", lambda self, request: answer)
+    with pytest.raises(pulumi.RunError) as error:
+        run_program()
+    assert str(error.value) == (
+        "alicloud: invoke of alicloud:index/getZones:getZones failed: InvalidAccessKeyId: (address) x; "
+        "next: see that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and alicloud:region are set and right"
+    )
+
+
+def test_the_settings_of_another_projects_name_are_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi, "get_project", lambda: "shop")
+    pulumi.runtime.set_all_config({"wsgi-ecs:server": "{}", "shop:access": "{}"})
+    with pytest.raises(pulumi.RunError, match=r"wsgi-ecs:server: this project's name is shop; allowed: shop:server$"):
+        settings.load()
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -13,7 +13,7 @@ import yaml
 
 from tests import reference
 from tests.certificates import Authority
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, ssh_key
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def effects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     texts = {
         **{"c.pem": one.certificate, "k.pem": one.private_key, "other.pem": one.certificate + authority.pem},
         **{"d.pem": other.certificate, "l.pem": other.private_key, "ca.pem": authority.pem},
-        **{"ssh": "PRIVATE KEY", "schema.sql": "", "other/app.py": "", "other/requirements.txt": "# another"},
+        **{"ssh": ssh_key()[0], "schema.sql": "", "other/app.py": "", "other/requirements.txt": "# another"},
     }
     names = ("app.py", "mysite/wsgi.py", "site.wsgi", "404.html", "requirements.txt", "other.txt", "static/x", "lib/x")
     for name, text in {**texts, **{f"app/{name}": "" for name in names}}.items():

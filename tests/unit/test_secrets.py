@@ -20,7 +20,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from serving import machines
 from settings.loader import parse
 from tests.certificates import Authority
-from tests.conftest import CLOUD
+from tests.conftest import CLOUD, ssh_key
 from tests.forms import AWKWARD, Marks, mark_of
 from tests.reference import rows
 from tests.unit.test_hostile_text import merged
@@ -74,9 +74,13 @@ def _called(word: str, name: str) -> str:
 def _config(folder: Path, app_servers: int = 1) -> dict[str, Any]:
     """A configuration with all of them at once, of two sites and a database."""
     key_file = folder / "key"
-    key_file.write_text(f"PRIVATE KEY {FILE_MARK}")
+    private, public = ssh_key()
+    key_file.write_text(f"{FILE_MARK}\n{private}")
     found = merged(CLOUD, {"server": {"os": "debian12"}, "topology": {"app_servers": app_servers}})
-    found = merged(found, {"access": {"private_key_file": str(key_file)}, "sites": {"www": {}, "shop": GUNICORN}})
+    found = merged(
+        found,
+        {"access": {"private_key_file": str(key_file), "public_key": public}, "sites": {"www": {}, "shop": GUNICORN}},
+    )
     for name in NAMES:
         site, key = _named(name)
         own = VALUES[key](name)
@@ -85,9 +89,9 @@ def _config(folder: Path, app_servers: int = 1) -> dict[str, Any]:
 
 
 def _marks() -> Marks:
-    keys = {name: _pair(DOMAINS[_named(name)[0]]).private_key for name in NAMES if _named(name)[1] == "tls.private_key"}
+    keys = {name: _pair(DOMAINS[_named(name)[0]]) for name in NAMES if _named(name)[1] == "tls.private_key"}
     # The line that has most of its number.
-    lines = {name: mark_of(text.splitlines()[2]) for name, text in keys.items()}
+    lines = {name: mark_of(pair.secret_line) for name, pair in keys.items()}
     return Marks({**MARKS, **lines, "access.private_key_file": FILE_MARK})
 
 
