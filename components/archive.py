@@ -15,10 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from types import MappingProxyType
 
 from serving import ServingPlan, host_files, release_files
 from settings import Settings, refused
-from settings.base import printable
+from settings.base import READABLE, printable
+from settings.sources import loaded
 
 # Never part of a release: secrets, histories, environments, caches, editors' files, and the stacks' own.
 EXCLUDED = (
@@ -56,7 +58,13 @@ def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
         build(host_files(plan), plan.sources, folder),
         {
             site.place.name: build(
-                release_files(site), site.sources, folder, Path(own.app.source), own.app.exclude, secret
+                release_files(site),
+                site.sources,
+                folder,
+                Path(own.app.source),
+                own.app.exclude,
+                secret,
+                loaded(own, Path(), ""),
             )
             for site, own in zip(plan.sites, settings.each if plan.sites else (), strict=True)
         },
@@ -81,15 +89,23 @@ def build(
     source: Path | None = None,
     exclude: Iterable[str] = (),
     secret: frozenset[Path] = frozenset(),
+    needed: Mapping[str, str] = MappingProxyType({}),
 ) -> Archive:
     """Write `folder`/<id>.tar.gz and return it.
 
     texts: relative path → text. sources: relative path → file of this machine, as it is. source: the
     application's folder, which becomes app/, if there is one. exclude: patterns of names or of paths
-    inside it. secret: files that stay behind wherever they lie. Raises pulumi.RunError for a link or a special file,
-    which could name anything on this machine, and for more than LIMIT.
+    inside it. secret: files that stay behind wherever they lie. needed: setting → path inside it that must come along.
+    Raises pulumi.RunError for a link or a special file, which could name anything on this machine, for what cannot be
+    read, for what is needed and left out, and for more than LIMIT.
     """
     application = _application(source, (*EXCLUDED, *exclude), secret) if source else {}
+    for key, name in needed.items():
+        if name not in application:
+            raise refused(
+                f"{key}: {name} is left out by app.exclude, or is of a kind that no release has; "
+                "allowed: a file that comes along"
+            )
     files = {f"app/{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
     files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
@@ -120,7 +136,7 @@ def _forget_old(folder: Path) -> None:
 
 def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]) -> dict[str, tuple[int, bytes]]:
     found: dict[str, Path] = {}
-    for here, folders, names in os.walk(source):
+    for here, folders, names in os.walk(source, onerror=_unreadable):
         relative = Path(here).relative_to(source)
         folders[:] = sorted(name for name in folders if not _excluded(relative / name, exclude))
         for name in sorted([*names, *(folder for folder in folders if (Path(here) / folder).is_symlink())]):
@@ -140,7 +156,18 @@ def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]
             f"app.source: {source.as_posix()} has {sum(sizes.values()) // 2**20} MiB, and its largest file is "
             f"{largest}; allowed: {LIMIT // 2**20} MiB (or leave files out with app.exclude)"
         )
-    return {name: (0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes()) for name, path in found.items()}
+    try:
+        return {
+            name: (0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes()) for name, path in found.items()
+        }
+    except OSError as error:
+        _unreadable(error)
+        raise
+
+
+def _unreadable(error: OSError) -> None:
+    """Left out without a word, it would be missed on the server."""
+    raise refused(f"app.source: {printable(error.filename)}: {error.strerror}; allowed: {READABLE}") from None
 
 
 def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ import sys
 from rehearsal.cli import main
 
 try:
-    main()
+    main(prog_name="./rehearse")
     code = 0
 except SystemExit as ended:
     code = ended.code if isinstance(ended.code, int) else 1

@@ -8,6 +8,7 @@ So a rehearsal reaches no other hosts than those it installs from, and the progr
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,9 @@ def overlay(stack: Stack, cache: Path, fetch: bool = True) -> tuple[Stack, list[
     for name, (registry, fetched) in _REGISTRIES.items():
         server = section(stack, name)
         if server.get("install") != "source" or "://" not in str(server.get("archive")):
+            continue
+        if not re.fullmatch("[0-9a-f]{64}", str(server.get("sha256"))):
+            # The program says what is allowed.
             continue
         file = cache / str(server["sha256"])
         where = _cached(file)

@@ -18,7 +18,8 @@ ROOT = Path.cwd()
 
 def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", value) or value.strip(".") == "":
-        raise UserError(f"--stack {value}: allowed: letters, digits and _ . -, 50 at most")
+        shown = value if value.isprintable() else repr(value)
+        raise UserError(f"--stack {shown}: allowed: letters, digits and _ . -, 50 at most")
     return value
 
 

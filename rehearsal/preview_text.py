@@ -11,6 +11,7 @@ from rehearsal.preview import CODE, Change, Preview, Rendered
 from rehearsal.resources import TYPES, pairs
 from rehearsal.resources.machine import USER_DATA_LIMIT
 from rehearsal.show import COLOURS, heading
+from settings.base import printable
 
 # Lines of differences that are shown unasked.
 _SHORT = 40
@@ -89,7 +90,7 @@ def _shown(files: Sequence[Rendered], details: bool) -> Iterator[Line]:
                 if details or short:
                     yield from ((f"    {text}", _colour(text)) for text in difference[2:])
         for folder in CODE:
-            if names := [name.removeprefix(folder) for name in one.differences if name.startswith(folder)]:
+            if names := [printable(name.removeprefix(folder)) for name in one.differences if name.startswith(folder)]:
                 more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
                 yield f"  {'~' if one.old else '+'} {folder}: {', '.join(names[:_NAMED])}{more}", ""
     if texts and not details and not short:

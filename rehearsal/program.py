@@ -62,7 +62,7 @@ def dry(root: Path, stack: Stack, registrar: Registrar, logger: logging.Logger, 
     refused: list[str] = []
     try:
         run(root, stack, RehearsalMonitor(registrar, refused.append), logger, preview)
-    except PermissionError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename}: {error.strerror}; allowed: a checkout that you may write to") from None
     except BaseException as error:
         text = refused[0] if refused else user_error(error)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -12,6 +13,7 @@ import yaml
 
 from rehearsal import passphrase
 from rehearsal.errors import UserError
+from settings.base import printable
 
 # The systems that have an image here; the program's own default is centos7.
 _IMAGES = ("debian12",)
@@ -40,33 +42,46 @@ _NAMESPACES = ("alicloud", "command", "pulumi")
 def names(root: Path) -> list[str]:
     """The stacks that the project has a file for."""
     return sorted(
-        path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in _folder(root).glob("Pulumi.*.yaml")
+        printable(path.name.removeprefix("Pulumi.").removesuffix(".yaml"))
+        for path in _folder(root).glob("Pulumi.*.yaml")
+        if path.is_file()
     )
 
 
 def _folder(root: Path) -> Path:
-    return root / (_yaml(root / "Pulumi.yaml", root).get("stackConfigDir") or ".")
+    folder = _yaml(root / "Pulumi.yaml", root).get("stackConfigDir") or "."
+    if not isinstance(folder, str) or not (root / folder).resolve().is_relative_to(root.resolve()):
+        raise UserError("Pulumi.yaml: stackConfigDir: allowed: a folder of the project, such as stacks")
+    return root / folder
 
 
 def load(root: Path, name: str) -> Stack:
     """Read Pulumi.yaml and the stack's file. Raises UserError with one line."""
     project = _yaml(root / "Pulumi.yaml", root)
     file = _folder(root) / f"Pulumi.{name}.yaml"
-    if not file.is_file():
-        raise UserError(f"{file.relative_to(root)}: no such stack; allowed: {', '.join(names(root)) or 'none yet'}")
+    shown = file.relative_to(root)
+    try:
+        if not file.is_file():
+            if file.exists() or file.is_symlink():
+                raise UserError(f"{shown}: no plain file; allowed: a file of YAML")
+            raise UserError(f"{shown}: no such stack; allowed: {', '.join(names(root)) or 'none yet'}")
+    except OSError as error:
+        raise UserError(f"{shown}: {error.strerror}") from None
     content = _yaml(file, root)
     own = content.get("config") or {}
-    shown = file.relative_to(root)
     for key in content:
         if key not in _TOP:
-            raise UserError(f"{shown}: {key}: unknown key; allowed: {', '.join(_TOP)}")
+            raise UserError(f"{shown}: {printable(key)}: unknown key; allowed: {', '.join(_TOP)}")
     if not isinstance(own, dict):
         raise UserError(f"{shown}: config: allowed: a map of keys")
     for key in own:
+        if key != _qualified(project["name"], key) in own:
+            whole = _qualified(project["name"], key)
+            raise UserError(f"{shown}: {printable(key)}: stands there as {printable(whole)}, too; allowed: one of them")
         namespace = _qualified(project["name"], key).split(":")[0]
         if namespace not in (project["name"], *_NAMESPACES):
             allowed = ", ".join(f"{name}:…" for name in (project["name"], *_NAMESPACES))
-            raise UserError(f"{shown}: {key}: unknown namespace; allowed: {allowed}")
+            raise UserError(f"{shown}: {printable(key)}: unknown namespace; allowed: {allowed}")
     values = {**_defaults(project), **{_qualified(project["name"], key): value for key, value in own.items()}}
     encrypted = {key: list(passphrase.find(value, key)) for key, value in values.items()}
     plain = _decrypted(list(chain.from_iterable(encrypted.values())), content, shown)
@@ -127,8 +142,11 @@ def _decrypted(encrypted: list[tuple[str, str]], content: Mapping[str, Any], sho
 
 
 def _defaults(project: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for key, declared in (project.get("config") or {}).items():
+    found: dict[str, Any] = {}
+    config = project.get("config") or {}
+    if not isinstance(config, dict):
+        raise UserError("Pulumi.yaml: config: allowed: a map of keys")
+    for key, declared in config.items():
         value = declared.get("default", declared.get("value")) if isinstance(declared, dict) else declared
         if value is not None:
             found[_qualified(project["name"], key)] = value
@@ -141,7 +159,16 @@ def _qualified(project: str, key: Any) -> str:
 
 def text(value: Any) -> str:
     """A config value as the engine hands it to a program: text as it is, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if isinstance(value, str) else json.dumps(_numbers(value), default=str)
+
+
+def _numbers(value: Any) -> Any:
+    """A value with its numbers as Go prints them: 1.0 is 1."""
+    if isinstance(value, dict):
+        return {key: _numbers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e21 else value
 
 
 class _TwiceError(Exception):
@@ -152,8 +179,24 @@ class _TwiceError(Exception):
         self.line = line
 
 
+# https://pkg.go.dev/gopkg.in/yaml.v2: numbers are those of Go, and a date is text.
+_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO]?[0-7_]*|0[bB][01_]+|[1-9][0-9_]*)$")
+_FLOAT = re.compile(r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
+_RESOLVERS = {
+    first: [(tag, form) for tag, form in found if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class _Once(yaml.SafeLoader):
-    """Refuses a key that stands twice in a map, as Pulumi does; PyYAML takes the last one."""
+    """Reads as Pulumi does, in Go: PyYAML takes 12:30 for 750, and of a key that stands twice the last one."""
+
+    yaml_implicit_resolvers = _RESOLVERS
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """A leading 0 is octal's."""
+        text = node.value.replace("_", "")
+        return int(re.sub("^([-+]?)0([0-7])", r"\g<1>0o\2", text), 0)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -166,24 +209,36 @@ class _Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+for _tag, _form, _constructor in (
+    ("int", _INTEGER, _Once.construct_integer),
+    ("float", _FLOAT, _Once.construct_yaml_float),
+):
+    _Once.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _form, list("-+.0123456789"))
+    _Once.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor)
+
+
 def _yaml(file: Path, root: Path) -> dict[str, Any]:
     shown = file.relative_to(root)
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _Once)  # noqa: S506
-        # What names itself by an alias has no end.
-        json.dumps(content, default=str)
+        # What names itself by an alias has no end, and half of a pair of surrogates is no text.
+        json.dumps(content, default=str, skipkeys=True, ensure_ascii=False).encode()
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror}") from None
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise UserError(f"{shown}: not UTF-8 text; allowed: YAML") from None
-    except (TypeError, ValueError):
-        raise UserError(f"{shown}: a map that is part of itself; allowed: plain YAML") from None
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{shown}: a map that is part of itself, or too deep, or a number of thousands of digits; "
+            "allowed: plain YAML"
+        ) from None
     except _TwiceError as error:
         raise UserError(f"{shown}: line {error.line}: {error}: stands there twice; allowed: each key once") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"{shown}:{where} not YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise UserError(f"{shown}:{where} not YAML: {printable(problem)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -207,7 +262,7 @@ def overlay(stack: Stack, public_key: str, dry: bool = False) -> tuple[Stack, li
         config[f"{stack.project}:server"] = json.dumps({**server, "os": _IMAGES[0]})
         notes.append(f"rehearsed on {_IMAGES[0]}: no {system} image here; its own package steps do not run")
     access = section(stack, "access")
-    if not access.get("public_key"):
+    if access.get("public_key") is None:
         config[f"{stack.project}:access"] = json.dumps({**access, "public_key": public_key})
         notes.append("access.public_key: none, so the rehearsal's own key is used")
     return replace(stack, config=config), notes

@@ -1,8 +1,8 @@
 """What the models of the settings share."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from settings import text
 
@@ -13,6 +13,10 @@ Seconds = Annotated[int, Field(ge=1, le=3600)]
 def sequence(value: object) -> object:
     """A single text as a list of one: `pulumi config set --path access.ssh 203.0.113.0/24` stores a text."""
     return (value,) if isinstance(value, str) else value
+
+
+# What is wanted of the files that a release takes along.
+READABLE = "files and folders that you may read (or leave them out with app.exclude)"
 
 
 def printable(name: object) -> str:
@@ -29,3 +33,12 @@ class SettingsError(Exception):
 
 class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: object, info: ValidationInfo) -> object:
+        """`true` is no 1, which pydantic takes it for."""
+        kind = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and int in (kind, *get_args(kind)):
+            raise ValueError("allowed: a whole number")
+        return value

@@ -6,7 +6,7 @@ One rule is one `yield`: the key to name, whether it is broken, the reason, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from typing import TYPE_CHECKING
 
 from settings.servers import STATS_PORTS
@@ -373,6 +373,8 @@ def _front(settings: Settings) -> Iterator[Rule]:
     denied, allowed, trusted = (
         tuple(map(IPv4Network, cidrs)) for cidrs in (nginx.deny, nginx.allow, nginx.set_real_ip_from)
     )
+    # Two halves are the whole.
+    denied = tuple(collapse_addresses(denied))
     given = nginx.model_fields_set
     yield (
         "nginx.auth_basic",

@@ -7,6 +7,7 @@ line: `stacks/Pulumi.<stack>.yaml: <key>: <what is allowed>`.
 import json
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from settings import certificates, combinations
-from settings.base import printable
+from settings.base import READABLE, printable
 from settings.models import Settings, SettingsError
 from settings.sources import check_files, private_key_of
 
@@ -41,7 +42,11 @@ def load() -> Settings:
             )
         settings = parse(_config(pulumi.get_project(), file), file)
         for site in settings.each:
-            check_files(site, Path.cwd(), file)
+            try:
+                check_files(site, Path.cwd(), file)
+            except OSError as error:
+                named = printable(error.filename)
+                raise SettingsError(f"{file}: app.source: {named}: {error.strerror}; allowed: {READABLE}") from None
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
@@ -75,13 +80,20 @@ def _config(project: str, file: str) -> dict[str, Any]:
     for name, raw in configured(project).items():
         section, *below = re.split(r"[.\[]", name)
         if below and section in Settings.model_fields:
+            key = printable(name)
             raise SettingsError(
-                f"{file}: {name}: a key with that very name, as pulumi config set makes it without --path; "
-                f"allowed: pulumi config rm {project}:{name}, then pulumi config set --path '{project}:{name}'"
+                f"{file}: {key}: a key with that very name, as pulumi config set makes it without --path; "
+                f"allowed: pulumi config rm {project}:{key}, then pulumi config set --path '{project}:{key}'"
             )
+        if name not in Settings.model_fields:
+            raise SettingsError(f"{file}: {printable(name)}: {_unknown(name, Settings)}")
         try:
             values[name] = json.loads(raw)
-        except ValueError:
+            # Half of a pair of surrogates is no text that a file could have.
+            json.dumps(values[name], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise SettingsError(f"{file}: {name}: no text in UTF-8; allowed: a map of keys") from None
+        except (ValueError, RecursionError):
             # Not printed: a value set by --secret arrives here in plain text.
             raise SettingsError(f"{file}: {name}: allowed: a map of keys") from None
     return values
@@ -134,7 +146,7 @@ def _read(details: ErrorDetails) -> tuple[list[str], str]:
         return location, message
     if kind == "extra_forbidden":
         model = _model_at(location[:-1])
-        return location, f"unknown key; allowed: {', '.join(model.model_fields) if model else 'none'}"
+        return location, _unknown(location[-1], model) if model else "unknown key; allowed: none"
     if kind == "literal_error":
         return location, f"allowed: {str(context['expected']).replace(chr(39), '')}"
     plain = {
@@ -152,6 +164,12 @@ def _read(details: ErrorDetails) -> tuple[list[str], str]:
         "less_than_equal": f"allowed: {context.get('le')} or less",
     }
     return location, plain.get(kind, details["msg"])
+
+
+def _unknown(name: str, model: type[BaseModel]) -> str:
+    near = get_close_matches(name.lower().replace("-", "_"), model.model_fields, n=1)
+    # What was meant comes first.
+    return f"unknown key; allowed: {', '.join(dict.fromkeys([*near, *model.model_fields]))}"
 
 
 def _model_at(location: list[str]) -> type[BaseModel] | None:

@@ -4,7 +4,7 @@ A key that maps to a directive has the directive's name in snake_case, so each
 server's own manual explains it.
 """
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
@@ -126,7 +126,7 @@ class Access(Model):
 
     @model_validator(mode="after")
     def _ssh_open(self) -> Self:
-        if "0.0.0.0/0" in self.ssh and not self.ssh_open:
+        if IPv4Network("0.0.0.0/0") in collapse_addresses(map(IPv4Network, self.ssh)) and not self.ssh_open:
             raise ValueError("ssh: 0.0.0.0/0 opens SSH to the world; allowed only with access.ssh_open: true")
         return self
 

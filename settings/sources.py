@@ -75,6 +75,28 @@ def private_key_of(settings: Settings, file: str) -> _Key | None:
     raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
 
 
+def loaded(settings: Settings, folder: Path, file: str) -> dict[str, str]:
+    """Setting → the file in the application's folder that it names, and without which nothing starts."""
+    source = folder / settings.app.source
+    key, path = _entry(settings, source, file)
+    pages = {f"nginx.error_page.{status}": page for status, page in settings.nginx.error_page.items()}
+    named = {"app.requirements": settings.app.requirements, **pages}
+    return {key: path.relative_to(source).as_posix(), **{key: Path(name).as_posix() for key, name in named.items()}}
+
+
+def _within(folder: Path, name: str) -> bool:
+    path = (folder / name).resolve()
+    return path.is_file() and path.is_relative_to(folder.resolve())
+
+
+# Options that a line of requirements may begin with, and those that name another file of them.
+_FILES = ("-r", "--requirement", "-c", "--constraint")
+_OPTIONS = (
+    *_FILES, "-e", "--editable", "-i", "--index-url", "--extra-index-url", "--no-index", "-f", "--find-links",
+    "--no-binary", "--only-binary", "--prefer-binary", "--require-hashes", "--pre", "--trusted-host", "--use-feature",
+)  # fmt: skip
+
+
 def _check_requirements(path: Path, shown: str) -> None:
     """Refuse lines that pip would not read, as far as they are names with versions and nothing that is fetched.
 
@@ -97,6 +119,14 @@ def _check_requirements(path: Path, shown: str) -> None:
                 Requirement(text)
             except InvalidRequirement:
                 raise SettingsError(f"{shown} line {first} is no requirement; {allowed}") from None
+        if text.startswith("-"):
+            option, _, value = text.partition("=") if text.startswith("--") else (text[:2], "", text[2:])
+            option, _, rest = option.partition(" ")
+            named = (value or rest).strip().strip("\"'")
+            if option not in _OPTIONS:
+                raise SettingsError(f"{shown} line {first} is no option; {allowed}")
+            if option in _FILES and "://" not in named and not _within(path.parent, named):
+                raise SettingsError(f"{shown} line {first} names a file that does not come along; {allowed}")
         first, whole = number + 1, ""
 
 
@@ -112,7 +142,8 @@ def _check_archive(key: str, path: Path, name: str, sha256: str | None) -> None:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        file = Path(path).expanduser()
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
     except (OSError, RuntimeError, UnicodeDecodeError):
         return ""
 
@@ -138,16 +169,21 @@ def _entry(settings: Settings, source: Path, file: str) -> tuple[str, Path]:
     )
 
 
+def _name(node: object) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def _serves_itself(path: Path, application: str) -> int | None:
     """Line of a call such as app.run() that an import would make, None when there is none."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         # Whether it runs on the server's Python is the server's to say.
         return None
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            called = ast.unparse(node.value.func)
+            function = node.value.func
+            called = f"{_name(getattr(function, 'value', None))}.{getattr(function, 'attr', '')}"
             if called in ("app.run", "application.run", f"{application}.run"):
                 return node.lineno
     return None

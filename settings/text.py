@@ -115,8 +115,10 @@ LocalPath = Annotated[str, AfterValidator(_path)]
 Glob = Annotated[str, AfterValidator(_printable("a pattern such as *.log or notes/*"))]
 UrlPath = Annotated[
     str,
-    # nginx takes // for /, and the probe would be another place than the one that is let through.
-    AfterValidator(_matching(r"(?!/*[^?]*//)/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")),
+    # nginx takes // and /./ for /, and the probe would be another place than the one that is let through.
+    AfterValidator(
+        _matching(r"(?![^?]*/(/|\.{1,2}(/|\?|$)))/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")
+    ),
 ]
 AppServer = Annotated[str, AfterValidator(_matching(r"app-[1-9][0-9]?", "an app server such as app-1"))]
 SiteLocation = Annotated[
@@ -309,7 +311,11 @@ Cookie = Annotated[
     str, AfterValidator(_matching(r"[A-Za-z0-9_]{1,64}", "a cookie's name of letters, digits and _, such as session"))
 ]
 Directives = Annotated[
-    str, AfterValidator(_matching(r"[^\0]{1,20000}", "directives of nginx, 20000 characters at most"))
+    str,
+    # What stands between two @@ is a fact that the server fills in.
+    AfterValidator(
+        _matching(r"(?!(?s:.*)@@)[^\0]{1,20000}", "directives of nginx without @@, 20000 characters at most")
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pytest
@@ -149,3 +150,17 @@ def test_old_archives_are_forgotten_and_none_that_a_run_has_just_made(app: Path)
     made = [build({"config": f"{number}"}, {}, app.parent / "out") for number in range(25)]
     assert all(Path(archive.path).is_file() for archive in (shared, *made))
     assert not Path(old.path).exists()
+
+
+def test_what_cannot_be_read_is_not_left_out_in_silence(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system is asked in the place of a mode, which stops nobody who is root."""
+    known = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "static":
+            raise PermissionError(13, "Permission denied", path)
+        return known(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(pulumi.RunError, match=r"app\.source: .*static: Permission denied; allowed: files and folders"):
+        pack(app)

@@ -116,3 +116,58 @@ def test_an_unknown_system_is_left_for_the_program_to_refuse() -> None:
     config, notes = changed(server={"os": "plan9"}, access={"public_key": "k"})
     assert config["site:server"] == {"os": "plan9"}
     assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12:30", "12:30"),
+        ("1.0", "1"),
+        ("1e3", "1000"),
+        ("0812345678", "812345678"),
+        ("017", "15"),
+        ("0o17", "15"),
+        ("0x1F", "31"),
+        ("1_000", "1000"),
+        ("-1.5", "-1.5"),
+        ("2020-01-01", "2020-01-01"),
+        ("'1.0'", "1.0"),
+    ],
+)
+def test_a_scalar_is_what_pulumi_takes_it_for(root: Path, text: str, value: str) -> None:
+    config = load(write(root, f"config: {{plain: {text}, app: {{a: {text}}}}}\n"), "dev").config
+    assert config["site:plain"] == value
+    assert str(json.loads(config["site:app"])["a"]) == value
+
+
+FOLDER = "allowed: a folder of the project, such as stacks"
+
+
+@pytest.mark.parametrize(
+    ("project", "line"),
+    [
+        ("name: site\nconfig: [a]\n", "Pulumi.yaml: config: allowed: a map of keys"),
+        (
+            "name: site\nstackConfigDir: [a]\n",
+            f"Pulumi.yaml: stackConfigDir: {FOLDER}",
+        ),
+        (
+            "name: site\nstackConfigDir: /etc\n",
+            f"Pulumi.yaml: stackConfigDir: {FOLDER}",
+        ),
+    ],
+)
+def test_a_project_file_that_is_wrong_is_one_line(root: Path, project: str, line: str) -> None:
+    (root / "Pulumi.yaml").write_text(project)
+    (root / "Pulumi.dev.yaml").touch()
+    assert refusal(root) == line
+
+
+def test_what_is_no_file_of_text_is_one_line(root: Path) -> None:
+    (root / "stacks/Pulumi.folder.yaml").mkdir()
+    assert refusal(root, "folder") == "stacks/Pulumi.folder.yaml: no plain file; allowed: a file of YAML"
+    write(root, "", "a\nb")
+    assert refusal(root, "nope") == "stacks/Pulumi.nope.yaml: no such stack; allowed: 'a\\nb'"
+    assert refusal(write(root, "config: {a: \x07}\n")).endswith("not YAML: special characters are not allowed")
+    assert refusal(write(root, "config: " + "[" * 3000 + "]" * 3000)).endswith("allowed: plain YAML")
+    assert "'a\\nb'" in refusal(write(root, 'config: {}\n"a\\nb": 1\n'))

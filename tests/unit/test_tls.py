@@ -63,7 +63,7 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
         "tls.directory: allowed: a URL that starts with https"),
     ({"tls": {"hsts": -1}}, "tls.hsts: allowed: 0 or more"),
     ({"tls": {"acem": True}},
-        "tls.acem: unknown key; allowed: certificate, private_key, acme, directory, ca, listen, redirect, hsts"),
+        "tls.acem: unknown key; allowed: acme, certificate, private_key, directory, ca, listen, redirect, hsts"),
 ]  # fmt: skip
 
 

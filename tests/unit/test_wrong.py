@@ -57,7 +57,16 @@ Jinja2=3.1
 
 
 def _needy(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _folder(project, "needy", NEEDS)
+    (_folder(project, "needy", NEEDS) / "more.txt").touch()
+
+
+def _wordy(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _folder(project, "wordy", "Flask\n- Jinja2\n")
+
+
+def _far(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _folder(project, "far", "--requirement=../requirements.txt\n")
+    (project / "requirements.txt").touch()
 
 
 def _route(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +79,8 @@ THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
     "a folder big with a file of 2 GiB": _big,
     "a folder linked with a link that leaves it": _linked,
     "a folder needy with requirements that do not parse": _needy,
+    "a folder wordy with an option that pip does not have": _wordy,
+    "a folder far with requirements that leave it": _far,
     "a route to 10.96.0.0/12": _route,
 }
 
