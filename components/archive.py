@@ -10,7 +10,7 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -64,11 +64,15 @@ def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
                 Path(own.app.source),
                 own.app.exclude,
                 secret,
-                loaded(own, Path(), ""),
+                _needed(own, f"sites.{site.place.name}." if settings.sites else ""),
             )
             for site, own in zip(plan.sites, settings.each if plan.sites else (), strict=True)
         },
     )
+
+
+def _needed(own: Settings, where: str) -> dict[str, Sequence[str]]:
+    return {f"{where}{key}": paths for key, paths in loaded(own, Path(), "").items()}
 
 
 def secret_files(settings: Settings) -> frozenset[Path]:
@@ -89,23 +93,20 @@ def build(
     source: Path | None = None,
     exclude: Iterable[str] = (),
     secret: frozenset[Path] = frozenset(),
-    needed: Mapping[str, str] = MappingProxyType({}),
+    needed: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Archive:
     """Write `folder`/<id>.tar.gz and return it.
 
     texts: relative path → text. sources: relative path → file of this machine, as it is. source: the
     application's folder, which becomes app/, if there is one. exclude: patterns of names or of paths
-    inside it. secret: files that stay behind wherever they lie. needed: setting → path inside it that must come along.
-    Raises pulumi.RunError for a link or a special file, which could name anything on this machine, for what cannot be
-    read, for what is needed and left out, and for more than LIMIT.
+    inside it. secret: files that stay behind wherever they lie. needed: setting → paths inside it, of which one
+    must come along. Raises pulumi.RunError for a link or a special file, which could name anything on this machine,
+    for what cannot be read, for what is needed and left out, and for more than LIMIT.
     """
     application = _application(source, (*EXCLUDED, *exclude), secret) if source else {}
-    for key, name in needed.items():
-        if name not in application:
-            raise refused(
-                f"{key}: {name} is left out by app.exclude, or is of a kind that no release has; "
-                "allowed: a file that comes along"
-            )
+    for key, paths in needed.items():
+        if not application.keys() & set(paths):
+            raise refused(f"{key}: {paths[0]} stays behind {_why(paths[0], exclude)}; allowed: a file that comes along")
     files = {f"app/{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
     files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
@@ -168,6 +169,13 @@ def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]
 def _unreadable(error: OSError) -> None:
     """Left out without a word, it would be missed on the server."""
     raise refused(f"app.source: {printable(error.filename)}: {error.strerror}; allowed: {READABLE}") from None
+
+
+def _why(name: str, exclude: Iterable[str]) -> str:
+    parts = [Path(name), *Path(name).parents]
+    own = next((pattern for pattern in exclude if any(_excluded(part, (pattern,)) for part in parts)), None)
+    others = (pattern for pattern in EXCLUDED if any(_excluded(part, (pattern,)) for part in parts))
+    return f"for app.exclude's {own}" if own else f"as all {next(others, 'files of secrets')} do"
 
 
 def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:

@@ -14,6 +14,9 @@ from serving.systems import SYSTEMS, System
 from settings import configured, refused
 from settings.models import Server
 
+# Characters of what a provider says.
+_TOLD = 600
+
 
 def check_provider() -> None:
     """Refuse keys such as alicloud:regoin, which the provider itself passes over. Raises pulumi.RunError."""
@@ -79,10 +82,13 @@ def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:
     """The ids that a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
     try:
         return [str(found) for found in function(**arguments).ids]
+    except (AttributeError, TypeError):
+        raise
     except Exception as error:  # Pulumi raises nothing narrower for what a provider says.
-        # A line of it is enough, and an address in it may be signed with an access key.
-        said = re.sub(r"https?://\S+", "(address)", next(iter(str(error).strip().splitlines()), type(error).__name__))
+        # One line, and an address in it may be signed with an access key.
+        said = re.sub(r"https?://\S+", "(address)", " ".join(str(error).split()))
         raise pulumi.RunError(
-            f"alicloud: {said}; "
-            "next: see that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and alicloud:region are set and right"
+            f"alicloud: {said[:_TOLD]}; "
+            "next: see that this machine reaches the cloud, and that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and "
+            "alicloud:region are right"
         ) from None

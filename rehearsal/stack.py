@@ -1,13 +1,14 @@
 """A stack's configuration, read the way Pulumi's engine reads it, and what a rehearsal changes in it."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -58,6 +59,8 @@ def _folder(root: Path) -> Path:
 def load(root: Path, name: str) -> Stack:
     """Read Pulumi.yaml and the stack's file. Raises UserError with one line."""
     project = _yaml(root / "Pulumi.yaml", root)
+    if not isinstance(project.get("name"), str):
+        raise UserError("Pulumi.yaml: name: allowed: the project's name")
     file = _folder(root) / f"Pulumi.{name}.yaml"
     shown = file.relative_to(root)
     try:
@@ -179,29 +182,50 @@ class _TwiceError(Exception):
         self.line = line
 
 
-# https://pkg.go.dev/gopkg.in/yaml.v2: numbers are those of Go, and a date is text.
-_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO]?[0-7_]*|0[bB][01_]+|[1-9][0-9_]*)$")
-_FLOAT = re.compile(r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
-_RESOLVERS = {
-    first: [(tag, form) for tag, form in found if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+# Of plain scalars, as Pulumi reads them with https://pkg.go.dev/gopkg.in/yaml.v2: a date is text, and y is true.
+_INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_TAG = "tag:yaml.org,2002:"
+
+
+def _number(scalar: str) -> int | float | None:
+    """What Go's strconv.ParseInt and then ParseFloat make of it; None when it is no number to them."""
+    plain = scalar.replace("_", "")
+    if len(plain) < 70 and _INTEGER.fullmatch(plain):
+        whole = int(re.sub("^([-+]?)0([0-7])", r"\g<1>0o\2", plain), 0)
+        if -(2**63) <= whole < 2**64:
+            return whole
+    value = float(plain) if _FLOAT.fullmatch(plain) else math.inf
+    return value if math.isfinite(value) else None
 
 
 class _Once(yaml.SafeLoader):
     """Reads as Pulumi does, in Go: PyYAML takes 12:30 for 750, and of a key that stands twice the last one."""
 
-    yaml_implicit_resolvers = _RESOLVERS
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as its base class has it
+        first: [(tag, form) for tag, form in found if tag.removeprefix(_TAG) not in ("int", "float", "timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
 
-    def construct_integer(self, node: yaml.ScalarNode) -> int:
-        """A leading 0 is octal's."""
-        text = node.value.replace("_", "")
-        return int(re.sub("^([-+]?)0([0-7])", r"\g<1>0o\2", text), 0)
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        if kind is yaml.ScalarNode and implicit[0] and tag == f"{_TAG}str":
+            return f"{_TAG}str" if _number(value) is None else f"{_TAG}float"
+        return tag
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        found = _number(node.value)
+        if found is None:
+            raise yaml.constructor.ConstructorError(problem=f"{node.value} is no number", problem_mark=node.start_mark)
+        return found
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
+                # A name of one letter is a name.
+                key.tag = f"{_TAG}str" if key.value in ("y", "Y", "n", "N") else key.tag
                 if (key.tag, key.value) in seen:
                     shown = key.value if key.value.isprintable() else repr(key.value)
                     raise _TwiceError(shown, key.start_mark.line + 1)
@@ -209,12 +233,9 @@ class _Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-for _tag, _form, _constructor in (
-    ("int", _INTEGER, _Once.construct_integer),
-    ("float", _FLOAT, _Once.construct_yaml_float),
-):
-    _Once.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _form, list("-+.0123456789"))
-    _Once.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor)
+_Once.add_implicit_resolver(f"{_TAG}bool", re.compile("[yYnN]$"), list("yYnN"))
+for _kind in ("int", "float"):
+    _Once.add_constructor(f"{_TAG}{_kind}", _Once.construct_number)
 
 
 def _yaml(file: Path, root: Path) -> dict[str, Any]:
@@ -222,14 +243,15 @@ def _yaml(file: Path, root: Path) -> dict[str, Any]:
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _Once)  # noqa: S506
         # What names itself by an alias has no end, and half of a pair of surrogates is no text.
-        json.dumps(content, default=str, skipkeys=True, ensure_ascii=False).encode()
+        json.dumps(content, default=str, ensure_ascii=False).encode()
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror}") from None
     except UnicodeError:
         raise UserError(f"{shown}: not UTF-8 text; allowed: YAML") from None
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+        # What PyYAML raises for a tag that its value does not fit, too.
         raise UserError(
-            f"{shown}: a map that is part of itself, or too deep, or a number of thousands of digits; "
+            f"{shown}: a map that is part of itself or too deep, or a tag, a key or a number that no setting has; "
             "allowed: plain YAML"
         ) from None
     except _TwiceError as error:

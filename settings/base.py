@@ -1,6 +1,7 @@
 """What the models of the settings share."""
 
-from typing import Annotated, get_args
+from types import UnionType
+from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -38,7 +39,14 @@ class Model(BaseModel):
     @classmethod
     def _no_switch(cls, value: object, info: ValidationInfo) -> object:
         """`true` is no 1, which pydantic takes it for."""
-        kind = cls.model_fields[info.field_name].annotation if info.field_name else None
-        if isinstance(value, bool) and int in (kind, *get_args(kind)):
+        if isinstance(value, bool) and info.field_name and int in _kinds(cls.model_fields[info.field_name].annotation):
             raise ValueError("allowed: a whole number")
         return value
+
+
+def _kinds(annotation: object) -> set[object]:
+    """The types that a union has, without what Annotated says of them."""
+    inside = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return set().union(*map(_kinds, inside))
+    return {annotation}

@@ -35,7 +35,8 @@ class App(Model):
     )
     health: text.UrlPath = Field("/healthz", description="The probe: a release is good when this answers 2xx.")
     exclude: tuple[text.Glob, ...] = Field(
-        (), description="Files left out of a release, beside .git, .env*, virtual environments and caches."
+        (),
+        description="Files left out of a release, beside .git, .env*, virtual environments, caches and editors' files.",
     )
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
     source = folder / settings.app.source
     if not source.is_dir():
         raise SettingsError(f"{file}: app.source: {settings.app.source} is no folder; allowed: the app's folder")
-    key, path = _entry(settings, source, file)
+    key, (path, *_) = _entry(settings, source, file)
     line = _serves_itself(path, settings.app.callable)
     if line:
         raise SettingsError(
@@ -38,7 +38,8 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
             f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
-    _check_requirements(source / settings.app.requirements, f"{file}: app.requirements: {settings.app.requirements}")
+    requirements = settings.app.requirements
+    _check_requirements(source / requirements, source, f"{file}: app.requirements: {requirements}")
     for status, page in settings.nginx.error_page.items():
         if not (source / page).is_file():
             raise SettingsError(
@@ -75,29 +76,27 @@ def private_key_of(settings: Settings, file: str) -> _Key | None:
     raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
 
 
-def loaded(settings: Settings, folder: Path, file: str) -> dict[str, str]:
-    """Setting → the file in the application's folder that it names, and without which nothing starts."""
+def loaded(settings: Settings, folder: Path, file: str) -> dict[str, tuple[str, ...]]:
+    """Setting → the files in the application's folder that it names: one of them must be there when it starts."""
     source = folder / settings.app.source
-    key, path = _entry(settings, source, file)
+    key, paths = _entry(settings, source, file)
     pages = {f"nginx.error_page.{status}": page for status, page in settings.nginx.error_page.items()}
     named = {"app.requirements": settings.app.requirements, **pages}
-    return {key: path.relative_to(source).as_posix(), **{key: Path(name).as_posix() for key, name in named.items()}}
+    return {
+        key: tuple(path.relative_to(source).as_posix() for path in paths),
+        **{key: (Path(name).as_posix(),) for key, name in named.items()},
+    }
 
 
-def _within(folder: Path, name: str) -> bool:
-    path = (folder / name).resolve()
-    return path.is_file() and path.is_relative_to(folder.resolve())
+# What a line of requirements may begin with beside a requirement, and which of it names another file of them.
+_FILE = re.compile(r"(-r|-c|--requirement\b|--constraint\b)[ \t=]*([^\s:$]+)$")
 
 
-# Options that a line of requirements may begin with, and those that name another file of them.
-_FILES = ("-r", "--requirement", "-c", "--constraint")
-_OPTIONS = (
-    *_FILES, "-e", "--editable", "-i", "--index-url", "--extra-index-url", "--no-index", "-f", "--find-links",
-    "--no-binary", "--only-binary", "--prefer-binary", "--require-hashes", "--pre", "--trusted-host", "--use-feature",
-)  # fmt: skip
+def _within(path: Path, folder: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
-def _check_requirements(path: Path, shown: str) -> None:
+def _check_requirements(path: Path, source: Path, shown: str) -> None:
     """Refuse lines that pip would not read, as far as they are names with versions and nothing that is fetched.
 
     https://pip.pypa.io/en/stable/reference/requirements-file-format/
@@ -119,14 +118,10 @@ def _check_requirements(path: Path, shown: str) -> None:
                 Requirement(text)
             except InvalidRequirement:
                 raise SettingsError(f"{shown} line {first} is no requirement; {allowed}") from None
-        if text.startswith("-"):
-            option, _, value = text.partition("=") if text.startswith("--") else (text[:2], "", text[2:])
-            option, _, rest = option.partition(" ")
-            named = (value or rest).strip().strip("\"'")
-            if option not in _OPTIONS:
-                raise SettingsError(f"{shown} line {first} is no option; {allowed}")
-            if option in _FILES and "://" not in named and not _within(path.parent, named):
-                raise SettingsError(f"{shown} line {first} names a file that does not come along; {allowed}")
+        if re.match(r"-(\s|-?$)", text):
+            raise SettingsError(f"{shown} line {first} is no option; {allowed}")
+        if (more := _FILE.match(text)) and not _within(path.parent / more[2].strip("\"'"), source):
+            raise SettingsError(f"{shown} line {first} names no file in app.source; {allowed}")
         first, whole = number + 1, ""
 
 
@@ -148,21 +143,21 @@ def _text(path: str) -> str:
         return ""
 
 
-def _entry(settings: Settings, source: Path, file: str) -> tuple[str, Path]:
-    """The setting that names what the server loads, and the file that it is in."""
+def _entry(settings: Settings, source: Path, file: str) -> tuple[str, list[Path]]:
+    """The setting that names what the server loads, and the files that it is in, the one that is found first first."""
     app = settings.app
     if app.wsgi_file:
         if not (source / app.wsgi_file).is_file():
             raise SettingsError(
                 f"{file}: app.wsgi_file: {app.source} has no {app.wsgi_file}; allowed: a file in app.source"
             )
-        return "app.wsgi_file", source / app.wsgi_file
+        return "app.wsgi_file", [source / app.wsgi_file]
     roots = (source, *(source / path for path in settings.uwsgi.pythonpath))
     name = app.module.replace(".", "/")
-    for root in roots:
-        for path in (root / f"{name}.py", root / name / "__init__.py"):
-            if path.is_file():
-                return "app.module", path
+    # A package goes before a module of its name.
+    paths = [path for root in roots for path in (root / name / "__init__.py", root / f"{name}.py") if path.is_file()]
+    if paths:
+        return "app.module", paths
     raise SettingsError(
         f"{file}: app.module: {app.source} has neither {name}.py nor {name}/__init__.py; "
         "allowed: a module in app.source"

@@ -24,9 +24,8 @@ from rehearsal.state import Record
 
 # What ssh says when a connection ends before a command has begun, as when cloud-init restarts sshd.
 _DIAL = re.compile(
-    r"^(ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)"
-    r"|banner exchange|ssh_dispatch_run_fatal)",
-    re.M,
+    "ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)"
+    "|banner exchange|ssh_dispatch_run_fatal"
 )
 
 
@@ -82,7 +81,8 @@ class _OverSsh(Resource):
             missed, through = first, ""
             if _listens(first["host"], int(first.get("port", 22)), first.get("perDialTimeout", 15) or 15):
                 done = run(command, stdin, _sayer(context, log))
-                if done.code != 255 or not _DIAL.search(done.stderr) or done.stdout:
+                said = (done.stderr.rstrip().splitlines() or [""])[-1]
+                if done.code != 255 or not _DIAL.match(said) or done.stdout:
                     return done
                 missed, through = connection, f" through {first['host']}" if first is not connection else ""
             failures += 1

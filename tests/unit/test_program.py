@@ -488,14 +488,16 @@ def test_what_turns_out_wrong_later_registers_nothing_either(
 
 
 def test_a_cloud_that_cannot_be_asked_is_one_line(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "InvalidAccessKeyId: https://ecs.aliyuncs.com/?AccessKeyId=LTAI5t&Signature=abc%3D x\nmore"
+    said = "Failed!!!\n SDKError: InvalidAccessKeyId: https://ecs.aliyuncs.com/?AccessKeyId=LTAI5t&Signature=a x\nmore"
     answer = provider_pb2.InvokeResponse(failures=[provider_pb2.CheckFailure(property="zones", reason=said)])
     monkeypatch.setattr(Recorder, "Invoke", lambda self, request: answer)
     with pytest.raises(pulumi.RunError) as error:
         run_program()
     assert str(error.value) == (
-        "alicloud: invoke of alicloud:index/getZones:getZones failed: InvalidAccessKeyId: (address) x; "
-        "next: see that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and alicloud:region are set and right"
+        "alicloud: invoke of alicloud:index/getZones:getZones failed: Failed!!! SDKError: "
+        "InvalidAccessKeyId: (address) x more (zones); "
+        "next: see that this machine reaches the cloud, and that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and "
+        "alicloud:region are right"
     )
 
 

@@ -131,13 +131,20 @@ def test_an_unknown_system_is_left_for_the_program_to_refuse() -> None:
         ("1_000", "1000"),
         ("-1.5", "-1.5"),
         ("2020-01-01", "2020-01-01"),
+        ("1_000.5", "1000.5"),
+        ("0x_", "0x_"),
+        ("1e400", "1e400"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("y", "true"),
         ("'1.0'", "1.0"),
+        ("'y'", "y"),
     ],
 )
 def test_a_scalar_is_what_pulumi_takes_it_for(root: Path, text: str, value: str) -> None:
     config = load(write(root, f"config: {{plain: {text}, app: {{a: {text}}}}}\n"), "dev").config
     assert config["site:plain"] == value
-    assert str(json.loads(config["site:app"])["a"]) == value
+    inside = json.loads(config["site:app"])["a"]
+    assert (inside if isinstance(inside, str) else json.dumps(inside)) == value
 
 
 FOLDER = "allowed: a folder of the project, such as stacks"

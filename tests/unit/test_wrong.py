@@ -64,6 +64,10 @@ def _wordy(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _folder(project, "wordy", "Flask\n- Jinja2\n")
 
 
+def _hidden(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_folder(project, "hidden") / ".env.txt").touch()
+
+
 def _far(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _folder(project, "far", "--requirement=../requirements.txt\n")
     (project / "requirements.txt").touch()
@@ -80,6 +84,7 @@ THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
     "a folder linked with a link that leaves it": _linked,
     "a folder needy with requirements that do not parse": _needy,
     "a folder wordy with an option that pip does not have": _wordy,
+    "a folder hidden with requirements that stay behind": _hidden,
     "a folder far with requirements that leave it": _far,
     "a route to 10.96.0.0/12": _route,
 }
