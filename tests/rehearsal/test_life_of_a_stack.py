@@ -47,7 +47,7 @@ def boot_id(stack: Stack) -> str:
     ("settings", "line"),
     [
         ({"server": {"os": "centos8"}}, "server.os: allowed: centos7, alinux3, debian12 or ubuntu2204"),
-        ({"sever": {}}, "sever: unknown key; allowed: app, "),
+        ({"sever": {}}, "sever: unknown key; allowed: server, app, "),
         ({"app": {"source": "./nowhere"}}, "app.source: ./nowhere is no folder"),
         ({"app": {"module": "nowhere"}}, "app.module: ./app has neither nowhere.py"),
         ({"site": {"server_name": "a;b"}}, "site.server_name: allowed: a domain"),
