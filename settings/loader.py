@@ -50,6 +50,8 @@ def load() -> Settings:
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
+            if doubt := _other_key(settings, file):
+                pulumi.warn(doubt)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
     return settings
@@ -197,12 +199,15 @@ def check_cloud(settings: Settings, file: str) -> None:
             f"{file}: access.public_key: required; allowed: the text of a public key file, "
             "such as ~/.ssh/id_ed25519.pub"
         )
-    key = private_key_of(settings, file)
-    if key is None:
-        return
-    form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    if key.public_key().public_bytes(*form).split() != settings.access.public_key.encode().split()[:2]:
-        raise SettingsError(
-            f"{file}: access.private_key_file: {settings.access.private_key_file} is another key than "
-            "access.public_key; allowed: the two halves of one key"
-        )
+
+
+def _other_key(settings: Settings, file: str) -> str | None:
+    """What to tell of a private key that is not access.public_key's, which alone the server gets from here."""
+    key, form = private_key_of(settings, file), (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    public = (settings.access.public_key or "").encode().split()[:2]
+    if key is None or key.public_key().public_bytes(*form).split() == public:
+        return None
+    return (
+        f"access.private_key_file: {settings.access.private_key_file} is another key than access.public_key; "
+        "a new server lets in who has the latter"
+    )

@@ -55,7 +55,7 @@ def check_files(settings: Settings, folder: Path, file: str) -> None:
 
 
 def private_key_of(settings: Settings, file: str) -> _Key | None:
-    """The key of access.private_key_file, None when there is none. Raises SettingsError."""
+    """The key of access.private_key_file; None without one, or of an unknown kind. Raises SettingsError."""
     key_file = settings.access.private_key_file
     if not key_file:
         return None
@@ -73,7 +73,9 @@ def private_key_of(settings: Settings, file: str) -> _Key | None:
             ) from None
         except (ValueError, UnsupportedAlgorithm):
             continue
-    raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
+    if b"PRIVATE KEY" not in text:
+        raise SettingsError(f"{file}: access.private_key_file: {key_file} is no private key; allowed: a file with one")
+    return None
 
 
 def loaded(settings: Settings, folder: Path, file: str) -> dict[str, tuple[str, ...]]:
