@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.certificates import Authority
-from tests.rehearsal.conftest import Stack, lxd, new_stack, until
+from tests.rehearsal.conftest import Stack, entering, lxd, new_stack, until
 from tests.rehearsal.test_life_of_a_stack import listens
 
 READ_TIMEOUT = 3
@@ -62,7 +62,7 @@ class Fleet:
 
     def inside(self, machine: str, script: str) -> str:
         done = subprocess.run(
-            ["lxc", "exec", "--project", self.project, machine, "--", "sh", "-c", script],
+            [*entering(self.project, machine), "sh", "-c", script],
             capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
         )  # fmt: skip
         return done.stdout.strip()

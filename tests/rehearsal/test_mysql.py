@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from tests.encrypted import PASSPHRASE, encrypt
-from tests.rehearsal.conftest import Stack, lxd, new_stack, traces, until
+from tests.rehearsal.conftest import Stack, entering, lxd, new_stack, traces, until
 
 # With all that SQL, a shell, JSON or PyMySQL does not leave as it is.
 PASSWORDS = ('correct-horse it\'s "so" \\ `$HOME` %s;--\n\t{{}} 密码 \U0001f511', "' OR ''='", "\\")
@@ -80,7 +80,7 @@ class Databased(Stack):
 
     def on(self, machine: str, *command: str) -> str:
         """Run a command on a machine, not through SSH."""
-        line = ["lxc", "exec", "-T", "--project", self.project, self.machines()[machine]["id"], "--", *command]
+        line = [*entering(self.project, self.machines()[machine]["id"]), *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
 
     def login(self, user: str, password: str) -> str:
@@ -285,7 +285,7 @@ def test_what_does_not_load_changes_nothing(site: Databased) -> None:
     }
     site.on("db", "mysql", "-e", "INSERT INTO app.people (name) VALUES ('Olga')")
     # As the README has it for the cloud, without what ./rehearse looks at before.
-    line = ["lxc", "exec", "-T", "--project", site.project, site.machines()["db"]["id"], "--", "wsgi-ecs-database"]
+    line = [*entering(site.project, site.machines()["db"]["id"]), "wsgi-ecs-database"]
     for content, said in cases.items():
         done = subprocess.run([*line, "load"], input=content, capture_output=True)
         assert (done.returncode, said in done.stderr.decode()) == (1, True), done.stderr

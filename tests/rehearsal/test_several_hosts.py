@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT
-from tests.rehearsal.conftest import Stack, lxd, traces
+from tests.rehearsal.conftest import Stack, entering, lxd, traces
 
 PORTS = (22, 80, 5432, 8000)
 SECRET = "correct-horse-battery-staple"
@@ -65,7 +65,7 @@ class Hosts(Stack):
 
     def exec(self, machine: str, *command: str) -> str:
         """Run a command on a machine, not through SSH."""
-        line = ["lxc", "exec", "-T", "--project", f"wsgi-ecs-{self.name}", KNOWN["machines"][machine], "--", *command]
+        line = [*entering(f"wsgi-ecs-{self.name}", KNOWN["machines"][machine]), *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
 
     def outputs(self) -> dict[str, Any]:
