@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 from serving import ServingPlan, host_files, release_files
 from settings import Settings, refused
@@ -163,19 +164,22 @@ def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]
         }
     except OSError as error:
         _unreadable(error)
-        raise
 
 
-def _unreadable(error: OSError) -> None:
+def _unreadable(error: OSError) -> NoReturn:
     """Left out without a word, it would be missed on the server."""
     raise refused(f"app.source: {printable(error.filename)}: {error.strerror}; allowed: {READABLE}") from None
 
 
 def _why(name: str, exclude: Iterable[str]) -> str:
     parts = [Path(name), *Path(name).parents]
-    own = next((pattern for pattern in exclude if any(_excluded(part, (pattern,)) for part in parts)), None)
-    others = (pattern for pattern in EXCLUDED if any(_excluded(part, (pattern,)) for part in parts))
-    return f"for app.exclude's {own}" if own else f"as all {next(others, 'files of secrets')} do"
+
+    def first(patterns: Iterable[str]) -> str | None:
+        return next((pattern for pattern in patterns if any(_excluded(part, (pattern,)) for part in parts)), None)
+
+    if own := first(exclude):
+        return f"for app.exclude's {own}"
+    return f"as all {first(EXCLUDED) or 'files of secrets'} do"
 
 
 def _excluded(relative: Path, patterns: tuple[str, ...]) -> bool:

@@ -78,10 +78,10 @@ def load(root: Path, name: str) -> Stack:
     if not isinstance(own, dict):
         raise UserError(f"{shown}: config: allowed: a map of keys")
     for key in own:
-        if key != _qualified(project["name"], key) in own:
-            whole = _qualified(project["name"], key)
+        whole = _qualified(project["name"], key)
+        if key != whole in own:
             raise UserError(f"{shown}: {printable(key)}: stands there as {printable(whole)}, too; allowed: one of them")
-        namespace = _qualified(project["name"], key).split(":")[0]
+        namespace = whole.split(":")[0]
         if namespace not in (project["name"], *_NAMESPACES):
             allowed = ", ".join(f"{name}:…" for name in (project["name"], *_NAMESPACES))
             raise UserError(f"{shown}: {printable(key)}: unknown namespace; allowed: {allowed}")
@@ -227,8 +227,7 @@ class _Once(yaml.SafeLoader):
                 # A name of one letter is a name.
                 key.tag = f"{_TAG}str" if key.value in ("y", "Y", "n", "N") else key.tag
                 if (key.tag, key.value) in seen:
-                    shown = key.value if key.value.isprintable() else repr(key.value)
-                    raise _TwiceError(shown, key.start_mark.line + 1)
+                    raise _TwiceError(printable(key.value), key.start_mark.line + 1)
                 seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 

@@ -3,7 +3,6 @@
 import logging
 import shlex
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from rehearsal.keys import Keys
 from rehearsal.resources.base import Context
 from rehearsal.resources.command import RemoteCommand
 from rehearsal.state import State
+from tests.conftest import accepting
 
 KEYS = Keys(Path("/keys 100%"))
 
@@ -24,22 +24,13 @@ def restarting() -> Iterator[tuple[int, list[bytes]]]:
     """The port of an sshd that ends each connection while keys are exchanged, and what its clients sent."""
     heard: list[bytes] = []
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection, suppress(ConnectionResetError):
-                connection.sendall(b"SSH-2.0-restarting\r\n")
-                heard.append(connection.recv(65536))
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(ConnectionResetError):
+            connection.sendall(b"SSH-2.0-restarting\r\n")
+            heard.append(connection.recv(65536))
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield listener.getsockname()[1], heard
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    with accepting(serve) as port:
+        yield port, heard
 
 
 def option(line: list[str], name: str) -> str:

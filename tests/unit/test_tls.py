@@ -7,7 +7,6 @@ import json
 import re
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from serving import bootstrap, make_plan
 from settings import SettingsError, certificates
 from settings.loader import parse
 from tests.certificates import Authority, Pair, new_key, pem
-from tests.conftest import CLOUD, Recorder
+from tests.conftest import CLOUD, Recorder, accepting
 from tests.unit.machine import module
 
 FILE = "stacks/Pulumi.dev.yaml"
@@ -506,25 +505,15 @@ def server(tmp_path: Path) -> Iterator[tuple[int, list[tuple[str | None, str]]]]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "pair.pem")
     context.sni_callback = lambda _, name, __: names.append(name)
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            # Whoever does not take the certificate ends it.
-            with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
-                asked.append((names[-1], secured.recv(65536).decode()))
-                secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    def serve(connection: socket.socket) -> None:
+        # Whoever does not take the certificate ends it.
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+            asked.append((names[-1], secured.recv(65536).decode()))
+            secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield listener.getsockname()[1], asked
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
+    with accepting(serve) as port:
+        yield port, asked
 
 
 def test_the_probe_asks_over_tls_under_the_sites_name(server: tuple[int, list[tuple[str | None, str]]]) -> None:
