@@ -17,7 +17,7 @@ lint: venv
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/shellcheck rehearse
-	.venv/bin/vermin --no-tips --violations -t=3.6- machine
+	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract
 
 venv:
 	./rehearse --help >/dev/null

@@ -1,0 +1,288 @@
+"""What a release's JSON files hold, what the tool remembers of them, and what an archive is made of.
+
+A document that an earlier version has written is still read: unknown keys are ignored, and a field that came later
+has a default.
+"""
+
+import json
+from typing import Any, Dict, List, NamedTuple, Optional
+
+# What an archive holds, beside files of its own: the application, configs with placeholders, this tool, sources.
+MANIFEST_FILE = "manifest.json"
+RELEASE_FILE = "release.json"
+HOST_FILE = "host.json"
+STATE_FILE = "state.json"
+APP_FOLDER = "app/"
+CONFIG_FOLDER = "config/"
+TOOL_FOLDER = "tool/"
+SOURCE_FOLDER = "source/"
+SCHEMA_FOLDER = "schema/"
+ACME_FILE = "acme.json"
+ACME_CA_FILE = "acme-ca.pem"
+MYSQL_CONFIG_FILE = "mysql.cnf"
+
+# Modules of machine/ that every release carries as tool/<name>.py, beside this package as tool/contract/.
+TOOL = (
+    "release", "host", "accounts", "acme", "certificates", "unpacked", "drift", "slots", "venvs", "builds", "servers",
+    "files", "probe", "facts", "with_env", "managers",
+)  # fmt: skip
+# Modules that a database's server needs beside TOOL.
+DATABASE_TOOL = ("database", "disk")
+CONTRACT = ("__init__", "paths", "placeholders", "documents", "resources")
+
+
+class Manifest(NamedTuple):
+    """manifest.json. id: hash of `files`. files: name → [octal mode, SHA-256 of the content]."""
+
+    id: str
+    files: Dict[str, List[str]]
+
+
+class Endpoint(NamedTuple):
+    """Where an application server answers. protocol: uwsgi or http. address: unix:<path> or <IPv4>:<port>."""
+
+    protocol: str
+    address: str
+
+
+class Entrance(NamedTuple):
+    """Where a site is reached on its own machine. host: of the Host header. tls: whether the port speaks TLS."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+class Probe(NamedTuple):
+    """The request that decides whether a release is good. uwsgi_params: for a uWSGI in dynamic mode."""
+
+    path: str
+    host: str
+    port: int
+    tls: bool
+    uwsgi_params: Dict[str, str] = {}
+
+
+class Build(NamedTuple):
+    """A program to build once on a server.
+
+    folder: where it is installed. link: what points to the version in use. archive: a URL, or the archive's name in
+    the release. options: of ./configure. python: which is built into uWSGI.
+    """
+
+    name: str
+    version: str
+    folder: str
+    link: str
+    archive: str
+    sha256: str
+    options: List[str]
+    python: Optional[str] = None
+
+
+class Release(NamedTuple):
+    """release.json: what the tool needs to know of a site's release; texts have placeholders of FACTS.
+
+    requirements: pip's file in the application's folder, None where the application does not run. ports: fact → the
+    ports of which a release takes the first that is free. command: path of the program that the emperor starts for a
+    vassal. computed: what the machine computes, in words for the user, "" for nothing. sized_by: the facts that it is
+    computed from. front: nginx, none, or apart (nginx on another machine). handover_seconds: until that nginx finds
+    the new release's port. generation: raised by the user to apply the same release again.
+    """
+
+    site: str
+    user: str
+    group: str
+    web_group: str
+    env_file: str
+    system: str
+    python: str
+    build_pins: List[str]
+    server_pins: List[str]
+    requirements: Optional[str]
+    ports: Dict[str, List[int]]
+    manager: str
+    program: str
+    program_config: str
+    program_link: str
+    endpoint: Optional[Endpoint]
+    pidfile: str
+    command: str
+    computed: str
+    sized_by: List[str]
+    builds: List[Build]
+    log: str
+    front: str
+    handover_seconds: int
+    probe: Probe
+    stop_seconds: int
+    keep: int
+    generation: int
+
+
+class SlotState(NamedTuple):
+    """state.json of a slot: what of its release the tool needs again, with the slot's own names filled in.
+
+    release: id, None for nothing known. trial: not yet proved by the site's entrance. env: keyed digest of the
+    secrets. sizes: fact → value by which the programs were sized. files: names of the secret files beside the
+    configs. written: path → keyed digest of what the run has written.
+    """
+
+    release: Optional[str]
+    slot: str
+    facts: Dict[str, str]
+    site: str
+    manager: str
+    program: str
+    program_config: str
+    program_link: str
+    endpoint: Optional[Endpoint]
+    pidfile: str
+    log: str
+    command: str
+    env_file: str
+    stop_seconds: int = 30
+    probe: Optional[Probe] = None
+    computed: str = ""
+    sizes: Dict[str, str] = {}
+    env: Optional[str] = None
+    trial: bool = False
+    files: List[str] = []
+    written: Dict[str, str] = {}
+
+
+class HostSite(NamedTuple):
+    """A site of host.json. run_group: a group that it runs as, if not its user's. waiting: file name → text."""
+
+    name: str
+    user: str
+    group: str
+    web_group: str
+    run_group: Optional[str]
+    waiting: Dict[str, str]
+    entrance: Entrance
+
+
+class Host(NamedTuple):
+    """host.json: what the sites of a machine share.
+
+    given: domains whose certificates come on standard input. acme: those that the machine asks for itself.
+    drop_ins: unit of systemd → text of a drop-in, which makes a service come back by itself.
+    """
+
+    has_nginx: bool
+    nginx_user: str
+    builds: List[Build]
+    stop_seconds: int
+    sites: List[HostSite]
+    generation: int
+    given: List[str]
+    acme: List[str]
+    drop_ins: Dict[str, str] = {}
+
+
+class OwnNginx(NamedTuple):
+    """An nginx that was built on the machine. folder: of the version. link: to the version in use."""
+
+    folder: str
+    link: str
+
+
+class HostState(NamedTuple):
+    """state.json of what the sites share. before: folder of the one before, until this one has proved itself.
+
+    hosts: name → IPv4 address of the stack's other machines. tls: keyed digest of the given certificates.
+    """
+
+    release: Optional[str] = None
+    hosts: Dict[str, str] = {}
+    tls: Optional[str] = None
+    nginx: Optional[OwnNginx] = None
+    builds: List[Build] = []
+    written: Dict[str, str] = {}
+    before: Optional[str] = None
+
+
+class Database(NamedTuple):
+    """host.json of a database's server.
+
+    datadir: on the data disk. config: path of the server's own configuration. network: as an account has it,
+    address/mask. schema: names in the archive, in the order in which they are applied. applied: table that knows which
+    were. instance_type, disk_gib, generation: a change has the tool look again.
+    """
+
+    system: str
+    datadir: str
+    config: str
+    database: str
+    user: str
+    network: str
+    schema: List[str]
+    applied: str
+    instance_type: str
+    disk_gib: int
+    generation: int
+
+
+class DatabaseState(NamedTuple):
+    """state.json of a database's server."""
+
+    written: Dict[str, str] = {}
+
+
+class Acme(NamedTuple):
+    """acme.json. directory: URL of the CA's. ca: name of the file with its root, None for the known ones.
+
+    client: the pinned requirement of the ACME client.
+    """
+
+    domains: List[str]
+    directory: str
+    ca: Optional[str]
+    client: str
+
+
+def encode(document: Any) -> str:
+    """A document as JSON text. Fields that have their default are left out."""
+    return json.dumps(plain(document), indent=1, sort_keys=True) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """A document, or a list or map of them, as JSON values."""
+    if hasattr(value, "_fields"):
+        defaults = value._field_defaults
+        found = [(name, getattr(value, name)) for name in value._fields]
+        return {name: plain(part) for name, part in found if name not in defaults or part != defaults[name]}
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return value
+
+
+def decode(kind: Any, text: str) -> Any:
+    """JSON text → a document of that kind. Raises ValueError when it is none."""
+    return read(kind, json.loads(text))
+
+
+def read(kind: Any, value: Any) -> Any:
+    """JSON values → a document of that kind: unknown keys are ignored, absent ones take their defaults.
+
+    Raises ValueError for a key that is missing and has no default.
+    """
+    if value is None:
+        return None
+    if hasattr(kind, "_fields"):
+        types = kind.__annotations__
+        missing = [name for name in kind._fields if name not in value and name not in kind._field_defaults]
+        if missing:
+            raise ValueError("{} without {}".format(kind.__name__, ", ".join(missing)))
+        return kind(**{name: read(types[name], value[name]) for name in kind._fields if name in value})
+    parts = [part for part in getattr(kind, "__args__", None) or () if part is not type(None)]
+    if parts and isinstance(value, list):
+        return [read(parts[-1], part) for part in value]
+    if parts and isinstance(value, dict):
+        if hasattr(parts[-1], "_fields") and len(parts) == 1:
+            return read(parts[0], value)
+        return {key: read(parts[-1], part) for key, part in value.items()}
+    return value

@@ -1,0 +1,78 @@
+"""Paths and names on a server.
+
+/srv/wsgi-ecs/host/a, b, current          what the sites share: nginx.conf; one serves
+/srv/wsgi-ecs/sites/<site>/releases/<id>/ a release as it was sent: app/, config/, tool/  (not writable by the site)
+/srv/wsgi-ecs/sites/<site>/slots/a, b     its configs filled in; one slot serves, the other starts the next release
+/srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the one switch
+/srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
+/etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
+/var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
+/etc/wsgi-ecs/<site>.env.json             environment of the application (root:<group> 0640)
+/run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660)
+/var/log/wsgi-ecs/<site>/<slot>.log       what the application prints
+/var/log/wsgi-ecs/<site>/access.log       nginx's, as error.log is
+/var/cache/nginx/<site>/                  answers that nginx keeps
+"""
+
+ROOT = "/srv/wsgi-ecs"
+ETC = "/etc/wsgi-ecs"
+RUN = "/run/wsgi-ecs"
+LOG = "/var/log/wsgi-ecs"
+CACHE = "/var/cache/nginx"
+ACME = "/var/lib/wsgi-acme"
+DATA = "/srv/data"
+MARKER = "/var/lib/wsgi-ecs/bootstrapped"
+STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
+DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
+
+BUILD_USER = "wsgi-build"
+BUILD_HOME = "/var/lib/wsgi-build"
+ACME_USER = "wsgi-acme"
+
+# The slots of a site; `current` leads to the one that serves, or to the page that waits for a first release.
+SLOTS = ("a", "b")
+WAITING = "slots/waiting"
+# The release that cloud-init brings, which serves the built-in page.
+BOOTSTRAP = "bootstrap"
+# The site that a server has before its first release.
+BUILTIN = "app"
+
+
+def sites() -> str:
+    """Folder that holds a folder for each site."""
+    return ROOT + "/sites"
+
+
+def site_root(name: str) -> str:
+    """Folder of a site: releases/, slots/ and the link current."""
+    return "{}/{}".format(sites(), name)
+
+
+def host_root() -> str:
+    """Folder of what the sites share."""
+    return ROOT + "/host"
+
+
+def venvs() -> str:
+    """Folder of the virtual environments."""
+    return ROOT + "/venvs"
+
+
+def incoming() -> str:
+    """Folder that archives are copied to."""
+    return ROOT + "/incoming"
+
+
+def env_file(name: str) -> str:
+    """File with the environment of a site's application."""
+    return "{}/{}.env.json".format(ETC, name)
+
+
+def logs(name: str) -> str:
+    """Folder of a site's logs."""
+    return "{}/{}".format(LOG, name)
+
+
+def certificate(domain: str) -> str:
+    """Path of a domain's certificate and of its private key, without .crt or .key."""
+    return "{}/tls/{}".format(ETC, domain.lower().replace("*", "_"))

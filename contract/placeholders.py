@@ -1,0 +1,30 @@
+"""Placeholders of facts that only the running machine knows."""
+
+import re
+from typing import Dict, List
+
+# Facts of the running machine, written @@fact@@ in a config and filled in by the release tool.
+FACTS = (
+    "slot", "release", "release_dir", "slot_dir", "venv", "cpus", "workers", "somaxconn", "stats_port", "app_host",
+    "app_port", "nginx_group", "half_memory",
+)  # fmt: skip
+APP_HOST = "app_host"
+APP_PORT = "app_port"
+STATS_PORT = "stats_port"
+_PLACEHOLDER = re.compile("@@([a-z_]+)@@")
+
+
+class UnfilledError(ValueError):
+    """A text names a fact that is not known. `lines`: those of the text that do."""
+
+    def __init__(self, lines: List[str]) -> None:
+        super().__init__("no fact fills {}".format(lines[0].strip()))
+        self.lines = lines
+
+
+def fill(text: str, facts: Dict[str, str]) -> str:
+    """Replace every @@fact@@ of a text. Raises UnfilledError when one is left."""
+    filled = _PLACEHOLDER.sub(lambda match: facts.get(match.group(1), match.group(0)), text)
+    if "@@" in filled:
+        raise UnfilledError([line for line in filled.splitlines() if "@@" in line])
+    return filled

@@ -1,0 +1,48 @@
+"""Logical names of resources that the rehearsal recognises, and limits of the cloud."""
+
+import re
+from typing import Optional
+
+# Part of a release: what the sites share, or one site.
+HOST_PART = "host"
+_SITE_PART = "site-"
+# The machine that has the database; the machines of the application know it by this name.
+DATABASE_MACHINE = "db"
+
+# Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
+# https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
+USER_DATA_LIMIT = 16 * 1024
+
+
+def site_part(site: str) -> str:
+    """Part of a release that is one site's."""
+    return _SITE_PART + site
+
+
+def archive_resource(server: str, part: str) -> str:
+    """Logical name of the resource that copies an archive to a server."""
+    return "{}-{}-archive".format(server, part)
+
+
+def apply_resource(server: str, part: str) -> str:
+    """Logical name of the resource that applies an archive on a server."""
+    return "{}-{}-apply".format(server, part)
+
+
+def part_of(server: str, resource: str) -> Optional[str]:
+    """Part of a release that a resource copies to or applies on a server; None for any other resource."""
+    for suffix in ("-archive", "-apply"):
+        if resource.startswith(server + "-") and resource.endswith(suffix):
+            return resource[len(server) + 1 : -len(suffix)]
+    return None
+
+
+def site_of(resource: str) -> Optional[str]:
+    """Site whose release a resource applies; None for any other resource."""
+    found = re.match(".*-{}(.+)-apply$".format(_SITE_PART), resource)
+    return found.group(1) if found else None
+
+
+def readies_database(resource: str) -> bool:
+    """Whether a resource is the one that makes a database ready."""
+    return resource.endswith(apply_resource("-" + DATABASE_MACHINE, HOST_PART))
