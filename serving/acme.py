@@ -1,16 +1,14 @@
 """What asks a CA for certificates on the machine: a unit of systemd, its timer, and what they are told."""
 
-import json
 from pathlib import Path
-from typing import Any
 
+from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme, encode
 from serving import layout
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
 
 UNIT = "wsgi-ecs-acme"
-_CA = "acme-ca.pem"
 
 
 def domains(settings: Settings) -> list[str]:
@@ -30,15 +28,10 @@ def host_files(settings: Settings, system: System) -> dict[str, str]:
     if not names:
         return {}
     tls = settings.tls
-    told: dict[str, Any] = {
-        "domains": names,
-        "directory": tls.directory,
-        "ca": _CA if tls.ca else None,
-        "client": system.acme_client,
-    }
+    document = Acme(names, tls.directory, ACME_CA_FILE if tls.ca else None, system.acme_client)
     values = {"tool": f"{layout.HOST}/current/tool/release.py", "unit": UNIT}
     return {
-        "acme.json": json.dumps(told, indent=1, sort_keys=True) + "\n",
+        ACME_FILE: encode(document),
         **{f"{UNIT}.{kind}": render(f"templates/acme/acme.{kind}.j2", **values) for kind in ("service", "timer")},
     }
 
@@ -46,4 +39,4 @@ def host_files(settings: Settings, system: System) -> dict[str, str]:
 def sources(settings: Settings) -> dict[str, str]:
     """Name in the machine's release → path on this machine, of the root of the CA's own server."""
     ca = settings.tls.ca
-    return {f"config/{_CA}": str(Path(ca).expanduser())} if ca and domains(settings) else {}
+    return {f"{CONFIG_FOLDER}{ACME_CA_FILE}": str(Path(ca).expanduser())} if ca and domains(settings) else {}

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from contract.documents import Host, plain, slot_state
 from serving import emperor, layout, nginx
-from serving.plan import STATE_NAMES, File, ServingPlan, SitePlan, builtin_settings, make_plan
+from serving.plan import File, ServingPlan, SitePlan, builtin_settings, make_plan
 from serving.systems import Rpm, System
 from serving.templates import render, source
 from settings import Settings
@@ -68,7 +69,8 @@ def _page(plan: ServingPlan, settings: Settings) -> tuple[File, ...]:
     group = {"nginx_group": plan.system.nginx_user}
     host = tuple(File(f"{layout.HOST}/a/{name}", layout.fill(text, group)) for name, text in page.configs.items())
     if plan.role == "front":
-        waiting = page.host["sites"][0]["waiting"]
+        assert isinstance(page.host, Host)  # noqa: S101 - a front has nginx
+        waiting = page.host.sites[0].waiting
         return (*host, *(File(f"{site.place.root}/slots/waiting/{n}", text, "0640") for n, text in waiting.items()))
     facts = _facts(site)
     slot, release, place = facts["slot_dir"], facts["release_dir"], site.place
@@ -99,7 +101,7 @@ def _short_commands(manager: str, names: Iterable[str]) -> tuple[File, ...]:
 
 
 def _facts(site: SitePlan) -> dict[str, str]:
-    return {**layout.BOOTSTRAP_FACTS, **{name: str(ports[0]) for name, ports in site.release["ports"].items()}}
+    return {**layout.BOOTSTRAP_FACTS, **{name: str(ports[0]) for name, ports in site.release.ports.items()}}
 
 
 # A function's docstring, a comment on a line of its own, and one for the linter.
@@ -122,7 +124,7 @@ def script(plan: ServingPlan, settings: Settings) -> str:
         **_common(plan, settings),
         place=site.place,
         # nginx's machine needs pip alone, for what asks a CA.
-        server_pins=site.release["server_pins"] if plan.role != "front" else (),
+        server_pins=site.release.server_pins if plan.role != "front" else (),
         port=site.ports[0],
         facts=facts,
         indexes=settings.server.mirrors.index or _INDEXES,
@@ -157,9 +159,10 @@ def _common(plan: ServingPlan, settings: Settings) -> dict[str, Any]:
 
 def _first_state(site: SitePlan, facts: dict[str, str]) -> str:
     """What machine/release.py wants to know of the slot that serves."""
-    names = json.loads(layout.fill(json.dumps({name: site.release[name] for name in STATE_NAMES}), facts))
+    state = slot_state(site.release, layout.BOOTSTRAP, facts["slot"], facts)
     known = {name: facts[name] for name in ("release_dir", "venv")}
-    return json.dumps({"release": layout.BOOTSTRAP, "slot": facts["slot"], "facts": known, **names}) + "\n"
+    # Each byte of user data counts, so the text has no indent.
+    return json.dumps(plain(state._replace(facts=known))) + "\n"
 
 
 def _repositories(system: System, settings: Settings) -> tuple[File, ...]:

@@ -2,8 +2,8 @@
 
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
+from contract.documents import Database
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
@@ -36,20 +36,20 @@ def schema(settings: Settings) -> dict[str, str]:
     return {f"schema/{number}/{Path(file).name}": file for number, file in enumerate(files, 1)}
 
 
-def told(settings: Settings, system: System) -> dict[str, Any]:
+def document(settings: Settings, system: System) -> Database:
     """What machine/database.py needs to know."""
-    return {
-        "system": system.name,
-        "datadir": _DATADIR,
-        "config": system.mysql_config,
-        "database": settings.mysql.database,
-        "user": settings.mysql.user,
-        # As MySQL writes a network in an account: address/mask.
-        "network": IPv4Network(settings.network.cidr).with_netmask,
-        "schema": list(schema(settings)),
-        "applied": _APPLIED,
-        # What changes these wants the tool to look again: a file system to grow, memory to share out.
-        "instance_type": settings.mysql.instance_type or settings.server.instance_type,
-        "disk_gib": settings.mysql.disk_gib,
-        "generation": settings.release.generation,
-    }
+    return Database(
+        system=system.name,
+        datadir=_DATADIR,
+        config=system.mysql_config,
+        database=settings.mysql.database,
+        user=settings.mysql.user,
+        # MySQL writes the network of an account as address/mask.
+        network=IPv4Network(settings.network.cidr).with_netmask,
+        schema=list(schema(settings)),
+        applied=_APPLIED,
+        # A change of one of these makes the tool look again: a file system may grow, memory is shared out anew.
+        instance_type=settings.mysql.instance_type or settings.server.instance_type,
+        disk_gib=settings.mysql.disk_gib,
+        generation=settings.release.generation,
+    )

@@ -10,12 +10,13 @@ A site's part comes with its releases; the rest is the machine's. https://nginx.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
 
+from contract.documents import Release
 from serving import layout
 from serving.server import APP_PORT, AppServer
 from serving.systems import System
@@ -208,11 +209,13 @@ def secret_files(settings: Settings) -> dict[str, SecretStr]:
     return {"htpasswd": SecretStr(lines)} if users else {}
 
 
-def builtin_files(release: Mapping[str, Any], place: layout.Place) -> dict[str, str]:
+def builtin_files(release: Release, place: layout.Place) -> dict[str, str]:
     """The same of the built-in page, whose every byte is user data. release: what the release tool knows of it."""
     return {
-        "http.conf": render("templates/nginx/upstream.conf.j2", place=place, **release),
-        "server.conf": render("templates/nginx/builtin.conf.j2", place=place, **release),
+        "http.conf": render("templates/nginx/upstream.conf.j2", place=place, endpoint=release.endpoint),
+        "server.conf": render(
+            "templates/nginx/builtin.conf.j2", place=place, endpoint=release.endpoint, probe=release.probe
+        ),
     }
 
 

@@ -5,6 +5,24 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from contract.documents import (
+    CONFIG_FOLDER,
+    CONTRACT,
+    DATABASE_TOOL,
+    HOST_FILE,
+    RELEASE_FILE,
+    TOOL,
+    TOOL_FOLDER,
+    Database,
+    Endpoint,
+    Entrance,
+    Host,
+    HostSite,
+    Probe,
+    Release,
+    encode,
+)
+from contract.placeholders import facts_in
 from serving import acme, emperor, gunicorn, layout, mysql, nginx, sources, supervisor, systemd, uwsgi
 from serving.server import APP_PORT, AppServer, Program
 from serving.systems import SYSTEMS, System
@@ -68,7 +86,7 @@ class SitePlan:
     secure: bool
     server_name: str | None
     location: str
-    release: dict[str, Any]
+    release: Release
 
     def url(self, address: str) -> str:
         """URL of the site: its domain, or the server's address when it has none."""
@@ -99,7 +117,7 @@ class ServingPlan:
     configs: dict[str, str]
     sources: dict[str, str]
     ports: tuple[int, ...]
-    host: dict[str, Any]
+    host: Host | Database
     sites: tuple[SitePlan, ...]
 
     @property
@@ -117,27 +135,6 @@ class ServingPlan:
         return f"{self.system.name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 
 
-_TOOL = (
-    "release",
-    "host",
-    "accounts",
-    "acme",
-    "certificates",
-    "unpacked",
-    "drift",
-    "slots",
-    "venvs",
-    "builds",
-    "servers",
-    "files",
-    "probe",
-    "facts",
-    "with_env",
-    "managers",
-)
-# Beside it, what a machine with MySQL runs.
-_DATABASE_TOOL = ("database", "disk")
-
 _DIRECTORIES = (
     Directory(layout.ROOT, "root:root", "0755"),
     Directory(layout.HOST, "root:root", "0755"),
@@ -147,20 +144,6 @@ _DIRECTORIES = (
     Directory(layout.LOG, "root:root", "0755"),
     Directory("/var/lib/wsgi-ecs", "root:root", "0755"),
     Directory(layout.INCOMING, "root:root", "0700"),
-)
-
-# What the state of a slot keeps of its release, with the slot's own names filled in.
-STATE_NAMES = (
-    "site",
-    "manager",
-    "program",
-    "program_config",
-    "program_link",
-    "endpoint",
-    "pidfile",
-    "log",
-    "command",
-    "env_file",
 )
 
 _PROGRAMS = {"supervisor": supervisor.program, "systemd": systemd.program, "emperor": emperor.program}
@@ -220,7 +203,7 @@ def _database(settings: Settings) -> ServingPlan:
         configs=mysql.configs(settings, system),
         sources=mysql.schema(settings),
         ports=(settings.mysql.port,),
-        host=mysql.told(settings, system),
+        host=mysql.document(settings, system),
         sites=(),
     )
 
@@ -360,96 +343,92 @@ def _services(system: System, manager: str, has_nginx: bool) -> tuple[str, ...]:
     return (*services[manager], *(("nginx",) if has_nginx else ()))
 
 
-def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...], has_nginx: bool) -> dict[str, Any]:
+def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...], has_nginx: bool) -> Host:
     """What machine/host.py needs to know."""
-    return {
-        "has_nginx": has_nginx,
-        "nginx_user": settings.nginx.user or system.nginx_user,
-        "builds": sources.told(sources.nginx(settings, system)) if has_nginx else [],
-        "stop_seconds": stop_seconds(settings),
-        "sites": [
-            {
-                "name": site.place.name,
-                "user": site.place.user,
-                "group": site.place.group,
-                "web_group": site.place.web_group,
-                "run_group": own.uwsgi.gid if own.serving.app_server == "uwsgi" else own.gunicorn.group,
-                "waiting": nginx.waiting_files(own) if has_nginx else {},
-                "entrance": {name: site.release["probe"][name] for name in ("host", "port", "tls")},
-            }
+    return Host(
+        has_nginx=has_nginx,
+        nginx_user=settings.nginx.user or system.nginx_user,
+        builds=sources.nginx(settings, system) if has_nginx else [],
+        stop_seconds=stop_seconds(settings),
+        sites=[
+            HostSite(
+                name=site.place.name,
+                user=site.place.user,
+                group=site.place.group,
+                web_group=site.place.web_group,
+                run_group=own.uwsgi.gid if own.serving.app_server == "uwsgi" else own.gunicorn.group,
+                waiting=nginx.waiting_files(own) if has_nginx else {},
+                entrance=Entrance(site.release.probe.host, site.release.probe.port, site.release.probe.tls),
+            )
             for own, site in zip(settings.each, sites, strict=True)
         ],
-        "generation": settings.release.generation,
-        "given": acme.given(settings) if has_nginx else [],
-        "acme": acme.domains(settings) if has_nginx else [],
-    }
+        generation=settings.release.generation,
+        given=acme.given(settings) if has_nginx else [],
+        acme=acme.domains(settings) if has_nginx else [],
+    )
 
 
-def _release(
-    settings: Settings, system: System, server: AppServer, program: Program, role: Role, port: int
-) -> dict[str, Any]:
-    """What machine/release.py needs to know, with placeholders of layout.FACTS."""
+def _release(settings: Settings, system: System, server: AppServer, program: Program, role: Role, port: int) -> Release:
+    """What machine/release.py needs to know, with placeholders of facts."""
     place = layout.place(settings)
-    endpoint = {"protocol": server.endpoint.protocol, "address": server.endpoint.address}
     has_app = role != "front"
-    return {
-        "site": place.name,
-        "user": place.user,
-        "group": place.group,
-        "web_group": place.web_group,
-        "env_file": place.env_file,
-        "system": system.name,
-        "python": system.python,
-        "build_pins": list(system.build_pins),
-        "server_pins": list(server.pins),
-        # Nothing to install where the application does not run.
-        "requirements": settings.app.requirements if has_app else None,
-        "ports": {name: list(ports) for name, ports in server.ports.items()} if has_app else {},
-        "manager": program.manager,
-        "program": program.name,
-        "program_config": program.config,
-        "program_link": program.link,
-        "endpoint": endpoint if has_app else None,
-        "pidfile": place.pidfile,
-        # What the emperor's vassal starts.
-        "command": server.command[0],
-        "computed": server.computed if has_app else "",
-        "builds": sources.told(sources.uwsgi(settings, system)) if has_app and server.name == "uwsgi" else [],
-        "log": place.log,
-        "front": "apart" if role == "app" else settings.serving.front,
-        # Until nginx on the other machine tries again a port that nobody had.
-        "handover_seconds": settings.nginx.upstream.fail_timeout + 1,
-        "probe": {
-            "path": layout.health(settings),
-            "host": _host(settings.site.server_name) or "localhost",
-            "port": port,
-            "tls": settings.tls.enabled,
-            "uwsgi_params": nginx.uwsgi_params(settings),
-        },
-        "stop_seconds": stop_seconds(settings),
-        "keep": settings.release.keep,
-        "generation": settings.release.generation,
-    }
+    computed = server.computed if has_app else ""
+    return Release(
+        site=place.name,
+        user=place.user,
+        group=place.group,
+        web_group=place.web_group,
+        env_file=place.env_file,
+        system=system.name,
+        python=system.python,
+        build_pins=list(system.build_pins),
+        server_pins=list(server.pins),
+        # Nothing is installed where the application does not run.
+        requirements=settings.app.requirements if has_app else None,
+        ports={name: list(ports) for name, ports in server.ports.items()} if has_app else {},
+        manager=program.manager,
+        program=program.name,
+        program_config=program.config,
+        program_link=program.link,
+        endpoint=Endpoint(server.endpoint.protocol, server.endpoint.address) if has_app else None,
+        pidfile=place.pidfile,
+        command=server.command[0],
+        computed=computed,
+        sized_by=facts_in(computed),
+        builds=sources.uwsgi(settings, system) if has_app and server.name == "uwsgi" else [],
+        log=place.log,
+        front="apart" if role == "app" else settings.serving.front,
+        # nginx on the other machine retries a failed port after fail_timeout.
+        handover_seconds=settings.nginx.upstream.fail_timeout + 1,
+        probe=Probe(
+            path=layout.health(settings),
+            host=_host(settings.site.server_name) or "localhost",
+            port=port,
+            tls=settings.tls.enabled,
+            uwsgi_params=nginx.uwsgi_params(settings),
+        ),
+        stop_seconds=stop_seconds(settings),
+        keep=settings.release.keep,
+        generation=settings.release.generation,
+    )
 
 
 def release_files(site: SitePlan) -> dict[str, str]:
     """Relative path → text of what a site's release carries beside the application."""
-    return {"release.json": _json(site.release), **_config_files(site.configs), **_tool_files(_TOOL)}
+    return {RELEASE_FILE: encode(site.release), **_config_files(site.configs), **_tool_files(TOOL)}
 
 
 def host_files(plan: ServingPlan) -> dict[str, str]:
     """Relative path → text of what a machine's own release carries."""
-    tool = (*_TOOL, *_DATABASE_TOOL) if plan.role == "db" else _TOOL
-    return {"host.json": _json(plan.host), **_config_files(plan.configs), **_tool_files(tool)}
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=1, sort_keys=True) + "\n"
+    tool = (*TOOL, *DATABASE_TOOL) if plan.role == "db" else TOOL
+    return {HOST_FILE: encode(plan.host), **_config_files(plan.configs), **_tool_files(tool)}
 
 
 def _config_files(configs: dict[str, str]) -> dict[str, str]:
-    return {f"config/{name}": text for name, text in configs.items()}
+    return {f"{CONFIG_FOLDER}{name}": text for name, text in configs.items()}
 
 
 def _tool_files(names: tuple[str, ...]) -> dict[str, str]:
-    return {f"tool/{name}.py": source(f"machine/{name}.py") for name in names}
+    """The release tool's modules, and the contract package that they import."""
+    modules = {f"{TOOL_FOLDER}{name}.py": source(f"machine/{name}.py") for name in names}
+    return modules | {f"{TOOL_FOLDER}contract/{name}.py": source(f"contract/{name}.py") for name in CONTRACT}

@@ -4,9 +4,7 @@ uwsgi.install: source ─▶ Build ─▶ release.json ─┐
 nginx.install: source ─▶ Build ─▶ host.json ────┴─▶ machine/builds.py ─▶ <prefix>-<version>, linked at <prefix>
 """
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-
+from contract.documents import SOURCE_FOLDER, Build
 from serving.systems import System
 from settings import Settings
 from settings.servers import Nginx, Uwsgi
@@ -18,36 +16,18 @@ _MODULES = ("http_ssl", "http_v2", "http_gzip_static", "http_realip", "http_stub
 _TEMPORARY = "/var/lib/nginx/wsgi-ecs"
 
 
-@dataclass(frozen=True)
-class Build:
-    """A program to build once on a server.
-
-    folder: where it is installed. link: what points to the version in use. archive: a URL, or the
-    archive's name in the release. options: of ./configure. python: which is built into uWSGI.
-    """
-
-    name: str
-    version: str
-    folder: str
-    link: str
-    archive: str
-    sha256: str
-    options: tuple[str, ...]
-    python: str | None = None
-
-
-def uwsgi(settings: Settings, system: System) -> tuple[Build, ...]:
+def uwsgi(settings: Settings, system: System) -> list[Build]:
     """What a site's release has built: its own uWSGI, or nothing."""
-    build = _build("uwsgi", settings.uwsgi, ())
-    return (replace(build, python=system.python),) if settings.uwsgi.install == "source" else ()
+    build = _build("uwsgi", settings.uwsgi, [])
+    return [build._replace(python=system.python)] if settings.uwsgi.install == "source" else []
 
 
-def nginx(settings: Settings, system: System) -> tuple[Build, ...]:
+def nginx(settings: Settings, system: System) -> list[Build]:
     """What the machine has built for its sites: nginx, or nothing."""
     if settings.nginx.install != "source":
-        return ()
+        return []
     options = _nginx_options(settings.nginx.user or system.nginx_user)
-    return (_build("nginx", settings.nginx, (f"--prefix={folder(settings.nginx)}", *options)),)
+    return [_build("nginx", settings.nginx, [f"--prefix={folder(settings.nginx)}", *options])]
 
 
 def archives(name: str, server: Uwsgi | Nginx) -> dict[str, str]:
@@ -61,12 +41,7 @@ def folder(server: Uwsgi | Nginx) -> str:
     return f"{server.prefix}-{server.version}"
 
 
-def told(builds: tuple[Build, ...]) -> list[dict[str, Any]]:
-    """What the release tool is told of them."""
-    return [asdict(build) for build in builds]
-
-
-def _build(name: str, server: Uwsgi | Nginx, options: tuple[str, ...]) -> Build:
+def _build(name: str, server: Uwsgi | Nginx, options: list[str]) -> Build:
     return Build(
         name=name,
         version=server.version or "",
@@ -80,7 +55,7 @@ def _build(name: str, server: Uwsgi | Nginx, options: tuple[str, ...]) -> Build:
 
 def _name(name: str, server: Uwsgi | Nginx) -> str:
     # Not the file's own name: two archives may have the same. tar finds out how one is packed.
-    return f"source/{name}-{server.version}"
+    return f"{SOURCE_FOLDER}{name}-{server.version}"
 
 
 def _nginx_options(user: str) -> tuple[str, ...]:

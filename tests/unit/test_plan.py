@@ -18,6 +18,7 @@ import yaml
 
 from components.release import run_tool
 from components.server import USER_DATA_LIMIT
+from contract.documents import Host
 from serving import bootstrap, host_files, layout, machines, make_plan, release_files
 from serving.systems import SYSTEMS
 from serving.templates import render
@@ -218,7 +219,7 @@ def test_alinux3_runs_its_sites_on_a_python_that_is_supported() -> None:
     plan, settings = plan_of({"server": {"os": "alinux3"}, "serving": GUNICORN})
     (site,) = plan.sites
     assert {"python3.11", "python3.11-devel"} <= set(plan.packages)
-    assert site.release["python"] == "/usr/bin/python3.11"
+    assert site.release.python == "/usr/bin/python3.11"
     assert "gunicorn==23.0.0" in site.pins
     # The tool and what asks a CA run on the system's, whose last client this is.
     assert plan.system.acme_client == "acme-tiny==5.0.1"
@@ -228,7 +229,7 @@ def test_alinux3_runs_its_sites_on_a_python_that_is_supported() -> None:
     assert repositories.sections() == ["wsgi-ecs-epel"]
     sources = {"install": "source", "version": "2.0.31", "archive": "http://x.example/u", "sha256": "0" * 64}
     plan, _ = plan_of({"server": {"os": "alinux3"}, "uwsgi": sources})
-    assert [build["python"] for build in plan.sites[0].release["builds"]] == ["/usr/bin/python3.11"]
+    assert [build.python for build in plan.sites[0].release.builds] == ["/usr/bin/python3.11"]
 
 
 def test_mirrors_of_the_user_come_in_place_of_the_built_in_ones() -> None:
@@ -258,7 +259,7 @@ def test_a_server_has_the_packages_and_services_of_its_kind_and_no_others() -> N
 def test_a_release_has_its_servers_pins_and_no_others(kind: str) -> None:
     for system in SYSTEMS:
         plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
-        names = {pin.partition("==")[0] for pin in plan.sites[0].release["server_pins"]}
+        names = {pin.partition("==")[0] for pin in plan.sites[0].release.server_pins}
         assert settings.serving.app_server.lower() in {name.lower() for name in names}
         assert ("gevent" in names) == (kind == "gunicorn-gevent")
         assert all("==" in pin for pin in plan.sites[0].pins)
@@ -270,10 +271,10 @@ def test_the_port_that_the_world_may_reach_is_the_fronts(kind: str) -> None:
     port = {"direct-uwsgi-http": 8080, "direct-gunicorn": 8000}.get(kind, 80)
     assert plan.ports == (port,)
     (site,) = plan.sites
-    assert site.release["probe"]["port"] == site.ports[0] == port
+    assert site.release.probe.port == site.ports[0] == port
     assert site.url("198.51.100.7") == "http://198.51.100.7/".replace("7/", "7/" if port == 80 else f"7:{port}/")
     # A port of its own cannot alternate between two releases, one behind nginx must.
-    assert ("app_port" in site.release["ports"]) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
+    assert ("app_port" in site.release.ports) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
 
 
 def test_the_command_line_has_the_options_of_the_ini_file() -> None:
@@ -375,7 +376,7 @@ def test_statistics_are_on_loopback_only() -> None:
     plan, _ = plan_of(EVERYTHING)
     (site,) = plan.sites
     assert "\nstats = 127.0.0.1:@@stats_port@@\n" in site.configs["uwsgi.ini"]
-    assert site.release["ports"] == {"stats_port": [9300, 9301]}
+    assert site.release.ports == {"stats_port": [9300, 9301]}
     assert plan.ports == (8080,)
 
 
@@ -383,12 +384,13 @@ def nginx_of(config: dict[str, Any], tmp_path: Path) -> tuple[Block, ...]:
     """The server blocks of a machine whose sites wait for their first release."""
     plan, _ = plan_of(config)
     text = plan.configs["nginx.conf"]
-    for site in plan.host["sites"]:
-        folder = tmp_path / "sites" / site["name"] / "slots/waiting"
+    assert isinstance(plan.host, Host)
+    for site in plan.host.sites:
+        folder = tmp_path / "sites" / site.name / "slots/waiting"
         folder.mkdir(parents=True)
-        for name, waiting in site["waiting"].items():
+        for name, waiting in site.waiting.items():
             (folder / name).write_text(waiting)
-        text = text.replace(f"{layout.SITES}/{site['name']}/current", str(folder))
+        text = text.replace(f"{layout.SITES}/{site.name}/current", str(folder))
     (tmp_path / "nginx.conf").write_text(text)
     return load(tmp_path / "nginx.conf")
 
@@ -431,7 +433,7 @@ def test_a_site_below_a_location_gets_its_own_paths_and_that_one_as_script_name(
     assert not any(line.startswith("module =") for line in ini)
     assert site.configs["server.conf"].startswith("location /blog/ {\n")
     assert "location /blog/static/ {\n        alias @@release_dir@@/app/s/;" in site.configs["server.conf"]
-    assert site.release["probe"]["path"] == "/blog/healthz"
+    assert site.release.probe.path == "/blog/healthz"
     assert site.url("198.51.100.7") == "http://198.51.100.7/blog/"
     plan, _ = plan_of({"site": {"location": "/blog/"}, "app": {"wsgi_file": "site.wsgi"}})
     assert "\nmount = /blog=@@release_dir@@/app/site.wsgi\n" in plan.sites[0].configs["uwsgi.ini"]

@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from contract.documents import Host
 from rehearsal import proof
 from rehearsal.stack import Stack, ca
 from serving import bootstrap, make_plan
@@ -295,7 +296,8 @@ def test_nobody_sees_tls_where_it_is_not_wanted() -> None:
     plan = make_plan(parse({}, FILE))
     assert plan.ports == (80,)
     assert list(plan.configs) == ["nginx.conf"]
-    assert (plan.host["given"], plan.host["acme"]) == ([], [])
+    assert isinstance(plan.host, Host)
+    assert (plan.host.given, plan.host.acme) == ([], [])
 
 
 def test_the_first_boot_knows_nothing_of_it(tmp_path: Path) -> None:
@@ -317,7 +319,8 @@ def test_the_machine_is_told_which_domains_ask_which_ca() -> None:
         "ca": "acme-ca.pem",
         "client": "acme-tiny==5.0.1",
     }
-    assert (plan.host["given"], plan.host["acme"]) == (["*.blog.test"], [WWW])
+    assert isinstance(plan.host, Host)
+    assert (plan.host.given, plan.host.acme) == (["*.blog.test"], [WWW])
     assert plan.sources == {"config/acme-ca.pem": "ca.pem"}
     timer = configparser.RawConfigParser()
     timer.read_string(plan.configs["wsgi-ecs-acme.timer"])

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
+sys.path[:0] = [str(Path(__file__).parents[3] / "machine"), str(Path(__file__).parents[3])]
 names = ("builds", "files", "host", "managers", "release", "servers", "slots", "venvs")
 modules: Any = [importlib.import_module(name) for name in names]
 builds, files, host, managers, release, servers, slots, venvs = modules

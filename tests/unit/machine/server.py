@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from components.archive import Archive, build
+from contract.documents import Host
 from serving import bootstrap, emperor, host_files, layout, make_plan, release_files
 from settings.loader import parse
 from settings.models import Settings
@@ -154,7 +155,8 @@ class Server:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(self._here(file.text))
         (self.site / "releases/bootstrap/app/behaviour").write_text("503")
-        users = {user.name: user.groups for user in plan.users} | {plan.host["nginx_user"]: plan.groups[1:]}
+        assert isinstance(plan.host, Host)
+        users = {user.name: user.groups for user in plan.users} | {plan.host.nginx_user: plan.groups[1:]}
         groups = {group: [user for user, own in users.items() if group in own] for group in (*plan.groups, *users)}
         self.accounts = Accounts(self.root / "accounts.json", list(users), groups)
         self._tmpfiles("--create", str(self.root / "tmpfiles/wsgi-ecs-app.conf"))
