@@ -23,7 +23,7 @@ from contract.documents import (
     encode,
 )
 from contract.placeholders import facts_in
-from serving import acme, emperor, gunicorn, layout, mysql, nginx, sources, supervisor, systemd, uwsgi
+from serving import acme, drop_ins, emperor, gunicorn, layout, mysql, nginx, sources, supervisor, systemd, uwsgi
 from serving.server import APP_PORT, AppServer, Program
 from serving.systems import SYSTEMS, System
 from serving.templates import source
@@ -247,7 +247,7 @@ def make_plan(settings: Settings, role: Role = "whole") -> ServingPlan:
         configs={**nginx.host_files(settings, system), **acme.host_files(settings, system)} if has_nginx else {},
         sources={**sources.archives("nginx", settings.nginx), **acme.sources(settings)} if has_nginx else {},
         ports=tuple(sorted({port for site in sites for port in site.ports})),
-        host=_host_facts(settings, system, sites, has_nginx),
+        host=_host_facts(settings, system, sites, role),
         sites=sites,
     )
 
@@ -343,8 +343,10 @@ def _services(system: System, manager: str, has_nginx: bool) -> tuple[str, ...]:
     return (*services[manager], *(("nginx",) if has_nginx else ()))
 
 
-def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...], has_nginx: bool) -> Host:
+def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...], role: Role) -> Host:
     """What machine/host.py needs to know."""
+    has_nginx = settings.serving.front == "nginx" and role != "app"
+    manager = settings.serving.process_manager if role != "front" else "none"
     return Host(
         has_nginx=has_nginx,
         nginx_user=settings.nginx.user or system.nginx_user,
@@ -365,6 +367,7 @@ def _host_facts(settings: Settings, system: System, sites: tuple[SitePlan, ...],
         generation=settings.release.generation,
         given=acme.given(settings) if has_nginx else [],
         acme=acme.domains(settings) if has_nginx else [],
+        drop_ins=drop_ins.texts(system, manager, has_nginx, stop_seconds(settings)),
     )
 
 

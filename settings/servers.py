@@ -264,7 +264,13 @@ class Supervisor(Model):
     """http://supervisord.org/configuration.html#program-x-section-settings"""
 
     startsecs: int = Field(1, ge=0, le=600, description="Seconds a program must run to count as started.")
-    startretries: int = Field(3, ge=0, le=100, description="Starts that may fail before giving up.")
+    startretries: int = Field(
+        100_000,
+        ge=0,
+        le=1_000_000,
+        description="Starts that may fail before supervisor gives up for good (FATAL). Each retry waits a second "
+        "longer than the one before, so the default never gives up.",
+    )
     stopwaitsecs: int = Field(
         30, ge=2, le=3600, description="Seconds a stopping program may take to finish its requests."
     )

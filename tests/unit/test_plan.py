@@ -380,6 +380,36 @@ def test_statistics_are_on_loopback_only() -> None:
     assert plan.ports == (8080,)
 
 
+@pytest.mark.parametrize(
+    ("config", "units"),
+    [
+        ({}, ["nginx", "supervisor"]),
+        ({"server": {"os": "centos7"}}, ["nginx", "supervisord"]),
+        ({"serving": {"process_manager": "systemd"}}, ["nginx"]),
+        ({"serving": {"process_manager": "emperor"}}, ["nginx", "wsgi-emperor"]),
+        (KINDS["direct-gunicorn"], ["supervisor"]),
+        ({"topology": {"app_servers": 1}}, ["nginx"]),
+    ],
+)
+def test_the_services_of_a_server_come_back_by_themselves(config: dict[str, Any], units: list[str]) -> None:
+    plan = machines(parse({"server": {"os": "debian12"}, **config}, "test"))[0].plan
+    assert isinstance(plan.host, Host)
+    assert sorted(plan.host.drop_ins) == [f"{unit}.service" for unit in units]
+    for text in plan.host.drop_ins.values():
+        read = configparser.ConfigParser()
+        read.optionxform = str  # type: ignore[method-assign,assignment]
+        read.read_string(text)
+        wanted = {"Restart": "always", "RestartSec": "1", "StartLimitInterval": "0", "KillMode": "mixed"}
+        assert wanted.items() <= dict(read["Service"]).items()
+
+
+def test_supervisor_has_the_time_that_its_programs_may_take_to_stop() -> None:
+    for seconds, given in ((30, 90), (600, 610)):
+        plan, _ = plan_of({"server": {"os": "debian12"}, "supervisor": {"stopwaitsecs": seconds}})
+        assert isinstance(plan.host, Host)
+        assert f"\nTimeoutStopSec={given}\n" in plan.host.drop_ins["supervisor.service"]
+
+
 def nginx_of(config: dict[str, Any], tmp_path: Path) -> tuple[Block, ...]:
     """The server blocks of a machine whose sites wait for their first release."""
     plan, _ = plan_of(config)

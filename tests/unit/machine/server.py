@@ -176,7 +176,7 @@ class Server:
             "systemd-tmpfiles": self._tmpfiles,
             **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
         }
-        self._handlers.setdefault("systemctl", lambda *_: (1, "Job for nginx.service failed"))
+        self._handlers.setdefault("systemctl", self._systemctl)
         self._handlers[self.manager.command] = self.manager.answer
         self._sockets = [
             self._listen("ask", self._answer_a_command),
@@ -329,6 +329,10 @@ class Server:
         protocol = "uwsgi" if name == "socket" else "http"
         env = (self.root / f"etc/{site}.env.json").read_text()
         return Application(folder.name, behaviour, protocol, address, env)
+
+    def _systemctl(self, *arguments: str) -> Answer:
+        """systemd where it manages no application: it reads its units, and no nginx is its own."""
+        return (0, "") if arguments == ("daemon-reload",) else (1, "Job for nginx.service failed")
 
     def _tmpfiles(self, *arguments: str) -> Answer:
         for _, path, *_ in map(str.split, Path(arguments[-1]).read_text().splitlines()):
