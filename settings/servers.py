@@ -222,7 +222,8 @@ class Nginx(_FromSource):
     limit_req: LimitReq | None = Field(None, description="Requests that one client may make; none: any number.")
     limit_conn: Count | None = Field(None, description="Requests that one client may have under way at once.")
     set_real_ip_from: Cidrs = Field(
-        (), description="Proxies whose X-Forwarded-For is believed, IPv4 CIDRs; nobody else's is."
+        (),
+        description="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, IPv4 CIDRs; nobody else's are.",
     )
     allow: Cidrs = Field((), description="Who may reach the site, IPv4 CIDRs; all others get 403.")
     deny: Cidrs = Field((), description="Who may not, IPv4 CIDRs, before nginx.allow.")

@@ -144,6 +144,26 @@ def test_no_header_makes_a_client_the_machine_itself(tmp_path: Path) -> None:
         assert text.count("map $realip_remote_addr ") == text.count("127.0.0.1") == 2
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_believed_proxy_says_which_scheme_a_request_has(protocol: str, tmp_path: Path) -> None:
+    config = {**PROTOCOLS[protocol], "nginx": {"set_real_ip_from": ["100.64.0.0/10", "10.0.0.1/32"], "cache": {}}}
+    found = texts(config)
+    assert "geo $realip_remote_addr $wsgi_believed_app {\n    default 0;\n    100.64.0.0/10 1;\n" in found["http.conf"]
+    assert "    default $scheme;\n    1:http http;\n    1:https https;\n" in found["http.conf"]
+    place = location(config, tmp_path)
+    scheme = "$wsgi_scheme_app"
+    if protocol == "http":
+        assert ("X-Forwarded-Proto", scheme) in values(place, "proxy_set_header")
+    else:
+        names = ("HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME", "UWSGI_SCHEME")
+        assert {(name, scheme) for name in names} <= set(values(place, "uwsgi_param"))
+        assert ("HTTPS", "$wsgi_https_app", "if_not_empty") in values(place, "uwsgi_param")
+    # An answer to HTTP, such as a redirect, is not kept for HTTPS.
+    ((key,),) = values(place, f"{'uwsgi' if protocol == 'uwsgi' else 'proxy'}_cache_key")
+    assert f" {scheme} " in key
+    assert "$wsgi_scheme" not in str(texts({**PROTOCOLS[protocol], "nginx": {"cache": {}}}))
+
+
 def test_an_error_page_is_there_for_those_who_are_kept_out(tmp_path: Path) -> None:
     config = {"nginx": {**AUTH, "allow": "203.0.113.0/24", "error_page": {"401": "no.html", "403": "no.html"}}}
     page = inner(location(config, tmp_path), "=", "/.error/no.html")
