@@ -23,7 +23,7 @@ class UnfilledError(ValueError):
     """A text names a fact that is not known. `lines`: those of the text that do."""
 
     def __init__(self, lines: List[str]) -> None:
-        super().__init__("no fact fills {}".format(lines[0].strip()))
+        super().__init__("no fact fills {}".format(lines[0][lines[0].index("@@") :].strip()))
         self.lines = lines
 
 

@@ -29,7 +29,7 @@ from rehearsal.stack import Stack
 from rehearsal.state import Record
 from settings import SettingsError
 from settings.loader import parse
-from settings.models import MACHINE_KEYS, SITE_KEYS, Settings
+from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 from tests.conftest import CLOUD, PROJECT
 from tests.unit.test_hostile_text import ACME, MYSQL, ORDINARY, SOURCE, merged, of, placed
 
@@ -64,7 +64,7 @@ class Row:
         return part in SITE_KEYS and rest.split(".")[0] not in MACHINE_KEYS.get(part, ())
 
 
-def rows(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Row]:
+def rows(model: type[BaseModel] = Document, prefix: str = "") -> Iterator[Row]:
     """Every setting, in the order of the models."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
@@ -454,7 +454,7 @@ def page(language: Language, found: Mapping[str, str]) -> str:
 
 
 def _section(language: Language, part: str, members: Sequence[Row], found: Mapping[str, str]) -> str:
-    manual = re.search(r"http\S+", (model_of(Settings.model_fields[part].annotation) or Settings).__doc__ or "")
+    manual = re.search(r"http\S+", (model_of(Document.model_fields[part].annotation) or Document).__doc__ or "")
     lines = ["", f"## {part}", ""]
     if manual:
         lines += [language.manual.format(f"<{manual[0]}>"), ""]

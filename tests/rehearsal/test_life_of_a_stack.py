@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from kinds.systems import SYSTEMS
 from serving import bootstrap
 from serving import machines as plans
-from serving.systems import SYSTEMS
 from settings.loader import parse
 from tests.encrypted import PASSPHRASE, encrypt
 from tests.rehearsal.conftest import TAG, Stack, lxd, traces

@@ -17,8 +17,8 @@ from components import archive
 from contract.documents import Host
 from serving import bootstrap, make_plan
 from settings import SettingsError
+from settings.files import check
 from settings.loader import parse
-from settings.sources import check_files
 from tests.conftest import PROJECT
 from tests.unit.machine import module
 
@@ -65,12 +65,12 @@ def test_a_local_archive_is_held_against_its_checksum_before_anything_is_created
     file = tmp_path / "uwsgi.tar.gz"
     settings = parse({"uwsgi": {**UWSGI, "archive": str(file)}}, FILE)
     with pytest.raises(SettingsError, match=r"uwsgi\.archive: .* is no file"):
-        check_files(settings, PROJECT, FILE)
+        check(settings, PROJECT, FILE)
     file.write_bytes(b"anything")
     with pytest.raises(SettingsError, match=rf"uwsgi\.sha256: .* has {hashlib.sha256(b'anything').hexdigest()}"):
-        check_files(settings, PROJECT, FILE)
+        check(settings, PROJECT, FILE)
     right = {**UWSGI, "archive": str(file), "sha256": hashlib.sha256(b"anything").hexdigest()}
-    check_files(parse({"uwsgi": right}, FILE), PROJECT, FILE)
+    check(parse({"uwsgi": right}, FILE), PROJECT, FILE)
 
 
 def test_a_local_archive_travels_with_the_release_and_a_url_does_not(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from contract.documents import plain
 from serving import bootstrap, host_files, machines, nginx, release_files
 from settings import SettingsError
 from settings.loader import parse
-from settings.models import Settings
+from settings.stack import Document
 from tests.conftest import PUBLIC_KEY
 from tests.unit.machine import module
 from tests.unit.test_nginx import HASH, Tree, nested
@@ -227,8 +227,8 @@ def files(config: dict[str, Any]) -> list[tuple[str, str]]:
             texts += [(name, text) for name, text in own.items() if not name.startswith("tool/")]
         if machine.plan.role == "db":
             texts += [("accounts.sql", module("database").accounts(plain(machine.plan.host), "x", {}))]
-    for site in found.each:
-        texts += [("htpasswd", text.get_secret_value()) for text in nginx.secret_files(site).values()]
+    for site in found.sites:
+        texts += [("htpasswd", text.get_secret_value()) for text in nginx.secret_files(site.nginx).values()]
     return texts
 
 
@@ -370,7 +370,7 @@ def kinds(place: str) -> list[int]:
     return found
 
 
-PLACES = sorted({*places(Settings)} - {FREE})
+PLACES = sorted({*places(Document)} - {FREE})
 
 
 def test_every_text_of_the_settings_has_an_ordinary_one_here() -> None:

@@ -8,11 +8,10 @@ import crossplane
 import pytest
 
 from serving import make_plan, nginx
-from settings import SettingsError
+from settings import SettingsError, StackSettings
+from settings.files import check
 from settings.loader import parse
-from settings.models import Settings
-from settings.servers import HEADERS
-from settings.sources import check_files
+from settings.nginx import HEADERS
 from tests.conftest import PROJECT
 
 FILE = "stacks/Pulumi.test.yaml"
@@ -50,7 +49,7 @@ def nested(directives: list[dict[str, Any]]) -> Tree:
     return tuple((one["directive"], tuple(one["args"]), nested(one.get("block", []))) for one in directives)
 
 
-def of(config: dict[str, Any]) -> Settings:
+def of(config: dict[str, Any]) -> StackSettings:
     return parse({"server": {"os": "debian12"}, **config}, FILE)
 
 
@@ -207,9 +206,9 @@ def test_the_hashes_travel_apart_from_what_the_plan_says() -> None:
     found = of({"nginx": {"auth_basic": "Staff", "auth_basic_users": {"bob": HASH, "ada": HASH}}})
     assert HASH not in repr(make_plan(found))
     assert HASH not in repr(found)
-    (text,) = nginx.secret_files(found).values()
+    (text,) = nginx.secret_files(found.nginx).values()
     assert text.get_secret_value() == f"ada:{HASH}\nbob:{HASH}\n"
-    assert nginx.secret_files(of({})) == {}
+    assert nginx.secret_files(of({}).nginx) == {}
 
 
 def refusal(config: dict[str, Any]) -> str:
@@ -232,7 +231,7 @@ def test_a_page_that_is_not_in_the_application_is_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"nginx\.error_page\.404: \./app has no no\.html; allowed: a file in app\.s"
     ):
-        check_files(of({"nginx": {"error_page": {"404": "no.html"}}}), PROJECT, FILE)
+        check(of({"nginx": {"error_page": {"404": "no.html"}}}), PROJECT, FILE)
 
 
 def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:

@@ -17,12 +17,15 @@ import pytest
 import yaml
 
 from components.release import run_tool
-from components.server import USER_DATA_LIMIT
+from contract import paths
 from contract.documents import Host
-from serving import bootstrap, host_files, layout, machines, make_plan, release_files
-from serving.systems import SYSTEMS
-from serving.templates import render
+from contract.placeholders import FACTS, fill
+from contract.resources import USER_DATA_LIMIT
+from kinds.place import BOOTSTRAP_FACTS
+from kinds.systems import SYSTEMS
+from serving import bootstrap, host_files, machines, make_plan, release_files
 from settings.loader import parse
+from templates import render
 from tests.unit.machine.nginx import Block, load, part
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -130,7 +133,7 @@ def test_the_scripts_of_the_bootstrap_are_sound_shell(system: str, kind: str) ->
         assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
     assert "\nset -eu\n" in script
     # The marker is its last act but a word to the log.
-    assert script.rstrip().splitlines()[-2].endswith(layout.MARKER)
+    assert script.rstrip().splitlines()[-2].endswith(paths.MARKER)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -141,7 +144,7 @@ def test_the_scripts_of_a_server_pass_shellcheck(system: str, tmp_path: Path) ->
     )
     mirrors = {"packages": packages, "index": indexes}
     # What SSH hands to root's own shell.
-    handed = (run_tool("apply", "abc"), render("templates/release/ready.sh.j2", layout=layout))
+    handed = (run_tool("apply", "abc"), render("templates/release/ready.sh.j2", paths=paths))
     texts = dict.fromkeys(f"#!/bin/sh\n{text}" for text in handed)
     for config in (*ALL_KINDS.values(), {"topology": {"app_servers": 1}, "mysql": {"password": "x"}}):
         for server in ({"os": system}, {"os": system, "mirrors": mirrors}):
@@ -175,14 +178,14 @@ def test_the_short_commands_are_aliases_of_each_shell(shell: str) -> None:
 def test_the_bootstrap_serves_the_built_in_page_by_the_same_servers(system: str, kind: str) -> None:
     plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
     files = {file.path: file.text for file in bootstrap.files(plan, settings)}
-    slot = layout.BOOTSTRAP_FACTS["slot_dir"]
+    slot = BOOTSTRAP_FACTS["slot_dir"]
     configs = {name: files[f"{slot}/{name}"] for name in plan.sites[0].configs}
-    assert {name for name in plan.configs if f"{layout.HOST}/a/{name}" not in files} == set()
+    assert {name for name in plan.configs if f"{paths.host_root()}/a/{name}" not in files} == set()
     everything = "".join(configs.values())
     assert "@@" not in everything
     assert "builtin" in everything
-    assert f"{layout.BOOTSTRAP_FACTS['release_dir']}/app" in everything
-    assert f"{layout.BOOTSTRAP_FACTS['release_dir']}/app/builtin.py" in files
+    assert f"{BOOTSTRAP_FACTS['release_dir']}/app" in everything
+    assert f"{BOOTSTRAP_FACTS['release_dir']}/app/builtin.py" in files
     # Neither the application nor what it brings is there yet.
     for own in ("site.wsgi", "site:app", "mysite", "/app/lib", "static-map", "cheaper"):
         assert own not in everything, own
@@ -260,7 +263,7 @@ def test_a_release_has_its_servers_pins_and_no_others(kind: str) -> None:
     for system in SYSTEMS:
         plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
         names = {pin.partition("==")[0] for pin in plan.sites[0].release.server_pins}
-        assert settings.serving.app_server.lower() in {name.lower() for name in names}
+        assert settings.sites[0].serving.app_server in {name.lower() for name in names}
         assert ("gevent" in names) == (kind == "gunicorn-gevent")
         assert all("==" in pin for pin in plan.sites[0].pins)
 
@@ -334,15 +337,15 @@ def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
         named |= set(re.findall("@@(.+?)@@", json.dumps([[site.configs, site.release] for site in plan.sites])))
         assert set(re.findall("@@(.+?)@@", json.dumps(plan.configs))) <= {"nginx_group"}
         assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.host]))
-    assert named <= set(layout.FACTS)
+    assert named <= set(FACTS)
     assert {"app_port", "slot_dir", "cpus"} <= named
     assert {"slot", "release_dir", "venv", "somaxconn", "stats_port"} <= named
 
 
 def test_a_placeholder_that_nothing_fills_is_an_error() -> None:
-    assert layout.fill("a @@slot@@ b", {"slot": "a"}) == "a a b"
+    assert fill("a @@slot@@ b", {"slot": "a"}) == "a a b"
     with pytest.raises(ValueError, match="no fact fills @@cpus@@"):
-        layout.fill("@@slot@@ @@cpus@@\n", {"slot": "a"})
+        fill("@@slot@@ @@cpus@@\n", {"slot": "a"})
 
 
 def test_nothing_that_handles_a_request_is_root() -> None:
@@ -420,7 +423,7 @@ def nginx_of(config: dict[str, Any], tmp_path: Path) -> tuple[Block, ...]:
         folder.mkdir(parents=True)
         for name, waiting in site.waiting.items():
             (folder / name).write_text(waiting)
-        text = text.replace(f"{layout.SITES}/{site.name}/current", str(folder))
+        text = text.replace(f"{paths.sites()}/{site.name}/current", str(folder))
     (tmp_path / "nginx.conf").write_text(text)
     return load(tmp_path / "nginx.conf")
 

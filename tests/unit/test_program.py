@@ -13,7 +13,7 @@ from pulumi.runtime import mocks
 from pulumi.runtime.proto import provider_pb2
 
 import settings
-from serving.systems import SYSTEMS
+from kinds.systems import SYSTEMS
 from tests.conftest import CLOUD, OFFICE, PROJECT, PUBLIC_KEY, Cloud, Recorder, ssh_key
 
 Run = Callable[..., Recorder]

@@ -89,7 +89,7 @@ def test_sites_of_one_domain_have_one_certificate() -> None:
 def test_sites_share_the_port_of_tls_and_no_other() -> None:
     other = {"site": {"server_name": "blog.example.test"}, "tls": {"acme": True}}
     settings = parse(several(sky=site(), blog=other), FILE)
-    assert [one.tls.listen for one in settings.each] == [443, 443]
+    assert [one.tls.listen for one in settings.sites] == [443, 443]
     plain = {"site": {"server_name": "plain.example.test"}, "nginx": {"listen": 443}}
     assert refusal(several(sky=site(), plain=plain)) == (
         "sites.plain.nginx.listen: port 443 is taken by sites.sky.tls.listen; allowed: another port"
@@ -114,7 +114,7 @@ def test_no_site_runs_as_a_user_of_the_machines_own(name: str) -> None:
 def test_a_site_may_have_none_where_all_others_have() -> None:
     plain = {"site": {"server_name": "plain.example.test"}, "tls": {"acme": False}}
     settings = parse({**several(sky={"site": {"server_name": WWW}}, plain=plain), "tls": {"acme": True}}, FILE)
-    assert [one.tls.enabled for one in settings.each] == [True, False]
+    assert [one.tls.enabled for one in settings.sites] == [True, False]
 
 
 PEM = "allowed: PEM text, or a file with it"

@@ -9,10 +9,10 @@ import pytest
 
 from components.network import Rule, groups
 from contract.documents import Host
+from kinds.systems import SYSTEMS
 from serving import Machine, bootstrap, machines
-from serving.systems import SYSTEMS
+from settings import StackSettings
 from settings.loader import parse
-from settings.models import Settings
 from tests.conftest import CLOUD, OFFICE
 from tests.unit.test_program import Run, secret
 
@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
 GTHREAD: dict[str, Any] = {"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gthread"}}
 
 
-def fleet(config: dict[str, Any] | None = None, servers: int = 2) -> tuple[Settings, dict[str, Machine]]:
+def fleet(config: dict[str, Any] | None = None, servers: int = 2) -> tuple[StackSettings, dict[str, Machine]]:
     settings = parse({"topology": {"app_servers": servers}, "server": {"os": "debian12"}, **(config or {})}, "stack")
     return settings, {machine.name: machine for machine in machines(settings)}
 

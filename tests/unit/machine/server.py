@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from components.archive import Archive, build
+from contract import paths
 from contract.documents import Host
-from serving import bootstrap, emperor, host_files, layout, make_plan, release_files
+from kinds.process_managers import emperor
+from serving import bootstrap, host_files, make_plan, release_files
+from settings import StackSettings
 from settings.loader import parse
-from settings.models import Settings
 from tests.unit.machine import PROJECT
 from tests.unit.machine.application import Application
 from tests.unit.machine.nginx import Block, Part, Refused, load, part
@@ -110,7 +112,7 @@ class Server:
         self.faults()
         self._listeners()
 
-    def settings(self, config: dict[str, Any] | None = None, **release: Any) -> Settings:
+    def settings(self, config: dict[str, Any] | None = None, **release: Any) -> StackSettings:
         """The stack's settings, with the ports of this test."""
         values = json.loads(json.dumps(self.config if config is None else config).replace("PORT", str(self._port)))
         values = {"server": {"os": "debian12"}, "release": release, **values}
@@ -131,10 +133,10 @@ class Server:
             (emperor.VASSALS, "programs"),
             ("/etc/supervisor/conf.d", "programs"),
             ("/etc/systemd/system", "programs"),
-            (layout.RUN, "run"),
-            (layout.LOG, "log"),
-            (layout.ETC, "etc"),
-            (layout.ROOT, "srv"),
+            (paths.RUN, "run"),
+            (paths.LOG, "log"),
+            (paths.ETC, "etc"),
+            (paths.ROOT, "srv"),
         ):
             text = text.replace(there, f"{self.root}/{here}")
         return text
@@ -146,11 +148,11 @@ class Server:
         settings = self.settings()
         plan = make_plan(settings)
         for directory in plan.directories:
-            if directory.path.startswith((layout.ROOT, layout.LOG)):
+            if directory.path.startswith((paths.ROOT, paths.LOG)):
                 Path(self._here(directory.path)).mkdir(parents=True, exist_ok=True)
         (self.root / "srv/venvs/bootstrap").mkdir()
         for file in bootstrap.files(plan, settings):
-            if file.path.startswith((layout.ROOT, f"{layout.ETC}/app", "/etc/tmpfiles.d")):
+            if file.path.startswith((paths.ROOT, f"{paths.ETC}/app", "/etc/tmpfiles.d")):
                 path = Path(self._here(file.path))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(self._here(file.text))
