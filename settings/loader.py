@@ -41,13 +41,16 @@ def load() -> StackSettings:
             )
         settings = read({**get_config_env(), **CONFIG.get()}, pulumi.get_project(), file)
         files.check(settings, Path.cwd(), file)
+        settings, warnings = files.with_static_folders(settings, Path.cwd())
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
             if doubt := files.other_key(settings.access, file):
-                pulumi.warn(doubt)
+                warnings.append(doubt)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
+    for text in warnings:
+        pulumi.warn(text)
     return settings
 
 

@@ -85,7 +85,8 @@ class Nginx(FromSource):
     upstream: Upstream = Field(Upstream(), description="How requests are shared among several app servers.")
     static: dict[text.Location, text.InsidePath] = Field(
         default_factory=lambda: {"/static/": "static"},
-        description="URL path below site.location to folder of the application that nginx serves itself.",
+        description="URL path below site.location to folder of the application that nginx serves itself; "
+        "the application answers the paths of a folder that it does not have.",
     )
     static_expires: text.Expires = Field("1h", description="How long a browser keeps a static file without asking.")
     static_immutable: bool = Field(False, description="No reload asks either: for files whose names have versions.")
