@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from contract.paths import BUILTIN
-from kinds.app_servers import APP_SERVERS, AppServer, Gunicorn, Uwsgi
+from kinds.app_servers import APP_SERVERS, AppServer, Granian, Gunicorn, Uwsgi
 from kinds.place import Place
 from kinds.process_managers import PROCESS_MANAGERS, ProcessManager, Supervisor, Systemd
 from schema.app import App, Site
@@ -28,6 +28,7 @@ class SiteSettings(Model):
     serving: Serving = Serving()
     uwsgi: Uwsgi = Uwsgi()
     gunicorn: Gunicorn = Gunicorn()
+    granian: Granian = Granian()
     nginx: Nginx = Nginx()
     tls: Tls = Tls()
     supervisor: Supervisor = Supervisor()

@@ -10,18 +10,17 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from kinds.app_servers import Gunicorn, Process, Surroundings, Uwsgi, listening_rules
+from kinds.app_servers import Process, Surroundings, listening_rules
 from kinds.databases import DATABASES, Database, Mysql
-from kinds.process_managers import ProcessManager, Supervisor, Systemd
+from kinds.process_managers import ProcessManager
 from kinds.systems import System
 from schema import text
 from schema.app import App, Site
-from schema.base import Model, Rule, check_rules, printable
+from schema.base import Rule, check_rules, printable
 from settings import ports
 from settings.nginx import Nginx
 from settings.server import Access, Network, Server, Topology
-from settings.serving import Serving
-from settings.site import Release, SiteSettings
+from settings.site import SiteSettings
 from settings.tls import Tls
 
 # What a site of its own may say; the rest is the machine's.
@@ -37,24 +36,14 @@ MACHINE_KEYS = {
 }  # fmt: skip
 
 
-class Document(Model):
-    """A stack's file, key by key: what its machines have, and its site or what its sites have in common."""
+class Document(SiteSettings):
+    """A stack's file, key by key: its site, or what its sites have in common, and what its machines have."""
 
-    app: App = App()
-    site: Site = Site()
     server: Server = Server()
     network: Network = Network()
     topology: Topology = Topology()
     access: Access = Access()
-    serving: Serving = Serving()
-    uwsgi: Uwsgi = Uwsgi()
-    gunicorn: Gunicorn = Gunicorn()
-    nginx: Nginx = Nginx()
-    tls: Tls = Tls()
-    supervisor: Supervisor = Supervisor()
-    systemd: Systemd = Systemd()
     mysql: Mysql = Mysql()
-    release: Release = Release()
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
         default_factory=dict,
         description="Site's name to its own settings, which go before those of the stack.",

@@ -239,6 +239,7 @@ def _unprotected(wanted: Registration) -> Options:
 
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
+GRANIAN = {"serving": {"app_server": "granian"}}
 # What else must be set for a setting to do something; the first in which it does is taken.
 BESIDE: tuple[dict[str, Any], ...] = (
     {},
@@ -247,6 +248,8 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {**GUNICORN, "gunicorn": {"worker_class": "gthread", "max_requests": 9}},
     {**GUNICORN, "gunicorn": {"worker_class": "gevent"}},
     {**GUNICORN, "serving": {"app_server": "gunicorn", "process_manager": "systemd"}},
+    {**GRANIAN, "server": {"os": "debian12"}},
+    {"serving": {"app_server": "granian", "process_manager": "systemd"}, "server": {"os": "debian12"}},
     {"topology": {"app_servers": 2}},
     {"topology": {"app_servers": 2}, **GUNICORN, "gunicorn": {"worker_class": "gthread"}},
     {"uwsgi": {"socket": "127.0.0.1:8080"}},

@@ -3,11 +3,22 @@
 from typing import Literal
 
 from kinds.app_servers.base import AppServer, Process, Surroundings, listening_rules
+from kinds.app_servers.granian import Granian
 from kinds.app_servers.gunicorn import Gunicorn
 from kinds.app_servers.uwsgi import Uwsgi
 
-Name = Literal["uwsgi", "gunicorn"]
+Name = Literal["uwsgi", "gunicorn", "granian"]
 
-APP_SERVERS: dict[str, type[AppServer]] = {kind.key: kind for kind in (Uwsgi, Gunicorn)}
+APP_SERVERS: dict[str, type[AppServer]] = {kind.key: kind for kind in (Uwsgi, Gunicorn, Granian)}
 
-__all__ = ["APP_SERVERS", "AppServer", "Gunicorn", "Name", "Process", "Surroundings", "Uwsgi", "listening_rules"]
+__all__ = [
+    "APP_SERVERS",
+    "AppServer",
+    "Granian",
+    "Gunicorn",
+    "Name",
+    "Process",
+    "Surroundings",
+    "Uwsgi",
+    "listening_rules",
+]

@@ -66,6 +66,7 @@ MYSQL = {"mysql": {"password": "x"}}
 ACME = {"site": {"server_name": "www.example.com"}, "tls": {"acme": True}}
 GIVEN = {"site": {"server_name": "www.example.com"}, "tls": {"certificate": "c.pem", "private_key": "k.pem"}}
 SYSTEMD = {"serving": {"process_manager": "systemd"}}
+GRANIAN = {"serving": {"app_server": "granian"}, "server": {"os": "debian12"}}
 SITES = {"sites": {"blog": {"app": {"module": "blog"}}}}
 
 # An ordinary text for each place, and what else must be set there.
@@ -108,6 +109,9 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "uwsgi.gid": ("www", SYSTEMD),
     "uwsgi.static_map{}": "/s/",
     "uwsgi.static_map{}:": "static",
+    "granian.bind": ("127.0.0.1:8080", GRANIAN),
+    "granian.user": ("www", GRANIAN),
+    "granian.group": ("www", {"serving": {**GRANIAN["serving"], **SYSTEMD["serving"]}, "server": GRANIAN["server"]}),
     "gunicorn.bind": "127.0.0.1:8080",
     "gunicorn.user": "www",
     "gunicorn.group": ("www", SYSTEMD),

@@ -1,0 +1,174 @@
+"""Granian, an HTTP server in Rust, by its WSGI interface: https://github.com/emmett-framework/granian#options"""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field
+
+from kinds.app_servers.base import AppServer, Listen, Process, Surroundings, endpoint
+from schema import text
+from schema.base import Count, Rule, Seconds
+
+_PINS = ("granian==2.8.9", "click==8.5.1")
+_PYTHON = (3, 10)
+# Seconds after which Granian closes an idle connection: its http1-header-read-timeout, left at its default.
+_KEEPALIVE = 30
+
+# What starts Granian as its master, and what its workers import: names unlike those of an application's modules.
+_MASTER, _MODULE = "wsgi_ecs_granian", "wsgi_ecs_application"
+_START = """import contextlib
+import os
+import sys
+
+from granian import cli
+
+if __name__ == "__main__":
+    for option in sys.argv:
+        if option.startswith("--uds="):
+            # Granian cannot listen on a socket that a killed master has left.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(option[len("--uds=") :])
+    sys.exit(cli.entrypoint())
+"""
+_APPLICATION = """import ctypes
+import signal
+
+from {module} import {callable} as app
+
+# PR_SET_PDEATHSIG: a worker ends with its master, which leaves its workers behind when it is killed.
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+"""
+_BEHIND_NGINX = """
+# Only nginx reaches Granian, so the client's address and scheme are those that nginx sends.
+from granian.utils.proxies import wrap_wsgi_with_proxy_headers
+
+app = wrap_wsgi_with_proxy_headers(app, trusted_hosts="*")
+"""
+
+
+class Granian(AppServer):
+    """https://github.com/emmett-framework/granian#options"""
+
+    key: ClassVar[str] = "granian"
+    direct_example: ClassVar[str] = "granian.bind such as 0.0.0.0:8000"
+    group_key: ClassVar[str] = "granian.group"
+
+    bind: text.Listen | None = Field(
+        None, description="unix (the default), or an address and port such as 127.0.0.1:8000."
+    )
+    workers: Literal["auto"] | Count = Field("auto", description="Worker processes; auto: one per CPU of the machine.")
+    blocking_threads: Count = Field(1, description="Threads of a worker that run the application.")
+    backlog: int = Field(1024, ge=128, le=65535, description="Length of the queue of connections.")
+    http1_keep_alive: bool = Field(True, description="Keep a connection for its client's next request.")
+    workers_lifetime: int | None = Field(
+        None, ge=60, le=31536000, description="Replace a worker after this many seconds; none: never."
+    )
+    workers_max_rss: int | None = Field(
+        None, ge=16, le=1048576, description="Replace a worker above this much memory, MiB; none: never."
+    )
+    workers_kill_timeout: Seconds | None = Field(
+        None,
+        description="Seconds a stopping worker may take to finish its requests; none: one less than its manager's.",
+    )
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field("info", description="What is logged.")
+    access_log: bool = Field(False, description="Log each request, which nginx does already.")
+    pid_file: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
+    user: text.User | None = Field(None, description="User that it runs as; none: one of the site's own.")
+    group: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
+
+    @property
+    def runs_as(self) -> str | None:
+        return self.user
+
+    @property
+    def runs_in_group(self) -> str | None:
+        return self.group
+
+    @property
+    def keepalive_seconds(self) -> int | None:
+        return _KEEPALIVE if self.http1_keep_alive else None
+
+    @property
+    def closes_connections(self) -> str:
+        return "" if self.http1_keep_alive else "granian.http1_keep_alive is false, so it closes each connection"
+
+    def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
+        return (Listen("granian.bind", self.bind or ("0.0.0.0:8000" if is_apart else "unix")),)
+
+    def for_builtin_page(self, keeps_user: bool) -> Self:
+        return self.model_copy(update={"workers": 1, "user": None, "group": None})
+
+    def process(self, around: Surroundings) -> Process:
+        """Granian with its options on the command line, and the module that it imports."""
+        (listen,) = self.listens_on(around.is_apart)
+        where, ports = endpoint("http", listen.value, not around.behind_nginx, around.place)
+        names = {"module": around.app.module, "callable": around.app.callable}
+        text = _APPLICATION.format(**names) + (_BEHIND_NGINX if around.behind_nginx else "")
+        options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
+        return Process(
+            name=self.key,
+            configs={f"{_MASTER}.py": _START, f"{_MODULE}.py": text},
+            command=(
+                "@@venv@@/bin/python",
+                f"@@slot_dir@@/{_MASTER}.py",
+                *_listening(where.address),
+                *options,
+                f"@@slot_dir@@/{_MODULE}.py:app",
+            ),
+            pins=_PINS,
+            endpoint=where,
+            ports=ports,
+            group=self.group,
+            computed="@@cpus@@ workers: one per CPU" if self.workers == "auto" else "",
+        )
+
+    def _options(self, around: Surroundings) -> list[tuple[str, str | bool]]:
+        """Return the options in Granian's own names; True for one without a value."""
+        found: list[tuple[str, str | bool]] = [
+            ("interface", "wsgi"),
+            ("http", "1"),
+            ("no-ws", True),
+            ("working-dir", "@@release_dir@@/app"),
+            ("workers", "@@cpus@@" if self.workers == "auto" else str(self.workers)),
+            ("blocking-threads", str(self.blocking_threads)),
+            ("backlog", str(self.backlog)),
+            # Without it one worker that is killed takes all the others with it.
+            ("respawn-failed-workers", True),
+            ("workers-kill-timeout", str(self.workers_kill_timeout or around.stop_seconds - 1)),
+            ("log-level", self.log_level),
+        ]
+        for name in ("workers_lifetime", "workers_max_rss"):
+            if getattr(self, name) is not None:
+                found.append((name.replace("_", "-"), str(getattr(self, name))))
+        for name, is_set in (("no-http1-keep-alive", not self.http1_keep_alive), ("access-log", self.access_log)):
+            if is_set:
+                found.append((name, True))
+        if around.site.prefix:
+            found.append(("url-path-prefix", around.site.prefix))
+        if self.pid_file:
+            found.append(("pid-file", around.place.pidfile))
+        return found
+
+    def rules(self, around: Surroundings) -> Iterator[Rule]:
+        version = ".".join(map(str, around.system.python_version))
+        yield (
+            "serving.app_server",
+            around.system.python_version < _PYTHON,
+            f"granian runs on Python 3.10 and later, and {around.system.name} has {version}",
+            "uwsgi or gunicorn, or another server.os",
+        )
+        yield (
+            "granian.workers_kill_timeout",
+            self.workers_kill_timeout is not None and self.workers_kill_timeout >= around.stop_seconds,
+            f"{around.stop_key} ends it after {around.stop_seconds} seconds",
+            f"less than {around.stop_key}",
+        )
+
+
+def _listening(address: str) -> tuple[str, ...]:
+    """`unix:<path>` or `<IPv4>:<port>` → the options that have Granian listen there."""
+    if address.startswith("unix:"):
+        # The socket's folder gives it the group that nginx is in.
+        return f"--uds={address.removeprefix('unix:')}", "--uds-permissions=0o660"
+    host, _, port = address.rpartition(":")
+    return f"--host={host}", f"--port={port}"
