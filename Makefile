@@ -16,7 +16,7 @@ lint: venv
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	.venv/bin/shellcheck rehearse
+	.venv/bin/shellcheck rehearse .ci/run .ci/bare-tests
 	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract
 
 venv:
@@ -29,4 +29,4 @@ lock: venv
 	$(PY) -m pip install --quiet pip-tools
 	for f in requirements requirements-dev; do \
 	    .venv/bin/pip-compile --quiet --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	        --strip-extras --no-header -o $$f.txt $$f.in; done
+	        --strip-extras --no-header --generate-hashes -o $$f.txt $$f.in; done

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
@@ -390,8 +389,7 @@ class Server:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(0o700)
         shutil.copy(archive.path, f"{folder}.tar.gz")
-        with tarfile.open(f"{folder}.tar.gz") as tar:
-            tar.extractall(folder, filter="tar")
+        subprocess.run(["tar", "-xzf", f"{folder}.tar.gz", "-C", folder, "--no-same-owner"], check=True)
         return folder
 
     def run(
