@@ -30,8 +30,8 @@ from rehearsal.state import Record
 from settings import SettingsError
 from settings.loader import parse
 from settings.models import MACHINE_KEYS, SITE_KEYS, Settings
-from tests.conftest import CLOUD, PROJECT
-from tests.unit.test_hostile_text import ACME, MYSQL, ORDINARY, SOURCE, merged, of, placed
+from tests.builders.samples import ACME, MYSQL, ORDINARY, SOURCE, merged, of, placed
+from tests.builders.stack import CLOUD, PROJECT
 
 CHINESE = PROJECT / "docs/settings.zh-CN.yaml"
 FILE = "stacks/Pulumi.test.yaml"

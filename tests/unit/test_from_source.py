@@ -18,7 +18,7 @@ from serving import bootstrap, make_plan
 from settings import SettingsError
 from settings.loader import parse
 from settings.sources import check_files
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 from tests.unit.machine import module
 
 SHA = "ab" * 32

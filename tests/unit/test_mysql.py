@@ -19,9 +19,9 @@ from serving.systems import SYSTEMS
 from settings import SettingsError
 from settings.loader import parse
 from settings.sources import check_files
-from tests.conftest import CLOUD, OFFICE, PROJECT, Recorder
+from tests.builders.program import Recorder, secret
+from tests.builders.stack import CLOUD, OFFICE, PROJECT
 from tests.unit.machine import module
-from tests.unit.test_program import secret
 
 database, disk, servers = (module(name) for name in ("database", "disk", "servers"))
 FILE = "stacks/Pulumi.dev.yaml"

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests import reference
-from tests.certificates import Authority
-from tests.conftest import PROJECT, ssh_key
+from tests.builders.certificates import Authority
+from tests.builders.stack import PROJECT, ssh_key
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehearsal import firewall
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 FOLDER = Path(__file__).parent / "firewalls"
 DOCKER = ["iptables -I DOCKER-USER -i we+ -j ACCEPT", "iptables -I DOCKER-USER -o we+ -j ACCEPT"]

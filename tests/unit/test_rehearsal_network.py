@@ -13,7 +13,7 @@ from rehearsal.addressing import free_address, free_part, gateway, last
 from rehearsal.errors import RehearsalError
 from rehearsal.resources import TYPES
 from rehearsal.resources.pairs import Pair, acl_rules
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 PAIR = Pair("we0", "vsw-1", "sg-1", IPv4Interface("10.76.0.1/27"), {})
 OTHER = Pair("we1", "vsw-1", "sg-2", IPv4Interface("10.76.0.33/27"), {})

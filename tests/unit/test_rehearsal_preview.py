@@ -29,7 +29,7 @@ from rehearsal.resources.machine import USER_DATA_LIMIT
 from rehearsal.show import Show
 from rehearsal.stack import Stack, overlay
 from rehearsal.state import Imagined, Record, State
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 KEYS = Keys(Path("/nonexistent"))
 SILENT = logging.Logger("silent")

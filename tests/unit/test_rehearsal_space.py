@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from rehearsal import cli, host, image, lock, space, trust
 from rehearsal.errors import UserError
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 
 def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from settings.base import Model
 from settings.loader import parse
 from settings.models import Settings
 from settings.sources import check_files
-from tests.conftest import PROJECT, PUBLIC_KEY
-from tests.encrypted import PASSPHRASE
+from tests.builders.encrypted import PASSPHRASE
+from tests.builders.stack import PROJECT, PUBLIC_KEY
 
 FILE = "stacks/Pulumi.dev.yaml"
 

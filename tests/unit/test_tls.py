@@ -21,8 +21,10 @@ from rehearsal.stack import Stack, ca
 from serving import bootstrap, make_plan
 from settings import SettingsError, certificates
 from settings.loader import parse
-from tests.certificates import Authority, Pair, new_key, pem
-from tests.conftest import CLOUD, Recorder, accepting
+from tests.builders.certificates import Authority, Pair, new_key, pem
+from tests.builders.connections import accepting
+from tests.builders.program import Recorder
+from tests.builders.stack import CLOUD
 from tests.unit.machine import module
 
 FILE = "stacks/Pulumi.dev.yaml"

@@ -12,8 +12,8 @@ from serving import Machine, bootstrap, machines
 from serving.systems import SYSTEMS
 from settings.loader import parse
 from settings.models import Settings
-from tests.conftest import CLOUD, OFFICE
-from tests.unit.test_program import Run, secret
+from tests.builders.program import Run, secret
+from tests.builders.stack import CLOUD, OFFICE
 
 KINDS: dict[str, dict[str, Any]] = {
     "uwsgi": {},

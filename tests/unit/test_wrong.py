@@ -23,8 +23,8 @@ from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
 from rehearsal.stack import Stack
 from settings.models import Settings
 from settings.sources import check_files
-from tests.conftest import PROJECT
-from tests.encrypted import PASSPHRASE
+from tests.builders.encrypted import PASSPHRASE
+from tests.builders.stack import PROJECT
 from tests.reference import rows
 
 CASES = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))

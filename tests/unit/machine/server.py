@@ -43,10 +43,6 @@ while sys.stdin.readline():
 """
 
 
-# Of servers that were closed: each takes some time to start.
-_idle_masters: "list[subprocess.Popen[str]]" = []
-
-
 def _new_master() -> "subprocess.Popen[str]":
     """A master that starts a worker for each line; a worker that ends is gone at once."""
     return subprocess.Popen(
@@ -181,7 +177,7 @@ class Server:
         ]
 
     def _nginx(self) -> None:
-        self.master = _idle_masters.pop() if _idle_masters else _new_master()
+        self.master = _new_master()
         (self.root / "nginx.pid").write_text(f"{self.master.pid}\n")
         self.worker = self._worker()
         server = self
@@ -225,7 +221,8 @@ class Server:
         for program in self.programs.values():
             program.stop()
         self._end_worker()
-        _idle_masters.append(self.master)
+        # The end of its standard input ends the master.
+        self.master.communicate()
         shutil.rmtree(self.root)
 
     @property

@@ -28,8 +28,8 @@ import yaml
 from serving import ServingPlan, layout, make_plan
 from settings import SettingsError
 from settings.loader import parse
-from tests.conftest import PROJECT
-from tests.rehearsal.conftest import Stack, new_stack
+from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.stack import Stack, new_stack
 from tests.rehearsal.pairwise import Cover, Part, Row, cover, has, parts
 
 CASES = Path(__file__).parent / "cases"

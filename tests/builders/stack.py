@@ -1,0 +1,21 @@
+"""A stack's settings that the cloud takes, and where the project is."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+PROJECT = Path(__file__).parent.parent.parent
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBc3ifE1ZTmCWcvqxHn0zdLPbtkKRqUpgAKQXNBlxmfK"
+OFFICE = "203.0.113.0/24"
+
+
+def ssh_key() -> tuple[str, str]:
+    """A new key → the text of its private file, and its public half."""
+    key, form = Ed25519PrivateKey.generate(), serialization.PrivateFormat.OpenSSH
+    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return private.decode(), public.decode()
+
+
+CLOUD = {"access": {"ssh": [OFFICE], "public_key": PUBLIC_KEY}}
