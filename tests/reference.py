@@ -5,6 +5,7 @@ docs/settings.zh-CN.yaml ──────────────────�
 the program run dry with one value changed ──────┘   (what a change does)
 """
 
+import functools
 import json
 import logging
 import re
@@ -27,6 +28,7 @@ from rehearsal.monitor import RehearsalMonitor
 from rehearsal.resources import TYPES
 from rehearsal.stack import Stack
 from rehearsal.state import Record
+from serving import bootstrap, machines, release_files
 from settings import SettingsError
 from settings.loader import parse
 from settings.models import MACHINE_KEYS, SITE_KEYS, Settings
@@ -239,6 +241,8 @@ def _unprotected(wanted: Registration) -> Options:
 
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
+# One server, two, and several with different tasks.
+SERVERS: tuple[dict[str, Any], ...] = ({}, MYSQL, {"topology": {"app_servers": 2}})
 # What else must be set for a setting to do something; the first in which it does is taken.
 BESIDE: tuple[dict[str, Any], ...] = (
     {},
@@ -335,6 +339,18 @@ def _values(kind: Any, default: Any) -> list[Any]:
     return []
 
 
+def _besides(row: Row) -> tuple[dict[str, Any], ...]:
+    """Return what else to set, in this order, until a change of the setting does something.
+
+    What a server is and who reaches it does not depend on what runs on it, so a setting of these that does nothing
+    need not be tried beside every kind of site.
+    """
+    part = row.key.split(".")[0]
+    if part == "mysql":
+        return (MYSQL,)
+    return SERVERS if part in ("server", "network", "access") else BESIDE
+
+
 def _needed(row: Row) -> dict[str, Any]:
     """What the ordinary value of a setting wants beside it."""
     places = [place for place in (row.key, f"{row.key}[]", f"{row.key}{{}}") if place in ORDINARY]
@@ -349,6 +365,26 @@ def is_taken(config: Mapping[str, Any]) -> bool:
     return True
 
 
+def is_release(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether a change of a site's settings is a release, as its plans alone show.
+
+    Such a change reaches a server in two ways: by the bootstrap, whose version replaces the server, and by the site's
+    files. With the same bootstrap and other files, a run of the program, which takes 40 times as long, can only say
+    the same.
+    """
+    (old, old_files), (new, new_files) = (_planned(json.dumps(merged(CLOUD, each))) for each in (before, after))
+    return old == new and old_files != new_files
+
+
+@functools.cache
+def _planned(config: str) -> tuple[list[tuple[str, str]], list[dict[str, str]]]:
+    """Return the name and the bootstrap's version of each server, and the files of each site on each of them."""
+    settings = parse(json.loads(config), FILE)
+    servers = machines(settings)
+    versions = [(server.name, bootstrap.version(server.plan, settings)) for server in servers]
+    return versions, [release_files(site) for server in servers for site in server.plan.sites]
+
+
 def effects() -> dict[str, str]:
     """Key → what a change of it does. In a folder with what the samples name."""
     known: dict[str, Found] = {}
@@ -360,11 +396,13 @@ def effects() -> dict[str, str]:
         return known[text]
 
     def best(row: Row) -> str:
-        for beside in BESIDE if not row.key.startswith("mysql.") else [MYSQL]:
+        for beside in _besides(row):
             for change in changes(row):
                 before, after = merged(beside, _needed(row)), merged(beside, change)
                 if not is_taken(before) or not is_taken(after):
                     continue
+                if row.of_site and is_release(before, after):
+                    return "release"
                 found = effect(with_settings(before), with_settings(after))
                 if found != "—":
                     return found

@@ -5,7 +5,7 @@ cases/refused-pairs.yaml         the values and pairs that go together in no sta
                                  when all other settings have the values that stand first below
 cases/check_on_machine.py        the servers' own checkers, run over all rows on one rehearsed machine
 
-`GOLDEN=write pytest tests/rehearsal/test_pairs.py -k refused_pairs` writes the list again; read the difference.
+`GOLDEN=write pytest tests/rehearsal/test_pairwise.py -k refused_pairs` writes the list again; read the difference.
 """
 
 import io
