@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: test unit lint lock venv
+.PHONY: test unit lint docs lock venv
 
 test: lint
 	./rehearse setup
@@ -18,6 +18,9 @@ lint: venv
 	$(PY) -m mypy
 	.venv/bin/shellcheck rehearse .ci/run .ci/bare-tests
 	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract
+
+docs: venv # docs/settings*.md, from the models and the program
+	GOLDEN=write $(PY) -m pytest -q tests/unit/test_reference.py
 
 venv:
 	./rehearse --help >/dev/null

@@ -14,8 +14,9 @@ from pulumi.runtime import mocks
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
+from reference.samples import CLOUD
 from tests.builders.program import Cloud, Recorder
-from tests.builders.stack import CLOUD, PROJECT
+from tests.builders.stack import PROJECT
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from reference.samples import FILE
 from serving import bootstrap, host_files, machines, nginx, release_files
 from settings.loader import parse
-from tests.builders.samples import FILE
 from tests.unit.machine import module
 
 

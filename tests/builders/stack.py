@@ -1,4 +1,4 @@
-"""A stack's settings that the cloud takes, and where the project is."""
+"""Where the project is, and a new SSH key."""
 
 from pathlib import Path
 
@@ -6,8 +6,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PROJECT = Path(__file__).parent.parent.parent
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBc3ifE1ZTmCWcvqxHn0zdLPbtkKRqUpgAKQXNBlxmfK"
-OFFICE = "203.0.113.0/24"
 
 
 def ssh_key() -> tuple[str, str]:
@@ -16,6 +14,3 @@ def ssh_key() -> tuple[str, str]:
     private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return private.decode(), public.decode()
-
-
-CLOUD = {"access": {"ssh": [OFFICE], "public_key": PUBLIC_KEY}}

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
+from reference.samples import FILE, MYSQL, ORDINARY, SYSTEMD, of, placed
 from settings import SettingsError
 from settings.loader import parse
 from settings.models import Settings
 from tests.builders.rendered import files
-from tests.builders.samples import FILE, MYSQL, ORDINARY, SYSTEMD, of, placed
 from tests.builders.structure import structure
 
 # It is there to bring directives of its own.

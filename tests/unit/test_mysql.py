@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.network import Rule, groups
+from reference.samples import CLOUD, OFFICE
 from rehearsal import backup
 from rehearsal.errors import UserError
 from serving import bootstrap, host_files, machines
@@ -20,7 +21,7 @@ from settings import SettingsError
 from settings.loader import parse
 from settings.sources import check_files
 from tests.builders.program import Recorder, secret
-from tests.builders.stack import CLOUD, OFFICE, PROJECT
+from tests.builders.stack import PROJECT
 from tests.unit.machine import module
 
 database, disk, servers = (module(name) for name in ("database", "disk", "servers"))

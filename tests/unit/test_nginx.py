@@ -7,13 +7,13 @@ from typing import Any
 import crossplane
 import pytest
 
+from reference.samples import HASH
 from serving import make_plan, nginx
 from settings import SettingsError
 from settings.loader import parse
 from settings.models import Settings
 from settings.servers import HEADERS
 from settings.sources import check_files
-from tests.builders.samples import HASH
 from tests.builders.stack import PROJECT
 from tests.builders.structure import Tree, nested
 

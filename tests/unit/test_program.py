@@ -12,9 +12,10 @@ from pulumi.runtime import mocks
 from pulumi.runtime.proto import provider_pb2
 
 import settings
+from reference.samples import CLOUD, OFFICE, PUBLIC_KEY
 from serving.systems import SYSTEMS
 from tests.builders.program import Cloud, Recorder, Run, secret
-from tests.builders.stack import CLOUD, OFFICE, PROJECT, PUBLIC_KEY, ssh_key
+from tests.builders.stack import PROJECT, ssh_key
 
 TAGS = {"project": "wsgi-ecs", "stack": "dev", "managed-by": "pulumi"}
 

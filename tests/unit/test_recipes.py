@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from reference.samples import ACME, FILE, GIVEN, merged
 from settings.loader import parse
 from tests.builders.rendered import files
-from tests.builders.samples import ACME, FILE, GIVEN, merged
 from tests.builders.stack import PROJECT
 from tests.builders.structure import structure
 

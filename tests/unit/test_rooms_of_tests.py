@@ -12,6 +12,7 @@ TESTS = PROJECT / "tests"
 # Applications and programs that tests run on machines are no tests.
 RUN_ELSEWHERE = (TESTS / "rehearsal/front", TESTS / "rehearsal/programs", TESTS / "rehearsal/cases")
 MODULES = sorted(path for path in TESTS.rglob("*.py") if not any(map(path.is_relative_to, RUN_ELSEWHERE)))
+PRODUCT = sorted({*PROJECT.glob("*.py"), *PROJECT.glob("[!.]*/**/*.py")} - {*TESTS.rglob("*.py")})
 MUTABLE = {"list", "dict", "set", "defaultdict", "deque", "Counter"}
 CHANGES = {
     "append", "extend", "insert", "remove", "pop", "popitem", "clear", "sort", "reverse",
@@ -65,6 +66,11 @@ def relative(path: Path) -> str:
 def test_no_module_imports_a_test_module_or_a_conftest(path: Path) -> None:
     names = {part for name in imported(ast.parse(path.read_text())) for part in name.split(".") if "tests" in name}
     assert {name for name in names if name.startswith("test_") or name == "conftest"} == set()
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=relative)
+def test_nothing_that_is_no_test_imports_one(path: Path) -> None:
+    assert [name for name in imported(ast.parse(path.read_text())) if name.split(".")[0] == "tests"] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reference.samples import PUBLIC_KEY
 from rehearsal import stack as stacks
 from rehearsal.passphrase import VARIABLE
 from settings import SettingsError
@@ -15,7 +16,7 @@ from settings.loader import parse
 from settings.models import Settings
 from settings.sources import check_files
 from tests.builders.encrypted import PASSPHRASE
-from tests.builders.stack import PROJECT, PUBLIC_KEY
+from tests.builders.stack import PROJECT
 
 FILE = "stacks/Pulumi.dev.yaml"
 

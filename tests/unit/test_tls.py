@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from reference.samples import CLOUD
 from rehearsal import proof
 from rehearsal.stack import Stack, ca
 from serving import bootstrap, make_plan
@@ -24,7 +25,6 @@ from settings.loader import parse
 from tests.builders.certificates import Authority, Pair, new_key, pem
 from tests.builders.connections import accepting
 from tests.builders.program import Recorder
-from tests.builders.stack import CLOUD
 from tests.unit.machine import module
 
 FILE = "stacks/Pulumi.dev.yaml"

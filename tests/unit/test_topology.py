@@ -8,12 +8,12 @@ import crossplane
 import pytest
 
 from components.network import Rule, groups
+from reference.samples import CLOUD, OFFICE
 from serving import Machine, bootstrap, machines
 from serving.systems import SYSTEMS
 from settings.loader import parse
 from settings.models import Settings
 from tests.builders.program import Run, secret
-from tests.builders.stack import CLOUD, OFFICE
 
 KINDS: dict[str, dict[str, Any]] = {
     "uwsgi": {},

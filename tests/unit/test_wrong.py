@@ -17,6 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from reference.rows import rows
 from rehearsal import addressing, cli, host, lock, run
 from rehearsal.errors import UserError
 from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
@@ -25,7 +26,6 @@ from settings.models import Settings
 from settings.sources import check_files
 from tests.builders.encrypted import PASSPHRASE
 from tests.builders.stack import PROJECT
-from tests.reference import rows
 
 CASES = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.builders.stack import PUBLIC_KEY
-
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBc3ifE1ZTmCWcvqxHn0zdLPbtkKRqUpgAKQXNBlxmfK"
+OFFICE = "203.0.113.0/24"
+CLOUD = {"access": {"ssh": [OFFICE], "public_key": PUBLIC_KEY}}
 HASH = "$6$saltsalt$" + "a" * 86
 FILE = "stacks/Pulumi.test.yaml"
 SOURCE = {"install": "source", "version": "2.0.31", "archive": "https://example.com/a.tar.gz", "sha256": "ab" * 32}
