@@ -12,28 +12,28 @@ from components.server import checked
 from serving import bootstrap, machines
 from settings import certificates
 
-wanted = settings.load()
+stack = settings.load()
 lookup.check_provider()
-servers = machines(wanted)
-system = servers[0].plan.system
+servers = machines(stack)
+system = stack.system
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
-given = certificates.given(wanted, Path())
+given = certificates.given(stack, Path())
 for warning in (*system.warnings, *certificates.warnings(given)):
     pulumi.warn(warning)
 
 # All that may be refused comes before the first resource.
-zone = lookup.zone(wanted.server, servers)
-image_id = lookup.image(wanted.server, system)
-user_data = {each.name: checked(bootstrap.user_data(each.plan, wanted)) for each in servers}
-archives = {each.name: archive.build_all(each.plan, wanted, Path(".build")) for each in servers}
+zone = lookup.zone(stack.server, servers)
+image_id = lookup.image(stack.server, system)
+user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
+archives = {machine.name: archive.build_all(machine.plan, stack, Path(".build")) for machine in servers}
 
 network = Network(
     name,
     NetworkArgs(
-        cidr=wanted.network.cidr,
+        cidr=stack.network.cidr,
         zone=zone,
-        groups=groups(servers, wanted.access),
+        groups=groups(servers, stack.access),
         tags=tags,
     ),
 )
@@ -41,7 +41,7 @@ fleet = Fleet(
     name,
     FleetArgs(
         machines=servers,
-        settings=wanted,
+        stack=stack,
         network=network,
         image_id=image_id,
         user_data=user_data,

@@ -18,10 +18,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
+from contract.documents import APP_FOLDER, MANIFEST_FILE
+from schema.base import READABLE, printable
 from serving import ServingPlan, host_files, release_files
-from settings import Settings, refused
-from settings.base import READABLE, printable
-from settings.sources import loaded
+from settings import SiteSettings, StackSettings, refused
+from settings.files import loaded
 
 # Never part of a release: secrets, histories, environments, caches, editors' files, and the stacks' own.
 EXCLUDED = (
@@ -52,9 +53,9 @@ class Archives:
     sites: Mapping[str, Archive]
 
 
-def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
+def build_all(plan: ServingPlan, stack: StackSettings, folder: Path) -> Archives:
     """The archives of a plan, written into `folder`. Raises like build."""
-    secret = secret_files(settings)
+    secret = secret_files(stack)
     return Archives(
         build(host_files(plan), plan.sources, folder),
         {
@@ -65,23 +66,23 @@ def build_all(plan: ServingPlan, settings: Settings, folder: Path) -> Archives:
                 Path(own.app.source),
                 own.app.exclude,
                 secret,
-                _needed(own, f"sites.{site.place.name}." if settings.sites else ""),
+                _needed(own, stack.key_of(own)),
             )
-            for site, own in zip(plan.sites, settings.each if plan.sites else (), strict=True)
+            for site, own in zip(plan.sites, stack.sites if plan.sites else (), strict=True)
         },
     )
 
 
-def _needed(own: Settings, where: str) -> dict[str, Sequence[str]]:
+def _needed(own: SiteSettings, where: str) -> dict[str, Sequence[str]]:
     return {f"{where}{key}": paths for key, paths in loaded(own, Path(), "").items()}
 
 
-def secret_files(settings: Settings) -> frozenset[Path]:
+def secret_files(stack: StackSettings) -> frozenset[Path]:
     """Files of secrets that the settings and Pulumi's environment name: they may lie in an application's folder."""
     named = [
-        settings.access.private_key_file,
+        stack.access.private_key_file,
         os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"),
-        *(site.tls.private_key.get_secret_value() for site in settings.each if site.tls.private_key),
+        *(site.tls.private_key.get_secret_value() for site in stack.sites if site.tls.private_key),
     ]
     # The text of a key is no path.
     return frozenset(Path(name).expanduser().resolve() for name in named if name and "\n" not in name)
@@ -108,12 +109,12 @@ def build(
     for key, paths in needed.items():
         if not application.keys() & set(paths):
             raise refused(f"{key}: {paths[0]} stays behind {_why(paths[0], exclude)}; allowed: a file that comes along")
-    files = {f"app/{name}": content for name, content in application.items()}
+    files = {f"{APP_FOLDER}{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
     files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
     manifest = {name: (f"{mode:o}", hashlib.sha256(data).hexdigest()) for name, (mode, data) in sorted(files.items())}
     identifier = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
-    files["manifest.json"] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())
+    files[MANIFEST_FILE] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{identifier}.tar.gz"
     if path.exists():

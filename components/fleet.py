@@ -18,12 +18,12 @@ from components.archive import Archives
 from components.disk import Disk, DiskArgs
 from components.login import Login, LoginArgs
 from components.network import Network
-from components.release import Release, ReleaseArgs, of_database, run_tool
+from components.release import Release, ReleaseArgs, database_secrets, run_tool
 from components.server import Server, ServerArgs
+from kinds.databases import Database
 from serving import Machine, bootstrap, nginx
-from settings import Settings, private_key
+from settings import StackSettings, private_key
 from settings.certificates import Given
-from settings.database import HOST
 
 # Role of a machine → roles of those that it calls by their names.
 _KNOWN = {"whole": ("db",), "front": ("app",), "app": ("db",), "db": ()}
@@ -42,7 +42,7 @@ class FleetArgs:
     """
 
     machines: Sequence[Machine]
-    settings: Settings
+    stack: StackSettings
     network: Network
     image_id: str
     user_data: Mapping[str, str]
@@ -62,7 +62,7 @@ class Fleet(pulumi.ComponentResource):
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:fleet:Fleet", name, None, opts)
         first, *others = args.machines
-        public_key = args.settings.access.public_key or ""
+        public_key = args.stack.access.public_key or ""
         key_pair = alicloud.ecs.EcsKeyPair(
             f"{name}-key",
             # A changed key under the same name would be reported as updated and never sent.
@@ -97,7 +97,7 @@ class Fleet(pulumi.ComponentResource):
         site = first.plan.sites[0].place.name
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
         ssh = pulumi.Output.concat("ssh root@", address)
-        database = {"database": servers[HOST].address} if databases else {}
+        database = {"database": servers[_database(args).machine].address} if databases else {}
         self.outputs = {
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
             **several,
@@ -110,13 +110,13 @@ class Fleet(pulumi.ComponentResource):
         return Server(
             _named(name, machine),
             ServerArgs(
-                settings=args.settings.server,
+                settings=args.stack.server,
                 instance_type=machine.instance_type,
                 # One machine or several: the address stays.
                 address_name=name if machine is args.machines[0] else None,
                 image_id=args.image_id,
                 user_data=args.user_data[machine.name],
-                version=bootstrap.version(machine.plan, args.settings),
+                version=bootstrap.version(machine.plan, args.stack),
                 key_name=key_name,
                 vswitch_id=args.network.vswitch_id,
                 security_group_id=args.network.group_ids[machine.group],
@@ -137,16 +137,16 @@ class Fleet(pulumi.ComponentResource):
         return Login(
             _named(name, machine),
             LoginArgs(
-                server.address, server.instance_id, proxy, private_key(args.settings), args.settings.access.host_key
+                server.address, server.instance_id, proxy, private_key(args.stack.access), args.stack.access.host_key
             ),
             pulumi.ResourceOptions(parent=self),
         )
 
     def _disk(self, name: str, args: FleetArgs, machine: Machine, logins: Mapping[str, Login]) -> Disk:
-        mysql, login = args.settings.mysql, logins[machine.name]
+        database, login = _database(args), logins[machine.name]
         return Disk(
             f"{_named(name, machine)}-data",
-            DiskArgs(args.network.zone, login.instance_id, login.ready, mysql.disk_gib, mysql.protect, args.tags),
+            DiskArgs(args.network.zone, login.instance_id, login.ready, database.disk_gib, database.protect, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
 
@@ -155,10 +155,10 @@ class Fleet(pulumi.ComponentResource):
     ) -> None:
         """When all applications have the database's password, the one before it ends."""
         command.remote.Command(
-            f"{name}-{HOST}-settle",
+            f"{name}-{_database(args).machine}-settle",
             connection=login.connection,
             create=run_tool("settle", release.host_id),
-            stdin=of_database(args.settings.mysql),
+            stdin=database_secrets(_database(args)),
             triggers=[login.instance_id],
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[release, *after]),
@@ -181,18 +181,26 @@ class Fleet(pulumi.ComponentResource):
                 archives=args.archives[machine.name],
                 instance_type=machine.instance_type,
                 # An application's environment goes where the application runs.
-                env={s.site.name: s.env if role != "front" else {} for s in args.settings.each},
+                env={site.site.name: args.stack.env(site) if role != "front" else {} for site in args.stack.sites},
                 files={
-                    s.site.name: nginx.secret_files(s) if machine.plan.has_nginx else {} for s in args.settings.each
+                    site.site.name: nginx.secret_files(site.nginx) if machine.plan.has_nginx else {}
+                    for site in args.stack.sites
                 },
                 certificates=args.certificates if machine.plan.has_nginx else {},
                 login=logins[machine.name],
                 hosts={name: servers[name].private_address for name in known},
                 after=after,
-                database=args.settings.mysql if role == "db" else None,
+                database=args.stack.database if role == "db" else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )
+
+
+def _database(args: FleetArgs) -> Database:
+    """The database of a stack that has one."""
+    if args.stack.database is None:
+        raise ValueError("no database in this stack")
+    return args.stack.database
 
 
 def _named(name: str, machine: Machine) -> str:

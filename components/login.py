@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_command as command
 
-from serving import layout
-from serving.templates import render
+from contract import paths
+from templates import render
 
 # The address answers a little after it is bound, and SSH a little after the boot.
 _PATIENCE = {"dial_error_limit": 60, "per_dial_timeout": 5}
@@ -57,7 +57,7 @@ class Login(pulumi.ComponentResource):
         self.ready = command.remote.Command(
             f"{name}-ready",
             connection=self.connection,
-            create=render("templates/release/ready.sh.j2", layout=layout),
+            create=render("templates/release/ready.sh.j2", paths=paths),
             triggers=[args.instance_id],
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self),

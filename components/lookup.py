@@ -9,10 +9,10 @@ from typing import Any
 import pulumi
 import pulumi_alicloud as alicloud
 
+from kinds.systems import SYSTEMS, System
 from serving import Machine
-from serving.systems import SYSTEMS, System
 from settings import configured, refused
-from settings.models import Server
+from settings.server import Server
 
 # Characters of what a provider says.
 _TOLD = 600

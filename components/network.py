@@ -11,7 +11,7 @@ import pulumi
 import pulumi_alicloud as alicloud
 
 from serving import Machine
-from settings.models import Access
+from settings.server import Access
 
 
 @dataclass(frozen=True)

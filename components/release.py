@@ -15,10 +15,11 @@ from pydantic import SecretStr
 
 from components.archive import Archive, Archives
 from components.login import Login
-from serving import layout
-from serving.templates import render
+from contract import paths
+from contract.resources import HOST_PART, apply_resource, archive_resource, site_part
+from kinds.databases import Database
 from settings.certificates import Given
-from settings.database import Mysql
+from templates import render
 
 # machine/drift.py says so of each file.
 _EDITED = re.compile(r"^wsgi-ecs: (/.+ was edited by hand \(\w+\))", re.MULTILINE)
@@ -32,7 +33,7 @@ class ReleaseArgs:
     the environment of its application, secret. files: site's name → file name → text beside its configs, secret.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. hosts: name → private address of the other machines that it must know. after: what must be there before,
-    such as other releases. database: MySQL's settings, on the machine that has it.
+    such as other releases. database: its settings, on the machine that has it.
     """
 
     archives: Archives
@@ -43,12 +44,12 @@ class ReleaseArgs:
     login: Login
     hosts: Mapping[str, pulumi.Input[str]]
     after: Sequence[pulumi.Resource]
-    database: Mysql | None
+    database: Database | None
 
 
 def run_tool(verb: str, archive: str) -> str:
     """Command that unpacks the archive of this id on a server and runs the release tool in it."""
-    return render("templates/release/apply.sh.j2", layout=layout, verb=verb, id=archive)
+    return render("templates/release/apply.sh.j2", paths=paths, verb=verb, id=archive)
 
 
 def edited(printed: str) -> list[str]:
@@ -56,10 +57,9 @@ def edited(printed: str) -> list[str]:
     return _EDITED.findall(printed)
 
 
-def of_database(mysql: Mysql) -> pulumi.Output[str]:
+def database_secrets(database: Database) -> pulumi.Output[str]:
     """What the release tool reads on the database's server: a secret."""
-    password = mysql.password.get_secret_value() if mysql.password else ""
-    return pulumi.Output.secret(json.dumps({"database": {"password": password}}))
+    return pulumi.Output.secret(json.dumps({"database": _plain(database.secrets)}))
 
 
 def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
@@ -87,16 +87,16 @@ class Release(pulumi.ComponentResource):
             part: str, verb: str, archive: Archive, stdin: pulumi.Input[str], after: Sequence[pulumi.Resource]
         ) -> command.remote.Command:
             copy = command.remote.CopyToRemote(
-                f"{name}-{part}-archive",
+                archive_resource(name, part),
                 connection=login.connection,
                 source=pulumi.FileAsset(archive.path),
-                remote_path=f"{layout.INCOMING}/{archive.id}.tar.gz",
+                remote_path=f"{paths.incoming()}/{archive.id}.tar.gz",
                 triggers=[archive.id, login.instance_id],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[login.ready]),
             )
             own: dict[str, Sequence[pulumi.Input[str]]] = {"prepare": addresses, "apply": [args.instance_type]}
             return command.remote.Command(
-                f"{name}-{part}-apply",
+                apply_resource(name, part),
                 connection=login.connection,
                 create=run_tool(verb, archive.id),
                 stdin=stdin,
@@ -111,14 +111,14 @@ class Release(pulumi.ComponentResource):
         }
         verb, stdin = "prepare", pulumi.Output.json_dumps({"hosts": dict(args.hosts), "tls": pairs}, sort_keys=True)
         if args.database:
-            verb, stdin = "database", of_database(args.database)
-        host = apply("host", verb, args.archives.host, pulumi.Output.secret(stdin), [login.ready, *args.after])
+            verb, stdin = "database", database_secrets(args.database)
+        host = apply(HOST_PART, verb, args.archives.host, pulumi.Output.secret(stdin), [login.ready, *args.after])
         self.ids, self.host_id = {}, args.archives.host.id
         parts = [host]
         for site, archive in args.archives.sites.items():
             secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}
             stdin = pulumi.Output.secret(json.dumps(secrets, sort_keys=True))
-            done = apply(f"site-{site}", "apply", archive, stdin, [host])
+            done = apply(site_part(site), "apply", archive, stdin, [host])
             # The id is exported only when the release serves.
             self.ids[site] = done.id.apply(lambda _, id=archive.id: id)
             parts.append(done)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from contract.resources import USER_DATA_LIMIT
 from settings import refused
-from settings.models import Server as ServerSettings
+from settings.server import Server as ServerSettings
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,6 @@ class ServerArgs:
     vswitch_id: pulumi.Input[str]
     security_group_id: pulumi.Input[str]
     tags: Mapping[str, str]
-
-
-# Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
-# https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
-USER_DATA_LIMIT = 16 * 1024
 
 
 def checked(user_data: str) -> str:

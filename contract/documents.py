@@ -7,6 +7,8 @@ has a default.
 import json
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from contract.placeholders import fill
+
 # What an archive holds, beside files of its own: the application, configs with placeholders, this tool, sources.
 MANIFEST_FILE = "manifest.json"
 RELEASE_FILE = "release.json"
@@ -23,8 +25,8 @@ MYSQL_CONFIG_FILE = "mysql.cnf"
 
 # Modules of machine/ that every release carries as tool/<name>.py, beside this package as tool/contract/.
 TOOL = (
-    "release", "host", "accounts", "acme", "certificates", "unpacked", "drift", "slots", "venvs", "builds", "servers",
-    "files", "probe", "facts", "with_env", "managers",
+    "release", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots", "venvs", "builds",
+    "servers", "files", "probe", "facts", "with_env", "managers",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
@@ -240,6 +242,26 @@ class Acme(NamedTuple):
     directory: str
     ca: Optional[str]
     client: str
+
+
+def slot_state(release: Release, identifier: str, slot: str, facts: Dict[str, str]) -> SlotState:
+    """What a slot holds of a release whose placeholders these facts fill. Raises UnfilledError for a fact it lacks."""
+    names = [name for name in SlotState._fields if name in Release._fields and name not in SlotState._field_defaults]
+    found = {name: filled(getattr(release, name), facts) for name in names}
+    return SlotState(release=identifier, slot=slot, facts=facts, **found)
+
+
+def filled(value: Any, facts: Dict[str, str]) -> Any:
+    """A document, or a part of one, with facts in place of the placeholders in its texts. Raises UnfilledError."""
+    if isinstance(value, str):
+        return fill(value, facts)
+    if hasattr(value, "_fields"):
+        return type(value)(*[filled(part, facts) for part in value])
+    if isinstance(value, dict):
+        return {key: filled(part, facts) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [filled(part, facts) for part in value]
+    return value
 
 
 def encode(document: Any) -> str:

@@ -14,11 +14,16 @@ STATS_PORT = "stats_port"
 _PLACEHOLDER = re.compile("@@([a-z_]+)@@")
 
 
+def facts_in(text: str) -> List[str]:
+    """Names of the facts that a text has placeholders of, sorted."""
+    return sorted(set(_PLACEHOLDER.findall(text)))
+
+
 class UnfilledError(ValueError):
     """A text names a fact that is not known. `lines`: those of the text that do."""
 
     def __init__(self, lines: List[str]) -> None:
-        super().__init__("no fact fills {}".format(lines[0].strip()))
+        super().__init__("no fact fills {}".format(lines[0][lines[0].index("@@") :].strip()))
         self.lines = lines
 
 

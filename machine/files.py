@@ -52,6 +52,15 @@ def read_json(path):
         return json.load(file)
 
 
+def text(path):
+    """Text of a file, None when there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 def state(folder):
     """What a run has left in state.json of a folder, an empty dict before that."""
     try:

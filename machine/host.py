@@ -18,6 +18,7 @@ import acme
 import builds
 import certificates
 import drift
+import drop_ins
 import files
 import probe
 import venvs
@@ -91,6 +92,7 @@ def prepare(folder, hosts, given, say):
         return
     drift.replaced(drift.of_host(), say)
     has_nginx = host["has_nginx"]
+    services = drop_ins.place(host.get("drop_ins", {}))
     name_hosts(hosts)
     for site in host["sites"]:
         accounts.make(site, host["nginx_user"] if has_nginx else None)
@@ -105,7 +107,7 @@ def prepare(folder, hosts, given, say):
     if host["acme"]:
         acme.prepare(unpacked, say)
     written = place(unpacked, host, own[0] if own else None, given)
-    written.update(files.noted([write_status(os.path.join(files.host_root(), "current"))]))
+    written.update(files.noted([*services, write_status(os.path.join(files.host_root(), "current"))]))
     if has_nginx:
         written.update(files.noted([LOGROTATE, NGINX_CONF]))
     certificates.remove_others(host["given"] + host["acme"])

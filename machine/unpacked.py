@@ -73,11 +73,11 @@ class Unpacked:
 
     def place_tool(self, folder):
         """Write this tool into folder/tool, which may be there. Returns the paths."""
-        path = os.path.join(folder, "tool")
-        if not os.path.isdir(path):
-            os.mkdir(path)
-        files.own(path, "root", 0o755)
         names = sorted(name for name in self.files if name.startswith("tool/"))
+        for path in sorted({os.path.join(folder, os.path.dirname(name)) for name in names}):
+            if not os.path.isdir(path):
+                os.mkdir(path)
+            files.own(path, "root", 0o755)
         for name in names:
             files.write(os.path.join(folder, name), self.read(name).decode(), 0o644)
         return [os.path.join(folder, name) for name in names]

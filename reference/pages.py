@@ -10,7 +10,7 @@ from reference import PROJECT
 from reference.allowed import ENGLISH, Words, allowed, shown
 from reference.effects import EFFECTS
 from reference.rows import Row, model_of, rows
-from settings.models import Settings
+from settings.stack import Document
 
 CHINESE = PROJECT / "docs/settings.zh-CN.yaml"
 
@@ -96,7 +96,7 @@ def page(language: Language, found: Mapping[str, str]) -> str:
 
 
 def _section(language: Language, part: str, members: Sequence[Row], found: Mapping[str, str]) -> str:
-    manual = re.search(r"http\S+", (model_of(Settings.model_fields[part].annotation) or Settings).__doc__ or "")
+    manual = re.search(r"http\S+", (model_of(Document.model_fields[part].annotation) or Document).__doc__ or "")
     lines = ["", f"## {part}", ""]
     if manual:
         lines += [language.manual.format(f"<{manual[0]}>"), ""]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
-from settings.models import MACHINE_KEYS, SITE_KEYS, Settings
+from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Row:
         return part in SITE_KEYS and rest.split(".")[0] not in MACHINE_KEYS.get(part, ())
 
 
-def rows(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Row]:
+def rows(model: type[BaseModel] = Document, prefix: str = "") -> Iterator[Row]:
     """Every setting, in the order of the models."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"

@@ -11,7 +11,7 @@ from rehearsal.preview import CODE, Change, Preview, Rendered
 from rehearsal.resources import TYPES, pairs
 from rehearsal.resources.machine import USER_DATA_LIMIT
 from rehearsal.show import COLOURS, heading
-from settings.base import printable
+from schema.base import printable
 
 # Lines of differences that are shown unasked.
 _SHORT = 40

@@ -22,7 +22,7 @@ from rehearsal.preview_text import lines
 from rehearsal.resources import Context, disk, machine, pairs
 from rehearsal.show import Show, masked
 from rehearsal.state import State
-from settings.models import Network
+from settings.server import Network
 
 
 def keys_of(root: Path, stack: str) -> Keys:

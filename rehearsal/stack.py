@@ -14,7 +14,7 @@ import yaml
 
 from rehearsal import passphrase
 from rehearsal.errors import UserError
-from settings.base import printable
+from schema.base import printable
 
 # The systems that have an image here; the program's own default is centos7.
 _IMAGES = ("debian12",)

@@ -1,10 +1,12 @@
 """Settings → serving plan: the text of everything that a server gets. Pure functions.
 
-Settings ─▶ plan.py ─▶ ServingPlan ─▶ bootstrap.py ─▶ user data
-              ▲             └───────▶ components/archive.py ─▶ release
-  nginx, uwsgi, supervisor (one module a part)
+StackSettings ─▶ planning.py ─▶ ServingPlan ─▶ bootstrap.py ─▶ user data
+                     ▲               └───────▶ archive_files.py ─▶ components/archive.py ─▶ release
+   kinds/, nginx, acme, drop_ins, documents
 """
 
-from serving.plan import Machine, ServingPlan, SitePlan, host_files, machines, make_plan, release_files
+from serving.archive_files import host_files, release_files
+from serving.plan import Machine, ServingPlan, SitePlan
+from serving.planning import machines, make_plan
 
 __all__ = ["Machine", "ServingPlan", "SitePlan", "host_files", "machines", "make_plan", "release_files"]

@@ -1,49 +1,45 @@
 """What asks a CA for certificates on the machine: a unit of systemd, its timer, and what they are told."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from serving import layout
-from serving.systems import System
-from serving.templates import render
-from settings import Settings
+from contract import paths
+from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme, encode
+from settings import StackSettings
+from templates import render
 
 UNIT = "wsgi-ecs-acme"
-_CA = "acme-ca.pem"
 
 
-def domains(settings: Settings) -> list[str]:
+def domains(stack: StackSettings) -> list[str]:
     """The domains whose certificates the machine asks for itself."""
-    return sorted({site.site.server_name.lower() for site in settings.each if site.tls.acme and site.site.server_name})
+    return sorted({site.site.server_name.lower() for site in stack.sites if site.tls.acme and site.site.server_name})
 
 
-def given(settings: Settings) -> list[str]:
+def given(stack: StackSettings) -> list[str]:
     """The domains whose certificates come on standard input."""
-    found = {site.site.server_name for site in settings.each if site.tls.enabled and not site.tls.acme}
+    found = {site.site.server_name for site in stack.sites if site.tls.enabled and not site.tls.acme}
     return sorted(name.lower() for name in found if name)
 
 
-def host_files(settings: Settings, system: System) -> dict[str, str]:
+def host_files(stack: StackSettings) -> dict[str, str]:
     """File name → text; empty where no site wants it."""
-    names = domains(settings)
+    names = domains(stack)
     if not names:
         return {}
-    tls = settings.tls
-    told: dict[str, Any] = {
-        "domains": names,
-        "directory": tls.directory,
-        "ca": _CA if tls.ca else None,
-        "client": system.acme_client,
-    }
-    values = {"tool": f"{layout.HOST}/current/tool/release.py", "unit": UNIT}
+    document = Acme(
+        domains=names,
+        directory=stack.acme_directory,
+        ca=ACME_CA_FILE if stack.acme_ca else None,
+        client=stack.system.acme_client,
+    )
+    values = {"tool": f"{paths.host_root()}/current/tool/release.py", "unit": UNIT}
     return {
-        "acme.json": json.dumps(told, indent=1, sort_keys=True) + "\n",
+        ACME_FILE: encode(document),
         **{f"{UNIT}.{kind}": render(f"templates/acme/acme.{kind}.j2", **values) for kind in ("service", "timer")},
     }
 
 
-def sources(settings: Settings) -> dict[str, str]:
+def sources(stack: StackSettings) -> dict[str, str]:
     """Name in the machine's release → path on this machine, of the root of the CA's own server."""
-    ca = settings.tls.ca
-    return {f"config/{_CA}": str(Path(ca).expanduser())} if ca and domains(settings) else {}
+    ca = stack.acme_ca
+    return {f"{CONFIG_FOLDER}{ACME_CA_FILE}": str(Path(ca).expanduser())} if ca and domains(stack) else {}

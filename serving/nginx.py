@@ -10,19 +10,21 @@ A site's part comes with its releases; the rest is the machine's. https://nginx.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
 
-from serving import layout
-from serving.server import APP_PORT, AppServer
-from serving.systems import System
-from serving.templates import render
-from settings import Settings
-from settings.combinations import guards_health
+from contract import paths
+from contract.documents import Build, Release
+from contract.placeholders import APP_PORT
+from kinds.app_servers import Process
+from kinds.place import Place
+from settings import SiteSettings, StackSettings
+from settings.nginx import Nginx
 from settings.tls import Tls
+from templates import render
 
 # RFC 8555, 8.3
 CHALLENGES = "/.well-known/acme-challenge/"
@@ -33,7 +35,7 @@ class Block:
     """A server block: port and name of its sites.
 
     default: also answers for names that nobody has. whole: a site stands at /, so that no path is nobody's.
-    certificate: layout.certificate, None where it speaks no TLS. hsts: seconds. to_https: URL that requests are
+    certificate: contract.paths.certificate, None where it speaks no TLS. hsts: seconds. to_https: URL that requests are
     sent to. not_sent: regular expression of the paths that are not. challenges: a CA asks here.
     """
 
@@ -41,7 +43,7 @@ class Block:
     server_name: str | None
     default: bool
     whole: bool
-    places: tuple[layout.Place, ...]
+    places: tuple[Place, ...]
     certificate: str | None = None
     hsts: int | None = None
     to_https: str | None = None
@@ -49,13 +51,13 @@ class Block:
     challenges: bool = False
 
 
-def blocks(sites: Sequence[Settings]) -> tuple[Block, ...]:
+def blocks(sites: Sequence[SiteSettings]) -> tuple[Block, ...]:
     """The server blocks of a machine's sites: one for each port and domain."""
-    grouped: dict[tuple[int, bool, str | None], list[Settings]] = {}
-    for settings in sites:
-        for port in ports(settings):
-            secure = port != settings.nginx.listen
-            grouped.setdefault((port, secure, settings.site.server_name), []).append(settings)
+    grouped: dict[tuple[int, bool, str | None], list[SiteSettings]] = {}
+    for site in sites:
+        for port in ports(site):
+            secure = port != site.nginx.listen
+            grouped.setdefault((port, secure, site.site.server_name), []).append(site)
     taken = [port for port, _, _ in grouped]
     return tuple(
         Block(
@@ -63,23 +65,23 @@ def blocks(sites: Sequence[Settings]) -> tuple[Block, ...]:
             server_name=name,
             default=name is None or taken.count(port) == 1,
             whole=any(member.site.location == "/" for member in members),
-            places=tuple(map(layout.place, members)),
+            places=tuple(member.place for member in members),
             **_secure(members[0].tls, name) if secure and name else _plain(members),
         )
         for (port, secure, name), members in grouped.items()
     )
 
 
-def ports(settings: Settings) -> tuple[int, ...]:
+def ports(site: SiteSettings) -> tuple[int, ...]:
     """The ports of a site; at the second, if there is one, it speaks TLS."""
-    return (settings.nginx.listen, *((settings.tls.listen,) if settings.tls.enabled else ()))
+    return (site.nginx.listen, *((site.tls.listen,) if site.tls.enabled else ()))
 
 
 def _secure(tls: Tls, name: str) -> dict[str, Any]:
-    return {"certificate": layout.certificate(name), "hsts": tls.hsts}
+    return {"certificate": paths.certificate(name), "hsts": tls.hsts}
 
 
-def _plain(members: Sequence[Settings]) -> dict[str, Any]:
+def _plain(members: Sequence[SiteSettings]) -> dict[str, Any]:
     """Of one domain, whose sites agree on TLS. What asks for health may know no HTTPS, such as a load balancer."""
     tls, name = members[0].tls, members[0].site.server_name or ""
     if not tls.enabled:
@@ -87,41 +89,41 @@ def _plain(members: Sequence[Settings]) -> dict[str, Any]:
     port = "" if tls.listen == 443 else f":{tls.listen}"
     # Of a domain's own name, as a Host header may say anything.
     host = "$host" if name.startswith("*.") else name
-    paths = [re.escape(layout.health(member).partition("?")[0]) for member in members]
+    open_paths = [re.escape(member.health.partition("?")[0]) for member in members]
     if tls.acme:
-        paths.append(re.escape(CHALLENGES) + "[A-Za-z0-9_-]*")
+        open_paths.append(re.escape(CHALLENGES) + "[A-Za-z0-9_-]*")
     return {
         "to_https": f"https://{host}{port}$request_uri" if tls.redirect else None,
-        "not_sent": f"^({'|'.join(paths)})([?]|$)",
+        "not_sent": f"^({'|'.join(open_paths)})([?]|$)",
         "challenges": tls.acme,
     }
 
 
-def host_files(settings: Settings, system: System) -> dict[str, str]:
+def host_files(stack: StackSettings) -> dict[str, str]:
     """File name → text of what the sites share."""
-    found = blocks(settings.each)
+    found = blocks(stack.sites)
     defaults = {block.listen for block in found if block.default}
     nobodys = {block.listen: block for block in reversed(found) if block.listen not in defaults}
     text = render(
         "templates/nginx/nginx.conf.j2",
-        nginx=settings.nginx,
-        user=settings.nginx.user or system.nginx_user,
-        system=system,
+        nginx=stack.nginx,
+        user=stack.nginx.user or stack.system.nginx_user,
+        system=stack.system,
         blocks=found,
         # A name that nobody has is nobody's site. Over TLS it gets some certificate, which is not for it.
         nobodys=[nobodys[port] for port in sorted(nobodys)],
         challenges=CHALLENGES,
-        acme=layout.ACME,
+        acme=paths.ACME,
         # https://nginx.org/en/docs/http/ngx_http_v2_module.html#http2
-        http2_directive=_version(settings) >= (1, 25, 1),
-        places=tuple(map(layout.place, settings.each)),
+        http2_directive=_version(stack.nginx) >= (1, 25, 1),
+        places=tuple(site.place for site in stack.sites),
     )
     return {"nginx.conf": text}
 
 
-def _version(settings: Settings) -> tuple[int, ...]:
+def _version(nginx: Nginx) -> tuple[int, ...]:
     """The version of nginx that is built here; the OS's is older than any that matters."""
-    return tuple(map(int, re.findall("[0-9]+", settings.nginx.version or "0")))
+    return tuple(map(int, re.findall("[0-9]+", nginx.version or "0")))
 
 
 @dataclass(frozen=True)
@@ -132,68 +134,68 @@ class Peer:
     weight: int
 
 
-def peers(settings: Settings, server: AppServer) -> tuple[Peer, ...]:
+def peers(stack: StackSettings, site: SiteSettings, process: Process) -> tuple[Peer, ...]:
     """The app servers on other machines that nginx passes a site's requests to."""
-    weights = settings.nginx.upstream.weights
+    weights = site.nginx.upstream.weights
     # A release takes the port that the one before it has not, and nobody tells nginx which: it finds out.
     return tuple(
         Peer(f"{name}:{port}", weights.get(name, 1))
-        for name in layout.app_servers(settings)
-        for port in server.ports.get(APP_PORT, ())
+        for name in stack.app_servers
+        for port in process.ports.get(APP_PORT, ())
     )
 
 
-def next_upstream_timeout(settings: Settings, is_http: bool) -> int:
+def next_upstream_timeout(nginx: Nginx, is_http: bool, app_servers: int) -> int:
     """Seconds after which a request goes to no other app server.
 
-    Two may be stuck: a third would be so too, by the page that is asked for. Of one alone nothing is asked twice.
-    All but one may be down, each with two ports that do not even refuse.
+    At most two stuck servers are tried: a third would be stuck too, by the page that is asked for. With one app server
+    nothing is asked twice. All but one may be down, each with two ports that do not even refuse.
     """
-    nginx, count = settings.nginx, settings.topology.app_servers
     read = nginx.proxy_read_timeout if is_http else nginx.uwsgi_read_timeout
-    return max(min(count, 2) * read, 2 * (count - 1) * nginx.upstream.connect_timeout + 1)
+    return max(min(app_servers, 2) * read, 2 * (app_servers - 1) * nginx.upstream.connect_timeout + 1)
 
 
-def keepalive_timeout(settings: Settings) -> int | None:
-    """Milliseconds that nginx keeps an idle connection: it must not send a request on one that gunicorn just closes.
+def keepalive_timeout(site: SiteSettings) -> int | None:
+    """Milliseconds that nginx keeps an idle connection: it must not send a request on one that is just being closed.
 
-    None for an nginx that is older than the directive.
+    None for an nginx that is older than the directive, and for an app server that closes each connection.
     https://nginx.org/en/docs/http/ngx_http_upstream_module.html#keepalive_timeout
     """
-    if settings.nginx.install == "source" and _version(settings) < (1, 15, 3):
+    seconds = site.app_server.keepalive_seconds
+    if seconds is None or (site.nginx.install == "source" and _version(site.nginx) < (1, 15, 3)):
         return None
-    return settings.gunicorn.keepalive * 500
+    return seconds * 500
 
 
-def site_files(settings: Settings, server: AppServer) -> dict[str, str]:
-    """File name → text of a site's part, with placeholders of layout.FACTS."""
-    place = layout.place(settings)
+def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> dict[str, str]:
+    """File name → text of a site's part, with placeholders of contract.placeholders.FACTS."""
+    is_http = process.endpoint.protocol == "http"
     values = {
-        "peers": peers(settings, server),
-        "is_apart": settings.is_apart,
-        "next_upstream_timeout": next_upstream_timeout(settings, server.endpoint.protocol == "http"),
-        "keepalive_timeout": keepalive_timeout(settings),
-        "nginx": settings.nginx,
-        "place": place,
+        "peers": peers(stack, site, process),
+        "is_apart": stack.is_apart,
+        "next_upstream_timeout": next_upstream_timeout(site.nginx, is_http, len(stack.app_servers)),
+        "keepalive_timeout": keepalive_timeout(site),
+        "nginx": site.nginx,
+        "place": site.place,
         # A variable's name has no hyphen, a site's has no underscore.
-        "own": place.name.replace("-", "_"),
-        "location": settings.site.location,
-        "endpoint": server.endpoint,
+        "own": site.place.name.replace("-", "_"),
+        "location": site.site.location,
+        "endpoint": process.endpoint,
         # What its directives begin with: of ngx_http_uwsgi_module or ngx_http_proxy_module.
-        "pass": "uwsgi" if server.endpoint.protocol == "uwsgi" else "proxy",
-        "uwsgi_params": uwsgi_params(settings),
-        "past_cache": past_cache(settings),
-        "hsts": settings.tls.hsts if settings.tls.enabled else None,
-        "guards_health": guards_health(settings),
-        "health": (settings.site.location.rstrip("/") + settings.app.health).partition("?")[0],
+        "pass": "proxy" if is_http else "uwsgi",
+        "uwsgi_params": process.uwsgi_params or {},
+        "past_cache": past_cache(site.nginx),
+        "hsts": site.tls.hsts if site.tls.enabled else None,
+        "guards_health": site.nginx.guards_health,
+        "health": site.health.partition("?")[0],
         "on": lambda value: "on" if value else "off",
     }
     return {name: render(f"templates/nginx/{name}.j2", **values) for name in ("http.conf", "server.conf")}
 
 
-def past_cache(settings: Settings) -> tuple[str, ...]:
+def past_cache(nginx: Nginx) -> tuple[str, ...]:
     """What leads a request past the cache: variables, of which one is neither empty nor 0."""
-    cache = settings.nginx.cache
+    cache = nginx.cache
     if not cache:
         return ()
     cookies = tuple(f"$cookie_{name}" for name in cache.bypass_cookies) or ("$http_cookie",)
@@ -201,35 +203,60 @@ def past_cache(settings: Settings) -> tuple[str, ...]:
     return ("$http_authorization", *cookies, *header)
 
 
-def secret_files(settings: Settings) -> dict[str, SecretStr]:
+def secret_files(nginx: Nginx) -> dict[str, SecretStr]:
     """File name → text of what goes into a site's slot beside its configs, and travels with its environment."""
-    users = settings.nginx.auth_basic_users
+    users = nginx.auth_basic_users
     lines = "".join(f"{name}:{value.get_secret_value()}\n" for name, value in sorted(users.items()))
     return {"htpasswd": SecretStr(lines)} if users else {}
 
 
-def builtin_files(release: Mapping[str, Any], place: layout.Place) -> dict[str, str]:
-    """The same of the built-in page, whose every byte is user data. release: what the release tool knows of it."""
+def builtin_files(release: Release, place: Place) -> dict[str, str]:
+    """Like site_files, of the built-in page, whose every byte is user data."""
+    values = {"place": place, "endpoint": release.endpoint, "probe": release.probe}
     return {
-        "http.conf": render("templates/nginx/upstream.conf.j2", place=place, **release),
-        "server.conf": render("templates/nginx/builtin.conf.j2", place=place, **release),
+        "http.conf": render("templates/nginx/upstream.conf.j2", **values),
+        "server.conf": render("templates/nginx/builtin.conf.j2", **values),
     }
 
 
-def waiting_files(settings: Settings) -> dict[str, str]:
+def waiting_files(site: SiteSettings) -> dict[str, str]:
     """A site's part before its first release."""
     return {
         "http.conf": "# Waits for its first release.\n",
-        "server.conf": render("templates/nginx/waiting.conf.j2", location=settings.site.location),
+        "server.conf": render("templates/nginx/waiting.conf.j2", location=site.site.location),
     }
 
 
-def uwsgi_params(settings: Settings) -> dict[str, str]:
-    """What names the application to a uWSGI in dynamic mode, request by request; empty in any other."""
-    if not settings.uwsgi.dynamic:
-        return {}
-    return {
-        "UWSGI_PYHOME": "@@venv@@",
-        "UWSGI_CHDIR": "@@release_dir@@/app",
-        "UWSGI_SCRIPT": f"{settings.app.module}:{settings.app.callable}",
-    }
+# Modules beyond nginx's own defaults that a site here may want, as the OS's package has them: TLS, HTTP/2, compressed
+# files beside the plain ones, the client's address from a load balancer, counters.
+_MODULES = ("http_ssl", "http_v2", "http_gzip_static", "http_realip", "http_stub_status")
+# nginx makes the last folder of each path itself, owned by its workers' user.
+_TEMPORARY = "/var/lib/nginx/wsgi-ecs"
+
+
+def builds(stack: StackSettings) -> list[Build]:
+    """What the machine has built for its sites: nginx, or nothing.
+
+    The places are those of the OS's nginx, so that its service, log rotation and configuration fit this one, too.
+    https://nginx.org/en/docs/configure.html
+    """
+    nginx = stack.nginx
+    if nginx.install != "source":
+        return []
+    user = nginx.user or stack.system.nginx_user
+    options = (
+        f"--prefix={nginx.folder}",
+        f"--user={user}",
+        f"--group={user}",
+        "--conf-path=/etc/nginx/nginx.conf",
+        "--pid-path=/run/nginx.pid",
+        "--lock-path=/run/nginx.lock",
+        "--error-log-path=/var/log/nginx/error.log",
+        "--http-log-path=/var/log/nginx/access.log",
+        *(f"--with-{name}_module" for name in _MODULES),
+        *(
+            f"--http-{name}-temp-path={_TEMPORARY}-{name}"
+            for name in ("client-body", "proxy", "fastcgi", "uwsgi", "scgi")
+        ),
+    )
+    return [nginx.build(options)]

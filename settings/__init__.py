@@ -1,6 +1,8 @@
 """What a user may say in a stack file, checked before anything is created."""
 
+from schema.base import SettingsError
 from settings.loader import configured, load, private_key, refused
-from settings.models import Settings, SettingsError
+from settings.site import SiteSettings
+from settings.stack import StackSettings
 
-__all__ = ["Settings", "SettingsError", "configured", "load", "private_key", "refused"]
+__all__ = ["SettingsError", "SiteSettings", "StackSettings", "configured", "load", "private_key", "refused"]

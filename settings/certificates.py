@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from settings.models import Settings, SettingsError
+from schema.base import SettingsError
+from settings.site import SiteSettings
+from settings.stack import StackSettings
 
 _SOON = timedelta(days=30)
 _PEM = "allowed: PEM text, or a file with it"
@@ -33,24 +35,24 @@ class Given:
     ends: datetime
 
 
-def given(settings: Settings, folder: Path) -> dict[str, Given]:
+def given(stack: StackSettings, folder: Path) -> dict[str, Given]:
     """Domain → what is given for it, of all sites. Raises ValueError with `<key>: <reason>; allowed: …`.
 
     folder: that the files' paths start from.
     """
     return {
         site.site.server_name.lower(): _given(site, site.site.server_name.lower(), folder)
-        for site in settings.each
+        for site in stack.sites
         if site.tls.certificate is not None and site.site.server_name
     }
 
 
-def check(settings: Settings, folder: Path, file: str) -> None:
+def check(stack: StackSettings, folder: Path, file: str) -> None:
     """Refuse certificates, keys and roots that are none or do not fit. Raises SettingsError."""
     try:
-        given(settings, folder)
-        if settings.tls.ca:
-            _chain("tls.ca", settings.tls.ca, folder)
+        given(stack, folder)
+        if stack.acme_ca:
+            _chain("tls.ca", stack.acme_ca, folder)
     except ValueError as error:
         raise SettingsError(f"{file}: {error}") from None
 
@@ -66,8 +68,8 @@ def warnings(found: dict[str, Given]) -> list[str]:
     ]
 
 
-def _given(settings: Settings, domain: str, folder: Path) -> Given:
-    tls, now = settings.tls, datetime.now(UTC)
+def _given(site: SiteSettings, domain: str, folder: Path) -> Given:
+    tls, now = site.tls, datetime.now(UTC)
     chain = _chain("tls.certificate", tls.certificate or "", folder)
     key = _key(tls.private_key or SecretStr(""), folder)
     first = chain[0]

@@ -1,4 +1,4 @@
-"""Pulumi's stack config → Settings. The one place of this package that knows Pulumi.
+"""Pulumi's stack config → StackSettings. The one place of this package that knows Pulumi.
 
 A wrong value ends the program before its first resource is registered, with one
 line: `stacks/Pulumi.<stack>.yaml: <key>: <what is allowed>`.
@@ -12,49 +12,54 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pulumi
-from cryptography.hazmat.primitives import serialization
 from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from settings import certificates, combinations
-from settings.base import READABLE, printable
-from settings.models import Settings, SettingsError
-from settings.sources import check_files, private_key_of
+from schema.base import SettingsError, printable
+from settings import certificates, files, stack
+from settings.server import Access
+from settings.stack import Document, StackSettings
 
 # The project's name as Pulumi.yaml has it, unless somebody gives it another one.
 _NAME = "wsgi-ecs"
 
 
-def load() -> Settings:
+def load() -> StackSettings:
     """Read, check and return the settings of the current stack.
 
     Raises pulumi.RunError, which Pulumi shows as one line without a traceback.
     """
-    stack = pulumi.get_stack()
-    file = f"stacks/Pulumi.{stack}.yaml"
+    name = pulumi.get_stack()
+    file = f"stacks/Pulumi.{name}.yaml"
     rehearsed = pulumi.Config("rehearsal").get_bool("active") or False
     try:
-        if stack == "local" and not rehearsed:
+        if name == "local" and not rehearsed:
             raise SettingsError(
                 f"{file}: stack local is for ./rehearse up alone, pulumi up would create paid resources; "
                 "allowed: another stack, such as dev"
             )
-        settings = parse(_config(pulumi.get_project(), file), file)
-        for site in settings.each:
-            try:
-                check_files(site, Path.cwd(), file)
-            except OSError as error:
-                named = printable(error.filename)
-                raise SettingsError(f"{file}: app.source: {named}: {error.strerror}; allowed: {READABLE}") from None
+        settings = read({**get_config_env(), **CONFIG.get()}, pulumi.get_project(), file)
+        files.check(settings, Path.cwd(), file)
+        settings, warnings = files.with_static_folders(settings, Path.cwd())
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
-            if doubt := _other_key(settings, file):
-                pulumi.warn(doubt)
+            if doubt := files.other_key(settings.access, file):
+                warnings.append(doubt)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
+    for text in warnings:
+        pulumi.warn(text)
     return settings
+
+
+def read(config: Mapping[str, str], project: str, file: str) -> StackSettings:
+    """A stack's config as Pulumi hands it to a program (`namespace:key` → text, decrypted) → its settings.
+
+    Raises SettingsError with one line that names file, key and what is allowed.
+    """
+    return parse(_sections(config, project, file), file)
 
 
 def refused(message: str) -> pulumi.RunError:
@@ -62,33 +67,36 @@ def refused(message: str) -> pulumi.RunError:
     return pulumi.RunError(f"stacks/Pulumi.{pulumi.get_stack()}.yaml: {message}")
 
 
-def private_key(settings: Settings) -> str | None:
+def private_key(access: Access) -> str | None:
     """Text of access.private_key_file; None when the SSH agent is to be used."""
-    file = settings.access.private_key_file
+    file = access.private_key_file
     return Path(file).expanduser().read_text(encoding="utf-8") if file else None
 
 
 def configured(namespace: str) -> dict[str, str]:
     """The current stack's config of a namespace, such as alicloud: key → text, a secret's too."""
-    found = {**get_config_env(), **CONFIG.get()}
-    return {key.partition(":")[2]: raw for key, raw in found.items() if key.partition(":")[0] == namespace}
+    return _of_namespace({**get_config_env(), **CONFIG.get()}, namespace)
 
 
-def _config(project: str, file: str) -> dict[str, Any]:
+def _of_namespace(config: Mapping[str, str], namespace: str) -> dict[str, str]:
+    return {key.partition(":")[2]: raw for key, raw in config.items() if key.partition(":")[0] == namespace}
+
+
+def _sections(config: Mapping[str, str], project: str, file: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    if project != _NAME and (others := configured(_NAME)):
+    if project != _NAME and (others := _of_namespace(config, _NAME)):
         key = min(others)
         raise SettingsError(f"{file}: {_NAME}:{key}: this project's name is {project}; allowed: {project}:{key}")
-    for name, raw in configured(project).items():
+    for name, raw in _of_namespace(config, project).items():
         section, *below = re.split(r"[.\[]", name)
-        if below and section in Settings.model_fields:
+        if below and section in Document.model_fields:
             key = printable(name)
             raise SettingsError(
                 f"{file}: {key}: a key with that very name, as pulumi config set makes it without --path; "
                 f"allowed: pulumi config rm {project}:{key}, then pulumi config set --path '{project}:{key}'"
             )
-        if name not in Settings.model_fields:
-            raise SettingsError(f"{file}: {printable(name)}: {_unknown(name, Settings)}")
+        if name not in Document.model_fields:
+            raise SettingsError(f"{file}: {printable(name)}: {_unknown(name, Document)}")
         try:
             values[name] = json.loads(raw)
             # Half of a pair of surrogates is no text that a file could have.
@@ -96,29 +104,24 @@ def _config(project: str, file: str) -> dict[str, Any]:
         except UnicodeEncodeError:
             raise SettingsError(f"{file}: {name}: no text in UTF-8; allowed: a map of keys") from None
         except (ValueError, RecursionError):
-            # Not printed: a value set by --secret arrives here in plain text.
+            # The value is not printed, since one that was set by --secret arrives here in plain text.
             raise SettingsError(f"{file}: {name}: allowed: a map of keys") from None
     return values
 
 
-def parse(config: Mapping[str, Any], file: str) -> Settings:
-    """Check a stack's structured config (key → map) and return it as Settings.
+def parse(config: Mapping[str, Any], file: str) -> StackSettings:
+    """Check a stack's structured config (key → map) and return its settings.
 
     Raises SettingsError with one line that names file, key and what is allowed.
     """
-    where = ""
     try:
-        settings = Settings.model_validate(config)
-        for name in settings.sites:
-            where = f"sites.{name}."
-            settings.of_site(name)
+        return stack.read(config)
+    except stack.SiteValidationError as error:
+        raise SettingsError(f"{file}: sites.{error.name}.{_first_error(error.error)}") from None
     except ValidationError as error:
-        raise SettingsError(f"{file}: {where}{_first_error(error)}") from None
-    try:
-        combinations.check_sites(settings.each)
+        raise SettingsError(f"{file}: {_first_error(error)}") from None
     except ValueError as error:
         raise SettingsError(f"{file}: {error}") from None
-    return settings
 
 
 def _first_error(error: ValidationError) -> str:
@@ -175,19 +178,19 @@ def _unknown(name: str, model: type[BaseModel]) -> str:
 
 
 def _model_at(location: list[str]) -> type[BaseModel] | None:
-    model: type[BaseModel] = Settings
+    model: type[BaseModel] = Document
     for part in location:
         field = model.model_fields.get(part)
-        # One that may be absent is a union with None.
+        # A field that may be absent is a union with None.
         types = (field.annotation, *get_args(field.annotation)) if field else ()
-        models = [one for one in types if isinstance(one, type) and issubclass(one, BaseModel)]
+        models = [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not models:
             return None
         model = models[0]
     return model
 
 
-def check_cloud(settings: Settings, file: str) -> None:
+def check_cloud(settings: StackSettings, file: str) -> None:
     """Refuse what a rehearsal can do without and the cloud cannot. Raises SettingsError."""
     if not settings.access.ssh:
         raise SettingsError(
@@ -199,15 +202,3 @@ def check_cloud(settings: Settings, file: str) -> None:
             f"{file}: access.public_key: required; allowed: the text of a public key file, "
             "such as ~/.ssh/id_ed25519.pub"
         )
-
-
-def _other_key(settings: Settings, file: str) -> str | None:
-    """What to tell of a private key that is not access.public_key's, which alone the server gets from here."""
-    key, form = private_key_of(settings, file), (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    public = (settings.access.public_key or "").encode().split()[:2]
-    if key is None or key.public_key().public_bytes(*form).split() == public:
-        return None
-    return (
-        f"access.private_key_file: {settings.access.private_key_file} is another key than access.public_key; "
-        "a new server lets in who has the latter"
-    )

@@ -1,10 +1,11 @@
 """What a site's certificate is and how nginx speaks TLS with it."""
 
+from collections.abc import Iterator
+
 from pydantic import Field, SecretStr
 
-from settings import text
-from settings.base import Model
-from settings.servers import Port
+from schema import text
+from schema.base import Model, Port, Rule
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
@@ -32,3 +33,39 @@ class Tls(Model):
     def enabled(self) -> bool:
         """Whether the site has a certificate."""
         return self.acme or self.certificate is not None
+
+    def rules(self, front: str, server_name: str | None, port: int) -> Iterator[Rule]:
+        """Yield the rules of a site's certificate. port: nginx.listen."""
+        yield "tls", self.enabled and front == "none", "set, but serving.front is none", "serving.front: nginx"
+        yield (
+            "tls.private_key",
+            self.certificate is not None and self.private_key is None,
+            "required with tls.certificate",
+            "PEM text, or a file with it",
+        )
+        yield (
+            "tls.certificate",
+            self.certificate is None and self.private_key is not None,
+            "required with tls.private_key",
+            "PEM text, or a file with it",
+        )
+        yield "tls.acme", self.acme and self.certificate is not None, "set beside tls.certificate", "one of them"
+        yield (
+            "site.server_name",
+            self.enabled and server_name is None,
+            "required with tls, as a certificate is for a domain",
+            "a domain such as www.example.com",
+        )
+        unproved = server_name is not None and (server_name.startswith("*.") or not any(map(str.isalpha, server_name)))
+        yield (
+            "site.server_name",
+            self.acme and unproved,
+            f"a CA that asks on port 80 proves no {server_name}",
+            "a domain such as www.example.com, or tls.certificate",
+        )
+        yield (
+            "nginx.listen",
+            self.acme and port != 80,
+            "the CA that tls.acme asks comes to port 80",
+            "80, or tls.certificate",
+        )

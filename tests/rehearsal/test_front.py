@@ -208,6 +208,14 @@ PROBES = (
     Probe("a proxy's word for who asks", "limited", "/seen", text='_FOR": "203.0.113.9"', headers=OFFICE),
     Probe("the nearest address that is no proxy", "limited", "/seen", text='_FOR": "203.0.113.9"',
           headers={"X-Forwarded-For": "198.51.100.9, 203.0.113.9, 10.76.3.4"}),
+    Probe("a proxy's word that TLS ended there", "limited", "/seen", text='_scheme": "https".*_PROTO": "https"',
+          headers={"X-Forwarded-Proto": "https"}),
+    Probe("a proxy's word that it came by HTTP", "limited", "/seen", text='_scheme": "http".*_PROTO": "http"',
+          headers={"X-Forwarded-Proto": "HTTP"}),
+    Probe("a proxy's word that is no scheme", "limited", "/seen", text='_scheme": "http".*_PROTO": "http"',
+          headers={"X-Forwarded-Proto": "https, http"}),
+    Probe("nobody's word for the scheme without trust", "open", "/seen", text='_scheme": "http".*_PROTO": "http"',
+          headers={"X-Forwarded-Proto": "https"}),
     Probe("nobody's word without trust", "open", "/seen", text='_FOR": "10.76.', headers=OFFICE),
     Probe("an address that is not allowed", "closed", "/", 403, headers=WORLD, user=ADA),
     Probe("one that is denied of those that are", "closed", "/", 403, headers=BANNED, user=ADA),
@@ -361,8 +369,15 @@ def test_the_machine_itself_reaches_health_alone_and_is_not_limited(front: Front
     assert front.inside(f"closed-{kind}", "/")[0] == 403
     assert front.inside(f"limited-{kind}", "/healthz")[0] == 200
     assert front.inside(f"limited-{kind}", "/")[0] == 401
-    status, seen = front.inside(f"limited-{kind}", "/seen", {**OFFICE, **dict([AUTHORIZATION.split(": ")])})
-    assert (status, '_FOR": "127.0.0.1"' in seen) == (200, True), "it is no proxy"
+    headers = {**OFFICE, "X-Forwarded-Proto": "https", **dict([AUTHORIZATION.split(": ")])}
+    status, seen = front.inside(f"limited-{kind}", "/seen", headers)
+    assert (status, '_FOR": "127.0.0.1"' in seen, '_PROTO": "http"' in seen) == (200, True, True), "it is no proxy"
+
+
+def test_an_application_of_uwsgi_sees_one_scheme_whichever_variable_it_reads(front: Front) -> None:
+    for scheme, https in (("https", "on"), ("http", None)):
+        seen = front.ask("limited-uwsgi", "/seen", headers={"X-Forwarded-Proto": scheme}).json()
+        assert (seen["REQUEST_SCHEME"], seen["HTTPS"], seen["wsgi.url_scheme"]) == (scheme, https, scheme)
 
 
 def test_the_hashes_are_kept_from_others(front: Front, kind: str) -> None:

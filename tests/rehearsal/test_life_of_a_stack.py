@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from kinds.systems import SYSTEMS
 from serving import bootstrap
 from serving import machines as plans
-from serving.systems import SYSTEMS
 from settings.loader import parse
 from tests.builders.encrypted import PASSPHRASE, encrypt
 from tests.rehearsal.builders.machine import boot_id, listens

@@ -25,7 +25,9 @@ from typing import Any
 import pytest
 import yaml
 
-from serving import ServingPlan, layout, make_plan
+from contract import paths
+from contract.placeholders import fill
+from serving import ServingPlan, make_plan
 from settings import SettingsError
 from settings.loader import parse
 from tests.builders.stack import PROJECT
@@ -286,12 +288,12 @@ def filled(plan: ServingPlan, name: str, number: int) -> dict[str, str]:
     (site,) = plan.sites
     texts = {**plan.configs, **site.configs, **{Path(path).name: text for path, text in plan.bootstrap_files.items()}}
     return {
-        file: layout.fill(text, facts)
+        file: fill(text, facts)
         .replace(f"{site.place.root}/current", facts["slot_dir"])
-        .replace(layout.RUN, f"{SCRATCH}/run")
-        .replace(layout.LOG, f"{SCRATCH}/log")
-        .replace(f"{layout.ETC}/vassals", f"{SCRATCH}/vassals")
-        .replace(f"{layout.ROOT}/venvs/{layout.BOOTSTRAP}", f"{SCRATCH}/venv")
+        .replace(paths.RUN, f"{SCRATCH}/run")
+        .replace(paths.LOG, f"{SCRATCH}/log")
+        .replace(f"{paths.ETC}/vassals", f"{SCRATCH}/vassals")
+        .replace(f"{paths.ROOT}/venvs/{paths.BOOTSTRAP}", f"{SCRATCH}/venv")
         .replace(":8080", f":{facts['app_port']}")
         .replace(":8000", f":{facts['app_port']}")
         for file, text in texts.items()
@@ -372,8 +374,8 @@ mkdir {SCRATCH}
 cd {SCRATCH}
 tar -xzf - --no-same-owner
 chmod -R a+rX .
-install -d -o {layout.BUILD_USER} venv
-as_build() {{ runuser -u {layout.BUILD_USER} -- env HOME={layout.BUILD_HOME} "$@"; }}
+install -d -o {paths.BUILD_USER} venv
+as_build() {{ runuser -u {paths.BUILD_USER} -- env HOME={paths.BUILD_HOME} "$@"; }}
 as_build python3 -m venv venv
 as_build venv/bin/pip install -q --disable-pip-version-check -r release/app/requirements.txt @build@
 as_build venv/bin/pip install -q --disable-pip-version-check --no-build-isolation @pins@

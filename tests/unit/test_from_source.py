@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from components import archive
+from contract.documents import Host
 from serving import bootstrap, make_plan
 from settings import SettingsError
+from settings.files import check
 from settings.loader import parse
-from settings.sources import check_files
 from tests.builders.stack import PROJECT
 from tests.unit.machine import module
 
@@ -64,12 +65,12 @@ def test_a_local_archive_is_held_against_its_checksum_before_anything_is_created
     file = tmp_path / "uwsgi.tar.gz"
     settings = parse({"uwsgi": {**UWSGI, "archive": str(file)}}, FILE)
     with pytest.raises(SettingsError, match=r"uwsgi\.archive: .* is no file"):
-        check_files(settings, PROJECT, FILE)
+        check(settings, PROJECT, FILE)
     file.write_bytes(b"anything")
     with pytest.raises(SettingsError, match=rf"uwsgi\.sha256: .* has {hashlib.sha256(b'anything').hexdigest()}"):
-        check_files(settings, PROJECT, FILE)
+        check(settings, PROJECT, FILE)
     right = {**UWSGI, "archive": str(file), "sha256": hashlib.sha256(b"anything").hexdigest()}
-    check_files(parse({"uwsgi": right}, FILE), PROJECT, FILE)
+    check(parse({"uwsgi": right}, FILE), PROJECT, FILE)
 
 
 def test_a_local_archive_travels_with_the_release_and_a_url_does_not(tmp_path: Path) -> None:
@@ -86,8 +87,9 @@ def test_a_local_archive_travels_with_the_release_and_a_url_does_not(tmp_path: P
             held[name] = [name for name in tar.getnames() if name.startswith("source/")]
     assert held == {"host": [], "site": ["source/uwsgi-2.0.31"]}
     (site,) = plan.sites
-    assert [build["archive"] for build in site.release["builds"]] == ["source/uwsgi-2.0.31"]
-    assert [build["archive"] for build in plan.host["builds"]] == [NGINX["archive"]]
+    assert [build.archive for build in site.release.builds] == ["source/uwsgi-2.0.31"]
+    assert isinstance(plan.host, Host)
+    assert [build.archive for build in plan.host.builds] == [NGINX["archive"]]
     # nginx is the machine's: its archive travels with what the sites share.
     plan = plan_of(nginx={**NGINX, "archive": str(file)})
     assert plan.sources == {"source/nginx-1.22.1": str(file)}
@@ -108,9 +110,9 @@ def test_a_release_starts_the_uwsgi_that_is_chosen(
 ) -> None:
     plan = plan_of(uwsgi=uwsgi)
     (site,) = plan.sites
-    assert site.release["command"] == program
+    assert site.release.command == program
     assert f"app.env.json - {program} --ini" in site.configs["supervisor.conf"]
-    assert site.release["server_pins"] == pins
+    assert site.release.server_pins == pins
     assert ("\nplugin = python3\n" in site.configs["uwsgi.ini"]) == plugin
     assert "\nvirtualenv = @@venv@@\n" in site.configs["uwsgi.ini"]
     assert ("uwsgi-plugin-python3" in plan.packages) == plugin
@@ -136,11 +138,12 @@ def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
 
 def test_nginx_from_source_takes_the_places_of_the_oss() -> None:
     plan = plan_of(nginx=NGINX)
-    (build,) = plan.host["builds"]
-    assert (build["folder"], build["link"]) == ("/usr/local/nginx-1.22.1", "/usr/local/nginx")
-    assert build["options"][:3] == ("--prefix=/usr/local/nginx-1.22.1", "--user=www-data", "--group=www-data")
-    assert {"--conf-path=/etc/nginx/nginx.conf", "--pid-path=/run/nginx.pid"} <= set(build["options"])
-    assert {"--with-http_ssl_module", "--with-http_v2_module"} <= set(build["options"])
+    assert isinstance(plan.host, Host)
+    (build,) = plan.host.builds
+    assert (build.folder, build.link) == ("/usr/local/nginx-1.22.1", "/usr/local/nginx")
+    assert build.options[:3] == ["--prefix=/usr/local/nginx-1.22.1", "--user=www-data", "--group=www-data"]
+    assert {"--conf-path=/etc/nginx/nginx.conf", "--pid-path=/run/nginx.pid"} <= set(build.options)
+    assert {"--with-http_ssl_module", "--with-http_v2_module"} <= set(build.options)
     # Modules of the OS's package are made for the OS's nginx alone.
     assert "modules-enabled" not in plan.configs["nginx.conf"]
     assert "modules-enabled" in plan_of().configs["nginx.conf"]

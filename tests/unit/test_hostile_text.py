@@ -19,7 +19,7 @@ from pydantic import BaseModel, SecretStr
 from reference.samples import FILE, MYSQL, ORDINARY, SYSTEMD, of, placed
 from settings import SettingsError
 from settings.loader import parse
-from settings.models import Settings
+from settings.stack import Document
 from tests.builders.rendered import files
 from tests.builders.structure import structure
 
@@ -124,7 +124,7 @@ def kinds(place: str) -> list[int]:
     return found
 
 
-PLACES = sorted({*places(Settings)} - {FREE})
+PLACES = sorted({*places(Document)} - {FREE})
 
 
 def test_every_text_of_the_settings_has_an_ordinary_one_here() -> None:

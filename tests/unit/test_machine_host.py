@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,6 +230,29 @@ def test_the_releases_of_two_sites_share_nothing_and_leave_each_other_alone(serv
         assert owners[f"{server.root}/log/{site}/a.log"] == user
         group = {owner for path, owner in owners.items() if path.startswith(f"{server.folder(site)}/releases/")}
         assert group == {f"{user}-web"}
+
+
+def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server) -> None:
+    units = server.root / "units"
+
+    def written() -> set[str]:
+        return {str(path.relative_to(units)) for path in units.rglob("*.conf")}
+
+    restart = "{}.service.d/wsgi-ecs-restart.conf".format
+    assert written() == {restart("nginx"), restart("supervisor")}
+    # nginx from source has another one of ours beside it.
+    (units / "nginx.service.d/wsgi-ecs.conf").touch()
+    (units / "supervisor.service.d/by-hand.conf").touch()
+    (units / restart("nginx")).write_text("# by hand\n")
+    _, text = server.run(Path(), "", verb="status", wanted=1)
+    assert f"edited by hand: {units}/{restart('nginx')} (changed)\n" in text
+    config = {**SITES, "serving": {"process_manager": "systemd"}}
+    server.prepare(server.host(config))
+    assert server.commands[0] == "systemctl daemon-reload"
+    assert written() == {restart("nginx"), "nginx.service.d/wsgi-ecs.conf", "supervisor.service.d/by-hand.conf"}
+    assert "Restart=always" in (units / restart("nginx")).read_text()
+    server.prepare(server.host({**config, "release": {"generation": 1}}))
+    assert "systemctl daemon-reload" not in server.commands
 
 
 def test_a_site_moves_to_another_location_with_its_next_release() -> None:

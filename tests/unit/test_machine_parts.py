@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import bootstrap, emperor, host_files, layout, machines, make_plan, release_files
+from kinds.place import BOOTSTRAP_FACTS
+from kinds.process_managers import emperor
+from serving import bootstrap, host_files, machines, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.application import Application
@@ -23,6 +25,7 @@ def test_a_release_carries_the_whole_tool() -> None:
     *others, database = machines(parse({"mysql": {"password": "x"}}, "test"))
     # The bootstrap brings these: the emperor's vassals outlive a release, the page comes before any.
     tool = {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
+    tool |= {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
     for plan in (machine.plan for machine in others):
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"database.py", "disk.py"}
@@ -245,7 +248,7 @@ def test_a_vassal_is_the_uwsgi_of_its_own_release_with_the_environment(
     """From the very files of the bootstrap: what the emperor starts on a new server."""
     settings = parse({"server": {"os": "debian12"}, "serving": {"process_manager": "emperor"}}, "test")
     written = {file.path: file.text for file in bootstrap.files(make_plan(settings), settings)}
-    slot = layout.BOOTSTRAP_FACTS["slot_dir"]
+    slot = BOOTSTRAP_FACTS["slot_dir"]
     (tmp_path / "state.json").write_text(written[f"{slot}/state.json"])
     (tmp_path / "uwsgi.ini").write_text(written[f"{slot}/uwsgi.ini"])
     (tmp_path / "vassal.ini").symlink_to(tmp_path / "uwsgi.ini")
@@ -254,7 +257,7 @@ def test_a_vassal_is_the_uwsgi_of_its_own_release_with_the_environment(
     monkeypatch.setattr(vassal.os, "environ", {})
     monkeypatch.setattr(vassal.os, "execv", lambda program, arguments: started.append([program, *arguments]))
     vassal.main(["--ini", str(tmp_path / "vassal.ini")])
-    release, venv = layout.BOOTSTRAP_FACTS["release_dir"], layout.BOOTSTRAP_FACTS["venv"]
+    release, venv = BOOTSTRAP_FACTS["release_dir"], BOOTSTRAP_FACTS["venv"]
     assert started == [
         [
             "/usr/bin/python3",

@@ -12,14 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.network import Rule, groups
+from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE
 from rehearsal import backup
 from rehearsal.errors import UserError
 from serving import bootstrap, host_files, machines
-from serving.systems import SYSTEMS
 from settings import SettingsError
+from settings.files import check
 from settings.loader import parse
-from settings.sources import check_files
 from tests.builders.program import Recorder, secret
 from tests.builders.stack import PROJECT
 from tests.unit.machine import module
@@ -32,7 +32,7 @@ Run = Callable[..., Recorder]
 
 def refusal(config: dict[str, Any]) -> str:
     with pytest.raises(SettingsError) as error:
-        check_files(parse(config, FILE), PROJECT, FILE)
+        check(parse(config, FILE), PROJECT, FILE)
     return str(error.value).removeprefix(f"{FILE}: ")
 
 
@@ -61,14 +61,16 @@ def test_a_wrong_setting_is_one_line(config: dict[str, Any], line: str) -> None:
 def test_an_empty_map_is_no_database() -> None:
     settings = parse({"mysql": {}}, FILE)
     assert [machine.name for machine in machines(settings)] == [""]
-    assert settings.env == {}
+    assert settings.env(settings.sites[0]) == {}
 
 
 def test_every_site_finds_it_in_its_environment() -> None:
     settings = parse(
         {**MYSQL, "sites": {"shop": {"app": {"env": {"A": "1"}}}, "blog": {"site": {"location": "/b/"}}}}, FILE
     )
-    shop, blog = ({name: value.get_secret_value() for name, value in site.env.items()} for site in settings.each)
+    shop, blog = (
+        {name: value.get_secret_value() for name, value in settings.env(site).items()} for site in settings.sites
+    )
     own = {"MYSQL_HOST": "db", "MYSQL_PORT": "3306", "MYSQL_DATABASE": "app", "MYSQL_USER": "app"}
     assert blog == {**own, "MYSQL_PASSWORD": "hunter2"}
     assert shop == {**blog, "A": "1"}

@@ -9,11 +9,10 @@ import pytest
 
 from reference.samples import HASH
 from serving import make_plan, nginx
-from settings import SettingsError
+from settings import SettingsError, StackSettings
+from settings.files import check, with_static_folders
 from settings.loader import parse
-from settings.models import Settings
-from settings.servers import HEADERS
-from settings.sources import check_files
+from settings.nginx import HEADERS
 from tests.builders.stack import PROJECT
 from tests.builders.structure import Tree, nested
 
@@ -45,7 +44,7 @@ def tree(texts: dict[str, str], folder: Path) -> Tree:
     return nested(read["config"][0]["parsed"])
 
 
-def of(config: dict[str, Any]) -> Settings:
+def of(config: dict[str, Any]) -> StackSettings:
     return parse({"server": {"os": "debian12"}, **config}, FILE)
 
 
@@ -139,6 +138,26 @@ def test_no_header_makes_a_client_the_machine_itself(tmp_path: Path) -> None:
         assert text.count("map $realip_remote_addr ") == text.count("127.0.0.1") == 2
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_believed_proxy_says_which_scheme_a_request_has(protocol: str, tmp_path: Path) -> None:
+    config = {**PROTOCOLS[protocol], "nginx": {"set_real_ip_from": ["100.64.0.0/10", "10.0.0.1/32"], "cache": {}}}
+    found = texts(config)
+    assert "geo $realip_remote_addr $wsgi_believed_app {\n    default 0;\n    100.64.0.0/10 1;\n" in found["http.conf"]
+    assert "    default $scheme;\n    1:http http;\n    1:https https;\n" in found["http.conf"]
+    place = location(config, tmp_path)
+    scheme = "$wsgi_scheme_app"
+    if protocol == "http":
+        assert ("X-Forwarded-Proto", scheme) in values(place, "proxy_set_header")
+    else:
+        names = ("HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME", "UWSGI_SCHEME")
+        assert {(name, scheme) for name in names} <= set(values(place, "uwsgi_param"))
+        assert ("HTTPS", "$wsgi_https_app", "if_not_empty") in values(place, "uwsgi_param")
+    # An answer to HTTP, such as a redirect, is not kept for HTTPS.
+    ((key,),) = values(place, f"{'uwsgi' if protocol == 'uwsgi' else 'proxy'}_cache_key")
+    assert f" {scheme} " in key
+    assert "$wsgi_scheme" not in str(texts({**PROTOCOLS[protocol], "nginx": {"cache": {}}}))
+
+
 def test_an_error_page_is_there_for_those_who_are_kept_out(tmp_path: Path) -> None:
     config = {"nginx": {**AUTH, "allow": "203.0.113.0/24", "error_page": {"401": "no.html", "403": "no.html"}}}
     page = inner(location(config, tmp_path), "=", "/.error/no.html")
@@ -182,9 +201,9 @@ def test_the_hashes_travel_apart_from_what_the_plan_says() -> None:
     found = of({"nginx": {"auth_basic": "Staff", "auth_basic_users": {"bob": HASH, "ada": HASH}}})
     assert HASH not in repr(make_plan(found))
     assert HASH not in repr(found)
-    (text,) = nginx.secret_files(found).values()
+    (text,) = nginx.secret_files(found.nginx).values()
     assert text.get_secret_value() == f"ada:{HASH}\nbob:{HASH}\n"
-    assert nginx.secret_files(of({})) == {}
+    assert nginx.secret_files(of({}).nginx) == {}
 
 
 def refusal(config: dict[str, Any]) -> str:
@@ -207,7 +226,7 @@ def test_a_page_that_is_not_in_the_application_is_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"nginx\.error_page\.404: \./app has no no\.html; allowed: a file in app\.s"
     ):
-        check_files(of({"nginx": {"error_page": {"404": "no.html"}}}), PROJECT, FILE)
+        check(of({"nginx": {"error_page": {"404": "no.html"}}}), PROJECT, FILE)
 
 
 def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:
@@ -219,3 +238,30 @@ def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:
         ("location", ("=", "/extra")),
         ("rewrite", ("^/old$", "/new")),
     ]
+
+
+def static_of(app: Path, **nginx: Any) -> tuple[dict[str, str], list[str]]:
+    """nginx.static of an application's folder, and what the user is warned of."""
+    found, warnings = with_static_folders(of({"app": {"source": str(app)}, "nginx": nginx}), Path("/"))
+    return found.sites[0].nginx.static, warnings
+
+
+def test_an_application_that_keeps_its_static_files_in_its_package_serves_them_itself(tmp_path: Path) -> None:
+    (tmp_path / "shop/static").mkdir(parents=True)
+    assert static_of(tmp_path) == ({}, [])
+    (tmp_path / "static").mkdir()
+    assert static_of(tmp_path) == ({"/static/": "static"}, [])
+
+
+def test_a_static_folder_that_a_user_named_and_that_is_missing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    static, warnings = static_of(tmp_path, static={"/media/": "media", "/s/": "built"})
+    assert static == {"/media/": "media"}
+    assert warnings == [
+        f"nginx.static: {tmp_path} has no folder built, so nginx passes /s/ on to the application",
+    ]
+
+
+def test_a_location_is_left_out_with_its_folder(tmp_path: Path) -> None:
+    found, _ = with_static_folders(of({"app": {"source": str(tmp_path)}}), Path("/"))
+    assert "location /static/" not in make_plan(found).sites[0].configs["server.conf"]

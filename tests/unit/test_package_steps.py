@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from serving import bootstrap, layout, machines
-from serving.systems import SYSTEMS, Apt, Rpm
+from contract import paths
+from kinds.systems import SYSTEMS, Apt, Rpm
+from serving import bootstrap, machines
 from settings.loader import parse
 
 FILE = "stacks/Pulumi.test.yaml"
@@ -192,7 +193,7 @@ class Server:
 
     @property
     def is_ready(self) -> bool:
-        return (self.root / layout.MARKER[1:]).exists()
+        return (self.root / paths.MARKER[1:]).exists()
 
 
 @pytest.fixture(autouse=True)

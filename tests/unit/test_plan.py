@@ -19,11 +19,15 @@ import pytest
 import yaml
 
 from components.release import run_tool
-from components.server import USER_DATA_LIMIT
-from serving import bootstrap, host_files, layout, machines, make_plan, release_files
-from serving.systems import SYSTEMS
-from serving.templates import render
+from contract import paths
+from contract.documents import Host
+from contract.placeholders import FACTS, fill
+from contract.resources import USER_DATA_LIMIT
+from kinds.place import BOOTSTRAP_FACTS
+from kinds.systems import SYSTEMS
+from serving import bootstrap, host_files, machines, make_plan, release_files
 from settings.loader import parse
+from templates import render
 from tests.unit.machine.nginx import Block, load, part
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -153,7 +157,7 @@ def test_the_scripts_of_the_bootstrap_are_sound_shell(system: str, kind: str) ->
         assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
     assert "\nset -eu\n" in script
     # The marker is its last act but a word to the log.
-    assert script.rstrip().splitlines()[-2].endswith(layout.MARKER)
+    assert script.rstrip().splitlines()[-2].endswith(paths.MARKER)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -164,7 +168,7 @@ def test_the_scripts_of_a_server_pass_shellcheck(system: str, tmp_path: Path) ->
     )
     mirrors = {"packages": packages, "index": indexes}
     # What SSH hands to root's own shell.
-    handed = (run_tool("apply", "abc"), render("templates/release/ready.sh.j2", layout=layout))
+    handed = (run_tool("apply", "abc"), render("templates/release/ready.sh.j2", paths=paths))
     texts = dict.fromkeys(f"#!/bin/sh\n{text}" for text in handed)
     for config in (*ALL_KINDS.values(), {"topology": {"app_servers": 1}, "mysql": {"password": "x"}}):
         for server in ({"os": system}, {"os": system, "mirrors": mirrors}):
@@ -198,14 +202,14 @@ def test_the_short_commands_are_aliases_of_each_shell(shell: str) -> None:
 def test_the_bootstrap_serves_the_built_in_page_by_the_same_servers(system: str, kind: str) -> None:
     plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
     files = {file.path: file.text for file in bootstrap.files(plan, settings)}
-    slot = layout.BOOTSTRAP_FACTS["slot_dir"]
+    slot = BOOTSTRAP_FACTS["slot_dir"]
     configs = {name: files[f"{slot}/{name}"] for name in plan.sites[0].configs}
-    assert {name for name in plan.configs if f"{layout.HOST}/a/{name}" not in files} == set()
+    assert {name for name in plan.configs if f"{paths.host_root()}/a/{name}" not in files} == set()
     everything = "".join(configs.values())
     assert "@@" not in everything
     assert "builtin" in everything
-    assert f"{layout.BOOTSTRAP_FACTS['release_dir']}/app" in everything
-    assert f"{layout.BOOTSTRAP_FACTS['release_dir']}/app/builtin.py" in files
+    assert f"{BOOTSTRAP_FACTS['release_dir']}/app" in everything
+    assert f"{BOOTSTRAP_FACTS['release_dir']}/app/builtin.py" in files
     # Neither the application nor what it brings is there yet.
     for own in ("site.wsgi", "site:app", "mysite", "/app/lib", "static-map", "cheaper"):
         assert own not in everything, own
@@ -242,7 +246,7 @@ def test_alinux3_runs_its_sites_on_a_python_that_is_supported() -> None:
     plan, settings = plan_of({"server": {"os": "alinux3"}, "serving": GUNICORN})
     (site,) = plan.sites
     assert {"python3.11", "python3.11-devel"} <= set(plan.packages)
-    assert site.release["python"] == "/usr/bin/python3.11"
+    assert site.release.python == "/usr/bin/python3.11"
     assert "gunicorn==23.0.0" in site.pins
     # The tool and what asks a CA run on the system's, whose last client this is.
     assert plan.system.acme_client == "acme-tiny==5.0.1"
@@ -252,7 +256,7 @@ def test_alinux3_runs_its_sites_on_a_python_that_is_supported() -> None:
     assert repositories.sections() == ["wsgi-ecs-epel"]
     sources = {"install": "source", "version": "2.0.31", "archive": "http://x.example/u", "sha256": "0" * 64}
     plan, _ = plan_of({"server": {"os": "alinux3"}, "uwsgi": sources})
-    assert [build["python"] for build in plan.sites[0].release["builds"]] == ["/usr/bin/python3.11"]
+    assert [build.python for build in plan.sites[0].release.builds] == ["/usr/bin/python3.11"]
 
 
 def test_mirrors_of_the_user_come_in_place_of_the_built_in_ones() -> None:
@@ -282,8 +286,8 @@ def test_a_server_has_the_packages_and_services_of_its_kind_and_no_others() -> N
 def test_a_release_has_its_servers_pins_and_no_others(kind: str) -> None:
     for system in SYSTEMS:
         plan, settings = plan_of({**ALL_KINDS[kind], "server": {"os": system}})
-        names = {pin.partition("==")[0] for pin in plan.sites[0].release["server_pins"]}
-        assert settings.serving.app_server.lower() in {name.lower() for name in names}
+        names = {pin.partition("==")[0] for pin in plan.sites[0].release.server_pins}
+        assert settings.sites[0].serving.app_server in {name.lower() for name in names}
         assert ("gevent" in names) == (kind == "gunicorn-gevent")
         assert all("==" in pin for pin in plan.sites[0].pins)
 
@@ -294,10 +298,10 @@ def test_the_port_that_the_world_may_reach_is_the_fronts(kind: str) -> None:
     port = {"direct-uwsgi-http": 8080, "direct-gunicorn": 8000}.get(kind, 80)
     assert plan.ports == (port,)
     (site,) = plan.sites
-    assert site.release["probe"]["port"] == site.ports[0] == port
+    assert site.release.probe.port == site.ports[0] == port
     assert site.url("198.51.100.7") == "http://198.51.100.7/".replace("7/", "7/" if port == 80 else f"7:{port}/")
     # A port of its own cannot alternate between two releases, one behind nginx must.
-    assert ("app_port" in site.release["ports"]) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
+    assert ("app_port" in site.release.ports) == (kind in ("uwsgi-tcp", "uwsgi-dynamic", "systemd"))
 
 
 def test_the_command_line_has_the_options_of_the_ini_file() -> None:
@@ -357,15 +361,15 @@ def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
         named |= set(re.findall("@@(.+?)@@", json.dumps([[site.configs, site.release] for site in plan.sites])))
         assert set(re.findall("@@(.+?)@@", json.dumps(plan.configs))) <= {"nginx_group"}
         assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.host]))
-    assert named <= set(layout.FACTS)
+    assert named <= set(FACTS)
     assert {"app_port", "slot_dir", "cpus"} <= named
     assert {"slot", "release_dir", "venv", "somaxconn", "stats_port"} <= named
 
 
 def test_a_placeholder_that_nothing_fills_is_an_error() -> None:
-    assert layout.fill("a @@slot@@ b", {"slot": "a"}) == "a a b"
+    assert fill("a @@slot@@ b", {"slot": "a"}) == "a a b"
     with pytest.raises(ValueError, match="no fact fills @@cpus@@"):
-        layout.fill("@@slot@@ @@cpus@@\n", {"slot": "a"})
+        fill("@@slot@@ @@cpus@@\n", {"slot": "a"})
 
 
 def test_nothing_that_handles_a_request_is_root() -> None:
@@ -399,20 +403,51 @@ def test_statistics_are_on_loopback_only() -> None:
     plan, _ = plan_of(EVERYTHING)
     (site,) = plan.sites
     assert "\nstats = 127.0.0.1:@@stats_port@@\n" in site.configs["uwsgi.ini"]
-    assert site.release["ports"] == {"stats_port": [9300, 9301]}
+    assert site.release.ports == {"stats_port": [9300, 9301]}
     assert plan.ports == (8080,)
+
+
+@pytest.mark.parametrize(
+    ("config", "units"),
+    [
+        ({}, ["nginx", "supervisor"]),
+        ({"server": {"os": "centos7"}}, ["nginx", "supervisord"]),
+        ({"serving": {"process_manager": "systemd"}}, ["nginx"]),
+        ({"serving": {"process_manager": "emperor"}}, ["nginx", "wsgi-emperor"]),
+        (KINDS["direct-gunicorn"], ["supervisor"]),
+        ({"topology": {"app_servers": 1}}, ["nginx"]),
+    ],
+)
+def test_the_services_of_a_server_come_back_by_themselves(config: dict[str, Any], units: list[str]) -> None:
+    plan = machines(parse({"server": {"os": "debian12"}, **config}, "test"))[0].plan
+    assert isinstance(plan.host, Host)
+    assert sorted(plan.host.drop_ins) == [f"{unit}.service" for unit in units]
+    for text in plan.host.drop_ins.values():
+        read = configparser.ConfigParser()
+        read.optionxform = str  # type: ignore[method-assign,assignment]
+        read.read_string(text)
+        wanted = {"Restart": "always", "RestartSec": "1", "StartLimitInterval": "0", "KillMode": "mixed"}
+        assert wanted.items() <= dict(read["Service"]).items()
+
+
+def test_supervisor_has_the_time_that_its_programs_may_take_to_stop() -> None:
+    for seconds, given in ((30, 90), (600, 610)):
+        plan, _ = plan_of({"server": {"os": "debian12"}, "supervisor": {"stopwaitsecs": seconds}})
+        assert isinstance(plan.host, Host)
+        assert f"\nTimeoutStopSec={given}\n" in plan.host.drop_ins["supervisor.service"]
 
 
 def nginx_of(config: dict[str, Any], tmp_path: Path) -> tuple[Block, ...]:
     """The server blocks of a machine whose sites wait for their first release."""
     plan, _ = plan_of(config)
     text = plan.configs["nginx.conf"]
-    for site in plan.host["sites"]:
-        folder = tmp_path / "sites" / site["name"] / "slots/waiting"
+    assert isinstance(plan.host, Host)
+    for site in plan.host.sites:
+        folder = tmp_path / "sites" / site.name / "slots/waiting"
         folder.mkdir(parents=True)
-        for name, waiting in site["waiting"].items():
+        for name, waiting in site.waiting.items():
             (folder / name).write_text(waiting)
-        text = text.replace(f"{layout.SITES}/{site['name']}/current", str(folder))
+        text = text.replace(f"{paths.sites()}/{site.name}/current", str(folder))
     (tmp_path / "nginx.conf").write_text(text)
     return load(tmp_path / "nginx.conf")
 
@@ -455,7 +490,7 @@ def test_a_site_below_a_location_gets_its_own_paths_and_that_one_as_script_name(
     assert not any(line.startswith("module =") for line in ini)
     assert site.configs["server.conf"].startswith("location /blog/ {\n")
     assert "location /blog/static/ {\n        alias @@release_dir@@/app/s/;" in site.configs["server.conf"]
-    assert site.release["probe"]["path"] == "/blog/healthz"
+    assert site.release.probe.path == "/blog/healthz"
     assert site.url("198.51.100.7") == "http://198.51.100.7/blog/"
     plan, _ = plan_of({"site": {"location": "/blog/"}, "app": {"wsgi_file": "site.wsgi"}})
     assert "\nmount = /blog=@@release_dir@@/app/site.wsgi\n" in plan.sites[0].configs["uwsgi.ini"]

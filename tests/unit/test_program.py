@@ -12,8 +12,8 @@ from pulumi.runtime import mocks
 from pulumi.runtime.proto import provider_pb2
 
 import settings
+from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE, PUBLIC_KEY
-from serving.systems import SYSTEMS
 from tests.builders.program import Cloud, Recorder, Run, secret
 from tests.builders.stack import PROJECT, ssh_key
 

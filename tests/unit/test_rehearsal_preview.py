@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from components import server
 from rehearsal import cli, engine, preview_text, program, run
 from rehearsal.compare import TWO_STEPS, Op
 from rehearsal.engine import Engine
@@ -25,7 +24,6 @@ from rehearsal.monitor import RehearsalMonitor
 from rehearsal.preview import CODE, Preview, foresee
 from rehearsal.preview_text import away, counted, lines
 from rehearsal.resources import TYPES, Context, Foreseen
-from rehearsal.resources.machine import USER_DATA_LIMIT
 from rehearsal.show import Show
 from rehearsal.stack import Stack, overlay
 from rehearsal.state import Imagined, Record, State
@@ -471,10 +469,6 @@ def test_what_is_not_rehearsed_is_refused_before_anything_is_made(site: Site) ->
     site.up()
     with pytest.raises(UserError, match=r"^wsgi-ecs-dev-instance \(alicloud:ecs/instance:Instance\): .*ecs\.nope"):
         site.preview(server={"os": "debian12", "instance_type": "ecs.nope.large", "zone": "cn-hangzhou-h"})
-
-
-def test_the_limit_of_user_data_is_the_programs() -> None:
-    assert USER_DATA_LIMIT == server.USER_DATA_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_what_the_release_tool_reads(run_program: Run, tmp_path: Path) -> None:
 
 def test_neither_settings_nor_plans_show_a_secret(tmp_path: Path) -> None:
     settings = parse(_config(tmp_path), "stack")
-    assert _marks().within(f"{settings!r} {settings} {settings.each!r} {machines(settings)!r}") == set()
+    assert _marks().within(f"{settings!r} {settings} {settings.sites!r} {machines(settings)!r}") == set()
 
 
 def _wrong(key: str) -> list[Any]:

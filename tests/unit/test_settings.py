@@ -10,11 +10,11 @@ import yaml
 from reference.samples import PUBLIC_KEY
 from rehearsal import stack as stacks
 from rehearsal.passphrase import VARIABLE
+from schema.base import Model
 from settings import SettingsError
-from settings.base import Model
+from settings.files import check
 from settings.loader import parse
-from settings.models import Settings
-from settings.sources import check_files
+from settings.stack import Document
 from tests.builders.encrypted import PASSPHRASE
 from tests.builders.stack import PROJECT
 
@@ -31,8 +31,8 @@ def refusal(config: Any) -> str:
 
 
 def test_every_setting_has_a_default_and_a_description() -> None:
-    assert parse({}, FILE) == Settings()
-    *models, sites = Settings.model_fields.values()
+    assert Document() == Document.model_validate({})
+    *models, sites = Document.model_fields.values()
     assert sites.description
     for model in (field.annotation for field in models):
         assert isinstance(model, type)
@@ -43,11 +43,11 @@ def test_every_setting_has_a_default_and_a_description() -> None:
 
 def test_numbers_and_booleans_given_as_text_are_taken() -> None:
     settings = parse({"uwsgi": {"processes": "4"}, "server": {"protect": "true"}, "nginx": {"listen": "8080"}}, FILE)
-    assert (settings.uwsgi.processes, settings.server.protect, settings.nginx.listen) == (4, True, 8080)
+    assert (settings.sites[0].uwsgi.processes, settings.server.protect, settings.nginx.listen) == (4, True, 8080)
 
 
 def test_an_environment_takes_numbers_and_booleans_as_text() -> None:
-    env = parse({"app": {"env": {"PORT": 8080, "DEBUG": True, "RATIO": 0.5}}}, FILE).app.env
+    env = parse({"app": {"env": {"PORT": 8080, "DEBUG": True, "RATIO": 0.5}}}, FILE).sites[0].app.env
     assert {name: value.get_secret_value() for name, value in env.items()} == {
         "PORT": "8080",
         "DEBUG": "true",
@@ -70,8 +70,8 @@ DIRECT = {"front": "none"}
 
 
 def loose(config: dict[str, Any]) -> dict[str, Any]:
-    """The parts of Settings, each checked by itself, without the rules over all of them."""
-    parts = {name: field.annotation for name, field in Settings.model_fields.items() if name != "sites"}
+    """The parts of a stack's file, each checked by itself, without the rules over all of them."""
+    parts = {name: field.annotation for name, field in Document.model_fields.items() if name != "sites"}
     return {name: part.model_validate(config.get(name, {})) for name, part in parts.items()} | {"sites": {}}  # type: ignore[union-attr]
 
 
@@ -130,7 +130,7 @@ def test_a_site_has_the_shared_settings_with_its_own_before_them() -> None:
     # What is set for uWSGI is nothing for a site with gunicorn.
     assert refusal(config).startswith("sites.blog.uwsgi: set, but serving.app_server is gunicorn; ")
     del config["sites"]["blog"]["serving"]  # type: ignore[index]
-    shop, blog = parse(config, FILE).each
+    shop, blog = parse(config, FILE).sites
     assert (shop.site.name, blog.site.name) == ("shop", "blog")
     assert {name: value.get_secret_value() for name, value in shop.app.env.items()} == {"A": "shared", "B": "its own"}
     assert set(blog.app.env) == {"A", "B"}
@@ -138,7 +138,7 @@ def test_a_site_has_the_shared_settings_with_its_own_before_them() -> None:
     assert (shop.uwsgi.processes, shop.uwsgi.threads, blog.uwsgi.threads) == (2, 4, 2)
     assert shop.nginx.static == {"/static/": "static", "/media/": "media"}
     assert (shop.app.module, blog.app.module) == ("app", "blog")
-    assert parse({}, FILE).each == (parse({}, FILE),)
+    assert [site.site.name for site in parse({}, FILE).sites] == ["app"]
 
 
 @pytest.mark.parametrize("stack", sorted((PROJECT / "stacks").glob("*.yaml")), ids=lambda path: path.stem)
@@ -147,7 +147,7 @@ def test_every_stack_of_the_project_is_taken(stack: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(VARIABLE, PASSPHRASE)
     config = stacks.load(PROJECT, stack.stem.removeprefix("Pulumi.")).config
     settings = parse({k.partition(":")[2]: json.loads(v) for k, v in config.items() if "wsgi-ecs:" in k}, FILE)
-    check_files(settings, PROJECT, FILE)
+    check(settings, PROJECT, FILE)
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_a_wrong_secret_is_not_printed() -> None:
 
 
 def in_folder(tmp_path: Path, files: dict[str, str], **app: Any) -> str:
-    """What check_files says of an application with these files; nothing when it is taken."""
+    """What check says of an application with these files; nothing when it is taken."""
     for name, text in {"requirements.txt": "", **files}.items():
         (tmp_path / "app" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "app" / name).write_text(text)
     uwsgi = {"pythonpath": app.pop("pythonpath", [])}
     try:
-        check_files(parse({"app": app, "uwsgi": uwsgi}, FILE), tmp_path, FILE)
+        check(parse({"app": app, "uwsgi": uwsgi}, FILE), tmp_path, FILE)
     except SettingsError as error:
         return str(error).removeprefix(f"{FILE}: ")
     return ""
@@ -222,7 +222,7 @@ def test_a_missing_wsgi_file(tmp_path: Path) -> None:
 def test_missing_files_of_the_application(tmp_path: Path) -> None:
     def line() -> str:
         with pytest.raises(SettingsError) as error:
-            check_files(Settings(), tmp_path, FILE)
+            check(parse({}, FILE), tmp_path, FILE)
         return str(error.value).removeprefix(f"{FILE}: ")
 
     assert line().startswith("app.source: ./app is no folder; allowed:")
@@ -231,14 +231,14 @@ def test_missing_files_of_the_application(tmp_path: Path) -> None:
     (tmp_path / "app" / "app.py").touch()
     assert line().startswith("app.requirements: ./app has no requirements.txt; allowed:")
     (tmp_path / "app" / "requirements.txt").touch()
-    check_files(Settings(), tmp_path, FILE)
+    check(parse({}, FILE), tmp_path, FILE)
     key = parse({"access": {"private_key_file": "nowhere"}}, FILE)
     with pytest.raises(SettingsError, match=r"access\.private_key_file: nowhere is no private key; allowed"):
-        check_files(key, tmp_path, FILE)
+        check(key, tmp_path, FILE)
 
 
 def test_the_sample_application_is_where_the_defaults_say() -> None:
-    check_files(Settings(), PROJECT, FILE)
+    check(parse({}, FILE), PROJECT, FILE)
 
 
 def test_the_environments_have_the_same_keys_in_the_same_order() -> None:

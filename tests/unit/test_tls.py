@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from contract.documents import Host
 from reference.samples import CLOUD
 from rehearsal import proof
 from rehearsal.stack import Stack, ca
@@ -90,7 +91,7 @@ def test_sites_of_one_domain_have_one_certificate() -> None:
 def test_sites_share_the_port_of_tls_and_no_other() -> None:
     other = {"site": {"server_name": "blog.example.test"}, "tls": {"acme": True}}
     settings = parse(several(sky=site(), blog=other), FILE)
-    assert [one.tls.listen for one in settings.each] == [443, 443]
+    assert [one.tls.listen for one in settings.sites] == [443, 443]
     plain = {"site": {"server_name": "plain.example.test"}, "nginx": {"listen": 443}}
     assert refusal(several(sky=site(), plain=plain)) == (
         "sites.plain.nginx.listen: port 443 is taken by sites.sky.tls.listen; allowed: another port"
@@ -115,7 +116,7 @@ def test_no_site_runs_as_a_user_of_the_machines_own(name: str) -> None:
 def test_a_site_may_have_none_where_all_others_have() -> None:
     plain = {"site": {"server_name": "plain.example.test"}, "tls": {"acme": False}}
     settings = parse({**several(sky={"site": {"server_name": WWW}}, plain=plain), "tls": {"acme": True}}, FILE)
-    assert [one.tls.enabled for one in settings.each] == [True, False]
+    assert [one.tls.enabled for one in settings.sites] == [True, False]
 
 
 PEM = "allowed: PEM text, or a file with it"
@@ -297,7 +298,8 @@ def test_nobody_sees_tls_where_it_is_not_wanted() -> None:
     plan = make_plan(parse({}, FILE))
     assert plan.ports == (80,)
     assert list(plan.configs) == ["nginx.conf"]
-    assert (plan.host["given"], plan.host["acme"]) == ([], [])
+    assert isinstance(plan.host, Host)
+    assert (plan.host.given, plan.host.acme) == ([], [])
 
 
 def test_the_first_boot_knows_nothing_of_it(tmp_path: Path) -> None:
@@ -319,7 +321,8 @@ def test_the_machine_is_told_which_domains_ask_which_ca() -> None:
         "ca": "acme-ca.pem",
         "client": "acme-tiny==5.0.1",
     }
-    assert (plan.host["given"], plan.host["acme"]) == (["*.blog.test"], [WWW])
+    assert isinstance(plan.host, Host)
+    assert (plan.host.given, plan.host.acme) == (["*.blog.test"], [WWW])
     assert plan.sources == {"config/acme-ca.pem": "ca.pem"}
     timer = configparser.RawConfigParser()
     timer.read_string(plan.configs["wsgi-ecs-acme.timer"])

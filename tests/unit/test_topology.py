@@ -8,11 +8,12 @@ import crossplane
 import pytest
 
 from components.network import Rule, groups
+from contract.documents import Host
+from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE
 from serving import Machine, bootstrap, machines
-from serving.systems import SYSTEMS
+from settings import StackSettings
 from settings.loader import parse
-from settings.models import Settings
 from tests.builders.program import Run, secret
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -26,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
 GTHREAD: dict[str, Any] = {"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gthread"}}
 
 
-def fleet(config: dict[str, Any] | None = None, servers: int = 2) -> tuple[Settings, dict[str, Machine]]:
+def fleet(config: dict[str, Any] | None = None, servers: int = 2) -> tuple[StackSettings, dict[str, Machine]]:
     settings = parse({"topology": {"app_servers": servers}, "server": {"os": "debian12"}, **(config or {})}, "stack")
     return settings, {machine.name: machine for machine in machines(settings)}
 
@@ -58,12 +59,14 @@ def test_nginx_and_the_application_are_on_machines_of_their_own(kind: str) -> No
     assert set(front.packages) == {"python3", "python3-venv", "nginx", "logrotate"}
     assert front.services == ("nginx",)
     assert set(front.sites[0].configs) == {"http.conf", "server.conf"}
-    assert front.sites[0].release["endpoint"] is None
-    assert front.sites[0].release["requirements"] is None
+    assert front.sites[0].release.endpoint is None
+    assert front.sites[0].release.requirements is None
     assert "nginx" not in app.packages
     assert not {"nginx.conf", "http.conf", "server.conf"} & {*app.configs, *app.sites[0].configs}
-    assert app.sites[0].release["endpoint"]["address"] == "@@app_host@@:@@app_port@@"
-    assert app.sites[0].release["front"] == "apart"
+    endpoint = app.sites[0].release.endpoint
+    assert endpoint is not None
+    assert endpoint.address == "@@app_host@@:@@app_port@@"
+    assert app.sites[0].release.front == "apart"
     assert app.ports == (3031, 3032)
 
 
@@ -105,7 +108,7 @@ def test_nginx_shares_the_requests_as_it_is_told() -> None:
         ("keepalive_timeout", "1000ms"),
     ]
     # So the old program may stop only when nginx has tried the new port again.
-    assert found["app-1"].plan.sites[0].release["handover_seconds"] == 10
+    assert found["app-1"].plan.sites[0].release.handover_seconds == 10
 
 
 def test_nginx_has_no_last_resort_for_ip_hash() -> None:
@@ -202,8 +205,10 @@ def test_certificates_are_the_matter_of_nginxs_machine(own: dict[str, Any]) -> N
     name = "www.example.test"
     settings, found = fleet({"site": {"server_name": name}, "tls": own})
     front, app = found["front"].plan, found["app-1"].plan
-    assert [front.host["acme"], front.host["given"]] == ([[name], []] if "acme" in own else [[], [name]])
-    assert (app.host["acme"], app.host["given"]) == ([], [])
+    assert isinstance(front.host, Host)
+    assert isinstance(app.host, Host)
+    assert [front.host.acme, front.host.given] == ([[name], []] if "acme" in own else [[], [name]])
+    assert (app.host.acme, app.host.given) == ([], [])
     assert not app.configs
     assert front.sites[0].url("192.0.2.1") == f"https://{name}/"
     rules = groups(list(found.values()), settings.access)

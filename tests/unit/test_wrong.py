@@ -22,8 +22,8 @@ from rehearsal import addressing, cli, host, lock, run
 from rehearsal.errors import UserError
 from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
 from rehearsal.stack import Stack
-from settings.models import Settings
-from settings.sources import check_files
+from settings.files import check
+from settings.loader import parse
 from tests.builders.encrypted import PASSPHRASE
 from tests.builders.stack import PROJECT
 
@@ -178,7 +178,7 @@ def test_what_pip_reads_is_taken(tmp_path: Path) -> None:
         "uwsgi~=2.0  # a remark",
     )
     folder = _folder(tmp_path, "app", "\n".join(lines))
-    check_files(Settings(), folder.parent, "stacks/Pulumi.test.yaml")
+    check(parse({}, "stacks/Pulumi.test.yaml"), folder.parent, "stacks/Pulumi.test.yaml")
 
 
 def test_a_rehearsals_own_bridges_are_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ def application(environ, start_response):
     status, headers, body = "200 OK", [("Content-Type", "text/html; charset=utf-8")], [b"fine"]
     if words[0] == "seen":
         names = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR", "REQUEST_METHOD", "wsgi.url_scheme")
+        names += ("HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME", "HTTPS")
         body = [json.dumps({name: environ.get(name) for name in names}).encode()]
     elif words[0] == "count":
         headers += [("Set-Cookie", "a=b")] if words[1:] == ["cookie"] else []

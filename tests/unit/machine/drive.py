@@ -18,10 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "machine"))
-names = ("builds", "files", "host", "managers", "release", "servers", "slots", "venvs")
+sys.path[:0] = [str(Path(__file__).parents[3] / "machine"), str(Path(__file__).parents[3])]
+names = ("builds", "drop_ins", "files", "host", "managers", "release", "servers", "slots", "venvs")
 modules: Any = [importlib.import_module(name) for name in names]
-builds, files, host, managers, release, servers, slots, venvs = modules
+builds, drop_ins, files, host, managers, release, servers, slots, venvs = modules
 sleep, listdir = time.sleep, os.listdir
 
 
@@ -89,6 +89,7 @@ def run(root: str, verb: str, folder: str) -> int:
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     builds._PARENTS = (root + "/local",)
     host.NGINX_CONF = root + "/etc/nginx.conf"
+    drop_ins.UNITS = root + "/units"
     files.CACHE, host.LOGROTATE, host.STATUS = root + "/cache", root + "/logrotate", root + "/status"
     slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5

@@ -24,9 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from components.archive import Archive, build
-from serving import bootstrap, emperor, host_files, layout, make_plan, release_files
+from contract import paths
+from contract.documents import Host
+from kinds.process_managers import emperor
+from serving import bootstrap, host_files, make_plan, release_files
+from settings import StackSettings
 from settings.loader import parse
-from settings.models import Settings
 from tests.unit.machine import PROJECT
 from tests.unit.machine.application import Application
 from tests.unit.machine.nginx import Block, Part, Refused, load, part
@@ -104,7 +107,7 @@ class Server:
         self.faults()
         self._listeners()
 
-    def settings(self, config: dict[str, Any] | None = None, **release: Any) -> Settings:
+    def settings(self, config: dict[str, Any] | None = None, **release: Any) -> StackSettings:
         """The stack's settings, with the ports of this test."""
         values = json.loads(json.dumps(self.config if config is None else config).replace("PORT", str(self._port)))
         values = {"server": {"os": "debian12"}, "release": release, **values}
@@ -125,10 +128,10 @@ class Server:
             (emperor.VASSALS, "programs"),
             ("/etc/supervisor/conf.d", "programs"),
             ("/etc/systemd/system", "programs"),
-            (layout.RUN, "run"),
-            (layout.LOG, "log"),
-            (layout.ETC, "etc"),
-            (layout.ROOT, "srv"),
+            (paths.RUN, "run"),
+            (paths.LOG, "log"),
+            (paths.ETC, "etc"),
+            (paths.ROOT, "srv"),
         ):
             text = text.replace(there, f"{self.root}/{here}")
         return text
@@ -140,16 +143,17 @@ class Server:
         settings = self.settings()
         plan = make_plan(settings)
         for directory in plan.directories:
-            if directory.path.startswith((layout.ROOT, layout.LOG)):
+            if directory.path.startswith((paths.ROOT, paths.LOG)):
                 Path(self._here(directory.path)).mkdir(parents=True, exist_ok=True)
         (self.root / "srv/venvs/bootstrap").mkdir()
         for file in bootstrap.files(plan, settings):
-            if file.path.startswith((layout.ROOT, f"{layout.ETC}/app", "/etc/tmpfiles.d")):
+            if file.path.startswith((paths.ROOT, f"{paths.ETC}/app", "/etc/tmpfiles.d")):
                 path = Path(self._here(file.path))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(self._here(file.text))
         (self.site / "releases/bootstrap/app/behaviour").write_text("503")
-        users = {user.name: user.groups for user in plan.users} | {plan.host["nginx_user"]: plan.groups[1:]}
+        assert isinstance(plan.host, Host)
+        users = {user.name: user.groups for user in plan.users} | {plan.host.nginx_user: plan.groups[1:]}
         groups = {group: [user for user, own in users.items() if group in own] for group in (*plan.groups, *users)}
         self.accounts = Accounts(self.root / "accounts.json", list(users), groups)
         self._tmpfiles("--create", str(self.root / "tmpfiles/wsgi-ecs-app.conf"))
@@ -169,7 +173,7 @@ class Server:
             "systemd-tmpfiles": self._tmpfiles,
             **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
         }
-        self._handlers.setdefault("systemctl", lambda *_: (1, "Job for nginx.service failed"))
+        self._handlers.setdefault("systemctl", self._systemctl)
         self._handlers[self.manager.command] = self.manager.answer
         self._sockets = [
             self._listen("ask", self._answer_a_command),
@@ -323,6 +327,10 @@ class Server:
         protocol = "uwsgi" if name == "socket" else "http"
         env = (self.root / f"etc/{site}.env.json").read_text()
         return Application(folder.name, behaviour, protocol, address, env)
+
+    def _systemctl(self, *arguments: str) -> Answer:
+        """systemd where it manages no application: it reads its units, and no nginx is its own."""
+        return (0, "") if arguments == ("daemon-reload",) else (1, "Job for nginx.service failed")
 
     def _tmpfiles(self, *arguments: str) -> Answer:
         for _, path, *_ in map(str.split, Path(arguments[-1]).read_text().splitlines()):

@@ -1,19 +1,29 @@
-"""MySQL on a machine of its own: MariaDB, as both operating systems have it."""
+"""MySQL: MariaDB, as all the operating systems package it."""
 
-from typing import Annotated, Literal, Self
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from settings import text
-from settings.base import Model, sequence
-from settings.servers import AppPort
+from contract import paths
+from contract.documents import MYSQL_CONFIG_FILE, SCHEMA_FOLDER
+from contract.documents import Database as Document
+from kinds.databases.base import Database
+from kinds.systems import System
+from schema import text
+from schema.base import AppPort, sequence
+from templates import render
 
-# The machine's name, which the machines of the application know.
-HOST = "db"
+_DATADIR = f"{paths.DATA}/mysql"
+# In the application's own database, so that a dump knows which schema files it has.
+_APPLIED = "wsgi_ecs_schema"
 
 
-class Mysql(Model):
+class Mysql(Database):
     """https://mariadb.com/kb/en/server-system-variables/ for what has a directive's name."""
+
+    key: ClassVar[str] = "mysql"
 
     database: text.SqlDatabase = Field("app", description="Database of the application.")
     user: text.SqlUser = Field("app", description="User that the application is there; it may do all in its database.")
@@ -54,9 +64,8 @@ class Mysql(Model):
 
     @property
     def env(self) -> dict[str, SecretStr]:
-        """What the application finds in its environment."""
         plain = {
-            "MYSQL_HOST": HOST,
+            "MYSQL_HOST": self.machine,
             "MYSQL_PORT": str(self.port),
             "MYSQL_DATABASE": self.database,
             "MYSQL_USER": self.user,
@@ -65,3 +74,46 @@ class Mysql(Model):
             **{name: SecretStr(value) for name, value in plain.items()},
             "MYSQL_PASSWORD": self.password or SecretStr(""),
         }
+
+    @property
+    def secrets(self) -> dict[str, SecretStr]:
+        return {"password": self.password or SecretStr("")}
+
+    @property
+    def local_files(self) -> tuple[tuple[str, str], ...]:
+        return tuple(("mysql.schema_files", name) for name in self.schema_files)
+
+    def packages(self, system: System) -> tuple[str, ...]:
+        return system.mysql_packages
+
+    def configs(self, system: System) -> dict[str, str]:
+        return {
+            MYSQL_CONFIG_FILE: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
+            "wsgi-ecs-database": render(
+                "templates/mysql/wsgi-ecs-database.sh.j2",
+                database=self.database,
+                folder=paths.DATA,
+                applied=_APPLIED,
+                files=len(self.schema_files),
+            ),
+        }
+
+    def sources(self) -> dict[str, str]:
+        # The number keeps the order in which they are applied.
+        return {f"{SCHEMA_FOLDER}{number}/{Path(file).name}": file for number, file in enumerate(self.schema_files, 1)}
+
+    def document(self, system: System, network: str, instance_type: str, generation: int) -> Document:
+        return Document(
+            system=system.name,
+            datadir=_DATADIR,
+            config=system.mysql_config,
+            database=self.database,
+            user=self.user,
+            # As MySQL writes a network in an account: address/mask.
+            network=IPv4Network(network).with_netmask,
+            schema=list(self.sources()),
+            applied=_APPLIED,
+            instance_type=instance_type,
+            disk_gib=self.disk_gib,
+            generation=generation,
+        )

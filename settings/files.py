@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -12,51 +13,84 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from packaging.requirements import InvalidRequirement, Requirement
 
-from settings.models import Settings, SettingsError
+from schema.base import READABLE, SettingsError, printable
+from settings.server import Access
+from settings.site import SiteSettings
+from settings.stack import StackSettings
 
 # What SSH logs in with.
 _Key = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
 
 
-def check_files(settings: Settings, folder: Path, file: str) -> None:
-    """Refuse what would not start: a missing folder, module or file, and a module that serves itself.
+def check(stack: StackSettings, folder: Path, file: str) -> None:
+    """Refuse files that are missing or would not do, of all sites and of what their machines share.
 
     folder: the project's. file: the stack's, for the message. Raises SettingsError.
     """
-    source = folder / settings.app.source
+    for site in stack.sites:
+        try:
+            check_site(site, folder, file)
+        except OSError as error:
+            named = printable(error.filename)
+            raise SettingsError(f"{file}: app.source: {named}: {error.strerror}; allowed: {READABLE}") from None
+    for key, name in stack.database.local_files if stack.database else ():
+        if not (folder / name).is_file():
+            raise SettingsError(f"{file}: {key}: {name} is no file; allowed: files of SQL")
+    private_key_of(stack.access, file)
+
+
+def check_site(site: SiteSettings, folder: Path, file: str) -> None:
+    """Refuse what would not start: a missing folder, module or file, and a module that serves itself."""
+    app, source = site.app, folder / site.app.source
     if not source.is_dir():
-        raise SettingsError(f"{file}: app.source: {settings.app.source} is no folder; allowed: the app's folder")
-    key, (path, *_) = _entry(settings, source, file)
-    line = _serves_itself(path, settings.app.callable)
+        raise SettingsError(f"{file}: app.source: {app.source} is no folder; allowed: the app's folder")
+    key, (path, *_) = _entry(site, source, file)
+    line = _serves_itself(path, app.callable)
     if line:
         raise SettingsError(
             f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
             'allowed: that call under if __name__ == "__main__"'
         )
-    if not (source / settings.app.requirements).is_file():
+    if not (source / app.requirements).is_file():
         raise SettingsError(
-            f"{file}: app.requirements: {settings.app.source} has no {settings.app.requirements}; "
+            f"{file}: app.requirements: {app.source} has no {app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
-    requirements = settings.app.requirements
-    _check_requirements(source / requirements, source, f"{file}: app.requirements: {requirements}")
-    for status, page in settings.nginx.error_page.items():
+    _check_requirements(source / app.requirements, source, f"{file}: app.requirements: {app.requirements}")
+    for status, page in site.nginx.error_page.items():
         if not (source / page).is_file():
             raise SettingsError(
-                f"{file}: nginx.error_page.{status}: {settings.app.source} has no {page}; allowed: a file in app.source"
+                f"{file}: nginx.error_page.{status}: {app.source} has no {page}; allowed: a file in app.source"
             )
-    for name, server in (("uwsgi", settings.uwsgi), ("nginx", settings.nginx)):
-        if server.install == "source" and server.archive and not server.is_remote:
-            _check_archive(f"{file}: {name}", folder / server.archive, server.archive, server.sha256)
-    for name in settings.mysql.schema_files:
-        if not (folder / name).is_file():
-            raise SettingsError(f"{file}: mysql.schema_files: {name} is no file; allowed: files of SQL")
-    private_key_of(settings, file)
+    for server in (site.app_server, site.nginx):
+        for name in server.archives.values():
+            _check_archive(f"{file}: {server.key}", folder / name, name, server.checksum)
 
 
-def private_key_of(settings: Settings, file: str) -> _Key | None:
+def with_static_folders(stack: StackSettings, folder: Path) -> tuple[StackSettings, list[str]]:
+    """Leave out each folder of nginx.static that the application does not have: the application answers its paths.
+
+    folder: the project's. Returns the settings, and a warning for each folder that a user has named.
+    """
+    sites, warnings = [], []
+    for site in stack.sites:
+        source = folder / site.app.source
+        missing = {url: path for url, path in site.nginx.static.items() if not (source / path).is_dir()}
+        if missing and "static" in site.nginx.model_fields_set:
+            warnings += [
+                f"{stack.key_of(site)}nginx.static: {site.app.source} has no folder {path}, so nginx passes "
+                f"{site.site.prefix}{url} on to the application"
+                for url, path in missing.items()
+            ]
+        kept = {url: path for url, path in site.nginx.static.items() if url not in missing}
+        nginx = site.nginx.model_copy(update={"static": kept}) if missing else site.nginx
+        sites.append(site.model_copy(update={"nginx": nginx}))
+    return replace(stack, sites=tuple(sites)), warnings
+
+
+def private_key_of(access: Access, file: str) -> _Key | None:
     """The key of access.private_key_file; None without one, or of an unknown kind. Raises SettingsError."""
-    key_file = settings.access.private_key_file
+    key_file = access.private_key_file
     if not key_file:
         return None
     text = _text(key_file).encode()
@@ -78,12 +112,24 @@ def private_key_of(settings: Settings, file: str) -> _Key | None:
     return None
 
 
-def loaded(settings: Settings, folder: Path, file: str) -> dict[str, tuple[str, ...]]:
+def other_key(access: Access, file: str) -> str | None:
+    """A warning of a private key that is not access.public_key's, which alone the server gets from here."""
+    key, form = private_key_of(access, file), (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    public = (access.public_key or "").encode().split()[:2]
+    if key is None or key.public_key().public_bytes(*form).split() == public:
+        return None
+    return (
+        f"access.private_key_file: {access.private_key_file} is another key than access.public_key; "
+        "a new server lets in who has the latter"
+    )
+
+
+def loaded(site: SiteSettings, folder: Path, file: str) -> dict[str, tuple[str, ...]]:
     """Setting → the files in the application's folder that it names: one of them must be there when it starts."""
-    source = folder / settings.app.source
-    key, paths = _entry(settings, source, file)
-    pages = {f"nginx.error_page.{status}": page for status, page in settings.nginx.error_page.items()}
-    named = {"app.requirements": settings.app.requirements, **pages}
+    source = folder / site.app.source
+    key, paths = _entry(site, source, file)
+    pages = {f"nginx.error_page.{status}": page for status, page in site.nginx.error_page.items()}
+    named = {"app.requirements": site.app.requirements, **pages}
     return {
         key: tuple(path.relative_to(source).as_posix() for path in paths),
         **{key: (Path(name).as_posix(),) for key, name in named.items()},
@@ -145,16 +191,16 @@ def _text(path: str) -> str:
         return ""
 
 
-def _entry(settings: Settings, source: Path, file: str) -> tuple[str, list[Path]]:
+def _entry(site: SiteSettings, source: Path, file: str) -> tuple[str, list[Path]]:
     """The setting that names what the server loads, and the files that it is in, the one that is found first first."""
-    app = settings.app
+    app = site.app
     if app.wsgi_file:
         if not (source / app.wsgi_file).is_file():
             raise SettingsError(
                 f"{file}: app.wsgi_file: {app.source} has no {app.wsgi_file}; allowed: a file in app.source"
             )
         return "app.wsgi_file", [source / app.wsgi_file]
-    roots = (source, *(source / path for path in settings.uwsgi.pythonpath))
+    roots = (source, *(source / path for path in site.app_server.import_folders))
     name = app.module.replace(".", "/")
     # A package goes before a module of its name.
     paths = [path for root in roots for path in (root / name / "__init__.py", root / f"{name}.py") if path.is_file()]

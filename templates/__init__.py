@@ -18,7 +18,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         # The texts are configs and scripts, where HTML escapes would be damage. What a user may
-        # set is checked for its place in settings/text.py.
+        # set is checked for its place in schema/text.py.
         autoescape=False,  # noqa: S701
     )
 

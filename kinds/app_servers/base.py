@@ -1,0 +1,215 @@
+"""What an application server is: the interface between its settings, its process manager, nginx and the release tool.
+
+    Uwsgi, Gunicorn, … (settings) ──▶ Process ──┬─▶ process manager (one program file)
+                                                └─▶ nginx (where to pass requests), the release tool (what to probe)
+
+Names, sockets and ports follow from the site and the slot, so that two releases run side by side.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from contract.documents import Build, Endpoint
+from contract.placeholders import APP_HOST, APP_PORT
+from kinds.place import Place
+from kinds.systems import System
+from schema.app import App, Site
+from schema.base import Model, Rule
+
+Ports = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an application server may know beside its own settings.
+
+    behind_nginx: nginx passes the requests on. is_apart: that nginx is on another machine. nginx_user: of its workers,
+    None for the package's own. request_buffering: nginx reads a whole request first. process_manager: its name.
+    stop_seconds: that a stopping program may take to finish its requests, as the setting stop_key has it.
+    """
+
+    place: Place
+    system: System
+    app: App
+    site: Site
+    behind_nginx: bool
+    is_apart: bool
+    nginx_user: str | None
+    request_buffering: bool
+    process_manager: str
+    stop_seconds: int
+    stop_key: str
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where a setting has the server listen: `unix`, or `<IPv4>:<port>`. has_unix: whether it may be a unix socket."""
+
+    key: str
+    value: str
+    has_unix: bool = True
+
+
+@dataclass(frozen=True)
+class Process:
+    """An application server, ready to be managed.
+
+    configs: file name → text. command: arguments, the program first. pins: what pip installs for it. ports:
+    placeholder → the ports of which a release takes the first that is free. stop_signal: finishes the requests under
+    way and ends. group: that it runs in, if not its user's. forks: it goes into the background. owns_log: it writes its
+    log itself. computed: what the machine computes, in words with placeholders, for the user to see. builds: what is
+    built on the machine for it. uwsgi_params: what names the application to a uWSGI in dynamic mode.
+    """
+
+    name: str
+    configs: dict[str, str]
+    command: tuple[str, ...]
+    pins: tuple[str, ...]
+    endpoint: Endpoint
+    ports: Ports
+    stop_signal: str = "TERM"
+    group: str | None = None
+    forks: bool = False
+    owns_log: bool = False
+    computed: str = ""
+    builds: tuple[Build, ...] = ()
+    uwsgi_params: dict[str, str] | None = None
+
+
+class AppServer(Model):
+    """The settings of an application server, and all that follows from them. The key of its settings is its name."""
+
+    key: ClassVar[str]
+    # A setting by which it answers HTTP to the world, with an example.
+    direct_example: ClassVar[str]
+    # The setting of the group that it runs in.
+    group_key: ClassVar[str]
+
+    @abstractmethod
+    def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
+        """Return where it listens, defaults included."""
+
+    @abstractmethod
+    def process(self, around: Surroundings) -> Process:
+        """Return its program and files."""
+
+    @abstractmethod
+    def rules(self, around: Surroundings) -> Iterator[Rule]:
+        """Yield the rules between its own settings, and between them and its surroundings."""
+
+    @property
+    @abstractmethod
+    def runs_as(self) -> str | None:
+        """User that it runs as, None for the site's own."""
+
+    @property
+    @abstractmethod
+    def runs_in_group(self) -> str | None:
+        """Group that it runs in, None for its user's."""
+
+    @property
+    def answers_directly(self) -> bool:
+        """Whether it speaks HTTP on a port, so that the world may talk to it without nginx."""
+        return all(listen.value != "unix" for listen in self.listens_on(is_apart=False))
+
+    @property
+    def speaks_http(self) -> bool:
+        """Whether it speaks HTTP rather than a protocol of its own."""
+        return True
+
+    @property
+    def loads_files(self) -> bool:
+        """Whether app.wsgi_file may name a file in place of a module."""
+        return False
+
+    @property
+    def import_folders(self) -> tuple[str, ...]:
+        """Folders of the application, beside its own, that modules are imported from."""
+        return ()
+
+    @property
+    def keepalive_seconds(self) -> int | None:
+        """Seconds that it keeps an idle connection, None when it closes each connection."""
+        return None
+
+    @property
+    def closes_connections(self) -> str:
+        """Why it closes each connection, "" when it does not."""
+        return ""
+
+    @property
+    def private_ports(self) -> tuple[tuple[str, int], ...]:
+        """Setting and number of each port on loopback that it wants beside those that it listens on."""
+        return ()
+
+    @property
+    def shares_private_ports(self) -> bool:
+        """Whether each site of a machine finds free ports among private_ports."""
+        return False
+
+    @property
+    def archives(self) -> dict[str, str]:
+        """Name in the release → path on this machine, of the sources that travel with it."""
+        return {}
+
+    @property
+    def checksum(self) -> str | None:
+        """SHA-256 that these sources must have."""
+        return None
+
+    def packages(self, system: System) -> tuple[str, ...]:
+        """Packages of the OS that it needs beside what every server has."""
+        return ()
+
+    def for_builtin_page(self, keeps_user: bool) -> Self:
+        """Return the same server, as small as it may be, for the page before the first release.
+
+        keeps_user: the process manager cannot start a program as another user.
+        """
+        return self
+
+
+def endpoint(protocol: Literal["uwsgi", "http"], listen: str, is_public: bool, place: Place) -> tuple[Endpoint, Ports]:
+    """`unix` or `<IPv4>:<port>` → the endpoint, and the ports that releases take in turn.
+
+    is_public: the world reaches it directly, so its port cannot alternate between two releases.
+    """
+    if listen == "unix":
+        return Endpoint(protocol, f"unix:{place.socket}"), {}
+    host, _, port = listen.rpartition(":")
+    if is_public:
+        return Endpoint(protocol, listen), {}
+    # An nginx on another machine finds the port by itself, so a release has to be on trial at another address.
+    known = f"@@{APP_HOST}@@" if host.startswith("0.") else host
+    return Endpoint(protocol, f"{known}:@@{APP_PORT}@@"), {APP_PORT: (int(port), int(port) + 1)}
+
+
+def listening_rules(server: AppServer, around: Surroundings) -> Iterator[Rule]:
+    """Yield the rules of where any application server listens."""
+    yield (
+        "serving.front",
+        not around.behind_nginx and not server.answers_directly,
+        "without nginx the app server answers HTTP itself",
+        f"nginx, or {server.direct_example}",
+    )
+    for listen in server.listens_on(around.is_apart):
+        yield (
+            listen.key,
+            not around.behind_nginx and listen.value.startswith("127."),
+            "without nginx the world would not reach it there",
+            "0.0.0.0 and a port, or serving.front: nginx",
+        )
+        yield (
+            listen.key,
+            around.behind_nginx and not around.is_apart and listen.value.startswith("0."),
+            "behind nginx only this machine needs it",
+            "unix, or 127.0.0.1 and a port" if listen.has_unix else "127.0.0.1 and a port",
+        )
+        yield (
+            listen.key,
+            around.is_apart and not listen.value.startswith("0."),
+            "nginx stands on another machine and could not connect to it",
+            "0.0.0.0 and a port",
+        )

@@ -1,0 +1,82 @@
+"""What differs between operating systems: packages, paths, names, versions."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Apt:
+    """suites, components: what each of server.mirrors.packages has; without any, the image's own sources serve."""
+
+    suites: tuple[str, ...]
+    components: str
+    steps: str = "cloud-init/apt.sh.j2"
+
+
+@dataclass(frozen=True)
+class Rpm:
+    """command: yum or dnf. repositories: their names, which are folders of each source too.
+
+    prefix: of their names in the configuration, where the image has them; empty where ours come in their place.
+    sources: URLs, tried in order; none: where the image's own lead to. epel: the same of EPEL `epel_release`, whose
+    key has the fingerprint `epel_key`.
+    """
+
+    command: str
+    repositories: tuple[str, ...]
+    prefix: str
+    sources: tuple[str, ...]
+    epel: tuple[str, ...]
+    epel_release: str
+    epel_key: str
+    steps: str = "cloud-init/rpm.sh.j2"
+
+
+@dataclass(frozen=True)
+class System:
+    """Facts of one operating system. Paths are absolute, packages as its package manager names them."""
+
+    name: str
+    # The system whose image a rehearsal boots in this one's place; its own name where it has an image.
+    rehearsed_on: str
+    image_pattern: str
+    packaging: Apt | Rpm
+    packages: tuple[str, ...]
+    # The interpreter of the sites; the machine's own tools run on /usr/bin/python3.
+    python: str
+    # Major and minor version of that interpreter, the oldest that the image may have.
+    python_version: tuple[int, int]
+    # Packages that compile uWSGI and whatever else comes as source.
+    compiler_packages: tuple[str, ...]
+    nginx_user: str
+    nginx_modules: str
+    supervisor_programs: str
+    supervisor_suffix: str
+    supervisor_service: str
+    # CentOS 7 has no C.UTF-8, and without a UTF-8 locale Python 3.6 reads files as ASCII.
+    locale: str
+    # pip installs exactly these versions into every virtual environment before anything else.
+    build_pins: tuple[str, ...]
+    # Packages and plugin of the OS's own uWSGI, or why its sites cannot use it.
+    uwsgi_packages: tuple[str, ...]
+    uwsgi_plugin: str
+    # Elliptic curves that every OpenSSL of it knows: nginx does not start with one that is unknown.
+    tls_curves: str
+    acme_client: str
+    # Packages that compile nginx, beside compiler_packages.
+    nginx_build_packages: tuple[str, ...]
+    mysql_packages: tuple[str, ...]
+    # Read after the package's own files.
+    mysql_config: str
+    no_os_uwsgi: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_epel(self) -> bool:
+        """Whether packages come from EPEL, too."""
+        return isinstance(self.packaging, Rpm)
+
+
+# Pins that run on Python 3.6, the last Python that CentOS 7 packages.
+PYTHON_36_BUILD = ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1")
+# Pins for Python 3.10 and later.
+BUILD = ("setuptools==80.9.0", "wheel==0.45.1")

@@ -1,0 +1,51 @@
+"""CentOS 7, past its end of life: packages come from archives, and Python is 3.6."""
+
+from kinds.systems.base import PYTHON_36_BUILD, Rpm, System
+
+CENTOS7 = System(
+    name="centos7",
+    rehearsed_on="debian12",
+    image_pattern="^centos_7_9_x64",
+    packaging=Rpm(
+        command="yum",
+        repositories=("os", "updates", "extras"),
+        prefix="",
+        # The VPC's mirrors come first (no traffic fee, reached before the public address is), then the public archive.
+        # https://developer.aliyun.com/mirror/
+        sources=(
+            "http://mirrors.cloud.aliyuncs.com/centos/7",
+            "http://mirrors.cloud.aliyuncs.com/centos-vault/7.9.2009",
+            "https://mirrors.aliyun.com/centos-vault/7.9.2009",
+        ),
+        epel=(
+            "http://mirrors.cloud.aliyuncs.com/epel/7/$basearch",
+            "http://mirrors.cloud.aliyuncs.com/epel-archive/7/$basearch",
+            "https://mirrors.aliyun.com/epel-archive/7/$basearch",
+        ),
+        epel_release="7",
+        epel_key="91E97D7C4A5E96F17F3E888F6A2FAEA2352C64E5",
+    ),
+    packages=("python3",),
+    python="/usr/bin/python3",
+    python_version=(3, 6),
+    compiler_packages=("python3-devel", "gcc"),
+    nginx_user="nginx",
+    nginx_modules="/usr/share/nginx/modules/*.conf",
+    supervisor_programs="/etc/supervisord.d",
+    supervisor_suffix=".ini",
+    supervisor_service="supervisord",
+    locale="en_US.UTF-8",
+    build_pins=PYTHON_36_BUILD,
+    uwsgi_packages=("uwsgi", "uwsgi-plugin-python36"),
+    uwsgi_plugin="python36",
+    # OpenSSL 1.0.2 has no X25519.
+    tls_curves="prime256v1:secp384r1",
+    acme_client="acme-tiny==5.0.1",
+    nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
+    mysql_packages=("mariadb-server",),
+    mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
+    warnings=(
+        "CentOS 7 is past its end of life (30 June 2024): its packages come from archives and get no security fixes; "
+        "use server.os: alinux3, debian12 or ubuntu2204",
+    ),
+)

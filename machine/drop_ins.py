@@ -1,0 +1,37 @@
+"""Drop-ins that make the services of this machine come back by themselves. Python 3.6, standard library only.
+
+/etc/systemd/system/<unit>.d/wsgi-ecs-restart.conf   (an nginx from source has wsgi-ecs.conf beside it)
+"""
+
+import glob
+import os
+
+import files
+from servers import run
+
+UNITS = "/etc/systemd/system"
+_FILE = "wsgi-ecs-restart.conf"
+
+
+def place(drop_ins):
+    """Write the drop-ins, and remove those of other units. drop_ins: unit → text. Returns the paths."""
+    wanted = {_path(unit): text for unit, text in drop_ins.items()}
+    is_changed = False
+    for path in glob.glob(_path("*")):
+        if path not in wanted:
+            files.remove(path)
+            is_changed = True
+            if not os.listdir(os.path.dirname(path)):
+                os.rmdir(os.path.dirname(path))
+    for path, text in wanted.items():
+        if files.text(path) != text:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            files.write(path, text, 0o644)
+            is_changed = True
+    if is_changed:
+        run("systemctl", "daemon-reload")
+    return sorted(wanted)
+
+
+def _path(unit):
+    return os.path.join(UNITS, unit + ".d", _FILE)

@@ -1,0 +1,53 @@
+"""The application and the site that it is: what every app server is told."""
+
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from schema import text
+from schema.base import Model
+
+
+def _as_text(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+class App(Model):
+    source: text.LocalPath = Field("./app", description="Folder of the application, from the project's folder.")
+    module: text.ModuleName = Field("app", description="Module that the server imports.")
+    wsgi_file: text.InsidePath | None = Field(
+        None, description="File that the server loads in place of a module, such as site.wsgi."
+    )
+    callable: text.Identifier = Field("app", description="Name of the WSGI callable in the module or file.")
+    requirements: text.InsidePath = Field("requirements.txt", description="pip's requirements file, in the folder.")
+    env: dict[text.EnvName, Annotated[SecretStr, BeforeValidator(_as_text)]] = Field(
+        default_factory=dict, description="Environment of the application. Every value is a secret."
+    )
+    health: text.UrlPath = Field("/healthz", description="The probe: a release is good when this answers 2xx.")
+    exclude: tuple[text.Glob, ...] = Field(
+        (),
+        description="Files left out of a release, beside .git, .env*, virtual environments, caches and editors' files.",
+    )
+
+    @model_validator(mode="after")
+    def _env_values(self) -> Self:
+        for name, value in self.env.items():
+            if "\0" in value.get_secret_value():
+                raise ValueError(f"env.{name}: allowed: any text without NUL characters")
+        return self
+
+
+class Site(Model):
+    name: text.SiteName = Field("app", description="Its name on the machine: of its user, folders and program.")
+    server_name: text.ServerName | None = Field(None, description="Domain of the site; none serves any.")
+    location: text.SiteLocation = Field("/", description="URL path that it stands at; another site has the rest.")
+
+    @property
+    def prefix(self) -> str:
+        """The location without its last slash, "" for the whole domain."""
+        return self.location.rstrip("/")
+
+    @property
+    def host(self) -> str | None:
+        """A name that the site answers to: of *.example.com the first that one would try. None for any."""
+        return self.server_name.replace("*.", "www.") if self.server_name else None

@@ -1,0 +1,37 @@
+"""The texts that a release's archive carries beside the application."""
+
+from collections.abc import Mapping
+
+from contract.documents import (
+    CONFIG_FOLDER,
+    CONTRACT,
+    DATABASE_TOOL,
+    HOST_FILE,
+    RELEASE_FILE,
+    TOOL,
+    TOOL_FOLDER,
+    encode,
+)
+from serving.plan import ServingPlan, SitePlan
+from templates import source
+
+
+def release_files(site: SitePlan) -> dict[str, str]:
+    """Relative path → text of what a site's release carries beside the application."""
+    return {RELEASE_FILE: encode(site.release), **_config_files(site.configs), **_tool_files(TOOL)}
+
+
+def host_files(plan: ServingPlan) -> dict[str, str]:
+    """Relative path → text of what a machine's own release carries."""
+    tool = (*TOOL, *DATABASE_TOOL) if plan.role == "db" else TOOL
+    return {HOST_FILE: encode(plan.host), **_config_files(plan.configs), **_tool_files(tool)}
+
+
+def _config_files(configs: Mapping[str, str]) -> dict[str, str]:
+    return {f"{CONFIG_FOLDER}{name}": text for name, text in configs.items()}
+
+
+def _tool_files(names: tuple[str, ...]) -> dict[str, str]:
+    """The release tool's modules, and the contract package that they import."""
+    modules = {f"{TOOL_FOLDER}{name}.py": source(f"machine/{name}.py") for name in names}
+    return modules | {f"{TOOL_FOLDER}contract/{name}.py": source(f"contract/{name}.py") for name in CONTRACT}

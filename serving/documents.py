@@ -1,0 +1,83 @@
+"""What the release tool needs to know: of what the sites of a machine share, and of a site's release."""
+
+from contract.documents import Endpoint, Entrance, Host, HostSite, Probe, Release
+from contract.placeholders import facts_in
+from kinds.app_servers import Process
+from kinds.process_managers import Program
+from serving import acme, drop_ins, nginx
+from serving.plan import Role, SitePlan
+from settings import SiteSettings, StackSettings
+
+
+def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role) -> Host:
+    """What machine/host.py needs to know."""
+    has_nginx = stack.front == "nginx" and role != "app"
+    manager = stack.process_manager
+    return Host(
+        has_nginx=has_nginx,
+        nginx_user=stack.nginx.user or stack.system.nginx_user,
+        builds=nginx.builds(stack) if has_nginx else [],
+        stop_seconds=manager.stop_seconds,
+        sites=[
+            HostSite(
+                name=site.place.name,
+                user=site.place.user,
+                group=site.place.group,
+                web_group=site.place.web_group,
+                run_group=own.app_server.runs_in_group,
+                waiting=nginx.waiting_files(own) if has_nginx else {},
+                entrance=Entrance(site.release.probe.host, site.release.probe.port, site.release.probe.tls),
+            )
+            for own, site in zip(stack.sites, sites, strict=True)
+        ],
+        generation=stack.generation,
+        given=acme.given(stack) if has_nginx else [],
+        acme=acme.domains(stack) if has_nginx else [],
+        drop_ins=drop_ins.texts(stack.system, manager if role != "front" else None, has_nginx),
+    )
+
+
+def release_document(
+    stack: StackSettings, site: SiteSettings, process: Process, program: Program, role: Role, port: int
+) -> Release:
+    """What machine/release.py needs to know, with placeholders of facts."""
+    place, has_app = site.place, role != "front"
+    computed = process.computed if has_app else ""
+    return Release(
+        site=place.name,
+        user=place.user,
+        group=place.group,
+        web_group=place.web_group,
+        env_file=place.env_file,
+        system=stack.system.name,
+        python=stack.system.python,
+        build_pins=list(stack.system.build_pins),
+        server_pins=list(process.pins),
+        # Nothing is installed where the application does not run.
+        requirements=site.app.requirements if has_app else None,
+        ports={name: list(ports) for name, ports in process.ports.items()} if has_app else {},
+        manager=program.manager,
+        program=program.name,
+        program_config=program.config,
+        program_link=program.link,
+        endpoint=Endpoint(process.endpoint.protocol, process.endpoint.address) if has_app else None,
+        pidfile=place.pidfile,
+        command=process.command[0],
+        computed=computed,
+        sized_by=facts_in(computed),
+        builds=list(process.builds) if has_app else [],
+        log=place.log,
+        front="apart" if role == "app" else site.serving.front,
+        # nginx on the other machine retries a failed port after fail_timeout.
+        handover_seconds=site.nginx.upstream.fail_timeout + 1,
+        probe=Probe(
+            path=site.health,
+            host=site.site.host or "localhost",
+            port=port,
+            tls=site.tls.enabled,
+            uwsgi_params=process.uwsgi_params or {},
+        ),
+        stop_seconds=site.process_manager.stop_seconds,
+        keep=site.release.keep,
+        generation=site.release.generation,
+    )

@@ -1,0 +1,16 @@
+"""Drop-ins of systemd that make the services of a server come back by themselves, whatever killed them.
+
+They travel with what the sites of a machine share, so they reach a server that is already up.
+https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html
+"""
+
+from kinds.process_managers import ProcessManager
+from kinds.systems import System
+from templates import render
+
+
+def texts(system: System, manager: ProcessManager | None, has_nginx: bool) -> dict[str, str]:
+    """Unit → text of its drop-in. manager: process manager of the sites, None where no application runs."""
+    units: dict[str, int | None] = {"nginx.service": None} if has_nginx else {}
+    units |= manager.drop_ins(system) if manager else {}
+    return {unit: render("templates/systemd/drop_in.conf.j2", timeout_stop=seconds) for unit, seconds in units.items()}

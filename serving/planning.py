@@ -1,0 +1,157 @@
+"""Settings → the plan of each machine."""
+
+from contract import paths
+from contract.placeholders import APP_PORT
+from kinds.place import Place
+from kinds.process_managers import NO_PROGRAM
+from serving import acme, nginx
+from serving.documents import host_document, release_document
+from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
+from settings import SiteSettings, StackSettings
+
+_DIRECTORIES = (
+    Directory(paths.ROOT, "root:root", "0755"),
+    Directory(paths.host_root(), "root:root", "0755"),
+    Directory(paths.sites(), "root:root", "0755"),
+    Directory(paths.venvs(), "root:root", "0755"),
+    Directory(paths.ETC, "root:root", "0755"),
+    Directory(paths.LOG, "root:root", "0755"),
+    Directory("/var/lib/wsgi-ecs", "root:root", "0755"),
+    Directory(paths.incoming(), "root:root", "0700"),
+)
+
+
+def machines(stack: StackSettings) -> tuple[Machine, ...]:
+    """The servers of a stack; the first one is what the world reaches."""
+
+    def machine(name: str, group: str, plan: ServingPlan, own: str | None = None, part: str = "server") -> Machine:
+        part = part if own else "server"
+        return Machine(name, group, own or stack.server.instance_type, f"{part}.instance_type", plan)
+
+    database, topology = stack.database, stack.topology
+    with_data = (
+        (machine(database.machine, "db", make_database_plan(stack), database.instance_type, database.key),)
+        if database
+        else ()
+    )
+    if not stack.is_apart:
+        return (machine("", "", make_plan(stack)), *with_data)
+    front, app = make_plan(stack, "front"), make_plan(stack, "app")
+    apps = (machine(name, "app", app, topology.instance_type, "topology") for name in topology.names)
+    return (machine("front", "front", front), *apps, *with_data)
+
+
+def make_database_plan(stack: StackSettings) -> ServingPlan:
+    """The plan of a machine that has the database alone: no sites, and no users of theirs."""
+    database, system = stack.database, stack.system
+    assert database is not None  # noqa: S101  The caller has looked.
+    instance_type = database.instance_type or stack.server.instance_type
+    return ServingPlan(
+        role="db",
+        system=system,
+        packages=(*system.packages, *database.packages(system)),
+        # The release starts it, once its data disk is there, which is attached to a machine that runs.
+        services=(),
+        groups=(),
+        users=(),
+        directories=_DIRECTORIES,
+        bootstrap_files={},
+        has_nginx=False,
+        configs=database.configs(system),
+        sources=database.sources(),
+        ports=(database.port,),
+        host=database.document(system, stack.network.cidr, instance_type, stack.generation),
+        sites=(),
+    )
+
+
+def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
+    """Settings → ServingPlan of one machine, without I/O beyond reading templates."""
+    system = stack.system
+    has_nginx = stack.front == "nginx" and role != "app"
+    manager = stack.process_manager if role != "front" else None
+    sites = tuple(make_site_plan(stack, site, role) for site in stack.sites)
+    (builtin,) = (site.place for site in stack.with_builtin_page().sites)
+    first = stack.sites[0].app_server
+    run_group = first.runs_in_group if manager and manager.is_one_user else None
+    return ServingPlan(
+        role=role,
+        system=system,
+        packages=_packages(stack, role, has_nginx),
+        services=(*(manager.services(system) if manager else ()), *(("nginx",) if has_nginx else ())),
+        groups=(
+            builtin.group,
+            builtin.web_group,
+            *((run_group,) if run_group not in (None, builtin.user) else ()),
+        ),
+        users=(
+            User(builtin.user, "/nonexistent", (builtin.group, builtin.web_group)),
+            User(paths.BUILD_USER, paths.BUILD_HOME, (builtin.web_group,)),
+        ),
+        directories=(
+            *_DIRECTORIES,
+            *_site_directories(builtin),
+            *(Directory(path, f"root:{builtin.group}", "0750") for path in (manager.folders() if manager else ())),
+        ),
+        bootstrap_files=manager.bootstrap_files(stack.sites[0].place, first.runs_in_group, system) if manager else {},
+        has_nginx=has_nginx,
+        configs={**nginx.host_files(stack), **acme.host_files(stack)} if has_nginx else {},
+        sources={**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {},
+        ports=tuple(sorted({port for site in sites for port in site.ports})),
+        host=host_document(stack, sites, role),
+        sites=sites,
+    )
+
+
+def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> tuple[str, ...]:
+    """The packages of a server; the OS's nginx serves until the first release."""
+    system, has_app = stack.system, role != "front"
+    builds_nginx = has_nginx and stack.nginx.install == "source"
+    from_os = dict.fromkeys(name for site in stack.sites for name in site.app_server.packages(system))
+    chosen = (
+        (system.packages, True),
+        # They compile the application server and whatever else comes as source.
+        (system.compiler_packages, has_app or builds_nginx),
+        (("nginx", "logrotate"), has_nginx),
+        (stack.process_manager.packages(system), has_app),
+        (tuple(from_os), has_app),
+        (system.nginx_build_packages, builds_nginx),
+    )
+    return tuple(name for names, is_needed in chosen if is_needed for name in names)
+
+
+def _site_directories(place: Place) -> tuple[Directory, ...]:
+    return tuple(
+        Directory(path, f"root:{place.web_group}", "0750")
+        for path in (place.root, f"{place.root}/releases", f"{place.root}/slots", place.logs)
+    )
+
+
+def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> SitePlan:
+    """A site's settings → its plan on a machine of that role."""
+    has_app, has_nginx = role != "front", site.serving.front == "nginx" and role != "app"
+    process = stack.process(site)
+    program = site.process_manager.program(process, site.place, stack.system) if has_app else NO_PROGRAM
+    if has_nginx:
+        ports = nginx.ports(site)
+    else:
+        ports = process.ports.get(APP_PORT) or (int(process.endpoint.address.rpartition(":")[2]),)
+    # nginx redirects from the first port to the last one; an app server's two ports are alike.
+    port = ports[-1] if has_nginx else ports[0]
+    return SitePlan(
+        place=site.place,
+        pins=(*stack.system.build_pins, *process.pins),
+        configs={
+            **(nginx.site_files(stack, site, process) if has_nginx else {}),
+            **(process.configs if has_app else {}),
+            **program.configs,
+        },
+        program=program,
+        server=process.name,
+        sources=site.app_server.archives if has_app else {},
+        ports=ports,
+        secure=site.tls.enabled,
+        host=site.site.host,
+        location=site.site.location,
+        release=release_document(stack, site, process, program, role, port),
+    )

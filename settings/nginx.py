@@ -1,0 +1,300 @@
+"""nginx in front of the application: its settings, and the rules between them."""
+
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, collapse_addresses
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from kinds.app_servers import AppServer
+from schema import text
+from schema.base import Cidrs, Count, Model, Port, Rule, Seconds
+from schema.from_source import FromSource
+
+
+class LimitReq(Model):
+    """https://nginx.org/en/docs/http/ngx_http_limit_req_module.html"""
+
+    rate: text.Rate = Field("10r/s", description="Requests of one client, such as 10r/s or 30r/m; more get 429.")
+    burst: int = Field(20, ge=0, le=100000, description="Requests above the rate that a client may make at once.")
+    nodelay: bool = Field(True, description="Answer a burst at once, rather than at the rate.")
+
+
+class Cache(Model):
+    """https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html#uwsgi_cache"""
+
+    valid: Seconds = Field(5, description="Seconds that an answer is given again, unless its Cache-Control says.")
+    max_size: text.Size = Field("100m", description="Largest size on disk.")
+    bypass_cookies: tuple[text.Cookie, ...] = Field(
+        (), description="Cookies that lead past the cache; none named: any cookie does."
+    )
+    bypass_header: text.HeaderName | None = Field(None, description="Request header that leads past it too.")
+
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# Sent with every answer of a site, unless its application sends one of that name itself.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+}
+
+
+class Upstream(Model):
+    """https://nginx.org/en/docs/http/ngx_http_upstream_module.html"""
+
+    method: Literal["round_robin", "least_conn", "ip_hash"] = Field(
+        "round_robin", description="Which app server gets a request: each in turn, the least busy, one per client."
+    )
+    weights: dict[text.AppServer, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict, description="App server, such as app-1, to its share of the requests; the others have 1."
+    )
+    keepalive: int = Field(
+        0, ge=0, le=1024, description="Idle connections kept to gthread and gevent workers, per worker of nginx."
+    )
+    max_fails: int = Field(1, ge=1, le=100, description="Failures after which an app server is left out for a while.")
+    fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(5, description="Seconds that it is left out.")
+    connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
+        2, description="Seconds to wait for an app server that does not even refuse."
+    )
+
+
+_LOOPBACK = IPv4Network("127.0.0.0/8")
+
+
+class Nginx(FromSource):
+    """https://nginx.org/en/docs/dirindex.html"""
+
+    key: ClassVar[str] = "nginx"
+
+    install: Literal["os", "source"] = Field("os", description="From the OS's packages, or built on the server.")
+    prefix: text.Prefix = Field(
+        "/usr/local/nginx", description="Link to <prefix>-<version>, where the one from source is installed."
+    )
+    listen: Port = Field(80, description="Port of the site; the security group opens it.")
+    user: text.User | None = Field(None, description="User of the workers; none: the package's own.")
+    charset: text.Charset = Field("utf-8", description="Charset of text answers, or off.")
+    client_max_body_size: text.Size = Field("16m", description="Largest request body.")
+    keepalive_timeout: int = Field(65, ge=0, le=3600, description="Seconds an idle connection stays open.")
+    client_header_timeout: Seconds = Field(20, description="Seconds in which a request's headers must be here.")
+    client_body_timeout: Seconds = Field(30, description="Seconds between two reads of a request's body.")
+    send_timeout: Seconds = Field(30, description="Seconds between two writes to a client.")
+    reset_timedout_connection: bool = Field(True, description="Forget at once what a client that is late has left.")
+    uwsgi_read_timeout: Seconds = Field(60, description="Seconds between two reads from a uWSGI socket.")
+    proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
+    upstream: Upstream = Field(Upstream(), description="How requests are shared among several app servers.")
+    static: dict[text.Location, text.InsidePath] = Field(
+        default_factory=lambda: {"/static/": "static"},
+        description="URL path below site.location to folder of the application that nginx serves itself; "
+        "the application answers the paths of a folder that it does not have.",
+    )
+    static_expires: text.Expires = Field("1h", description="How long a browser keeps a static file without asking.")
+    static_immutable: bool = Field(False, description="No reload asks either: for files whose names have versions.")
+    gzip: bool = Field(True, description="Compress answers; of static files an existing .gz is sent in any case.")
+    gzip_types: tuple[text.MimeType, ...] = Field(
+        (
+            "text/css",
+            "text/csv",
+            "text/javascript",
+            "text/plain",
+            "text/xml",
+            "application/javascript",
+            "application/json",
+            "application/xml",
+            "application/rss+xml",
+            "image/svg+xml",
+        ),
+        description="Media types that are compressed, beside text/html.",
+    )
+    gzip_min_length: int = Field(1024, ge=0, le=1048576, description="Bytes from which compression begins.")
+    gzip_comp_level: int = Field(5, ge=1, le=9, description="1 is the fastest, 9 the smallest.")
+    buffering: bool = Field(True, description="Take an answer from the app server at once, however slow the client is.")
+    request_buffering: bool = Field(True, description="Take a whole request before the app server gets it.")
+    error_page: dict[Annotated[int, Field(ge=400, le=599)], text.InsidePath] = Field(
+        default_factory=dict, description="Status to file of the application that is sent in place of nginx's page."
+    )
+    intercept_errors: bool = Field(False, description="error_page also in place of what the application answers.")
+    cache: Cache | None = Field(None, description="Give answers of the application again for a while.")
+    limit_req: LimitReq | None = Field(None, description="Requests that one client may make; none: any number.")
+    limit_conn: Count | None = Field(None, description="Requests that one client may have under way at once.")
+    set_real_ip_from: Cidrs = Field(
+        (),
+        description="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, IPv4 CIDRs; nobody else's are.",
+    )
+    allow: Cidrs = Field((), description="Who may reach the site, IPv4 CIDRs; all others get 403.")
+    deny: Cidrs = Field((), description="Who may not, IPv4 CIDRs, before nginx.allow.")
+    auth_basic: text.Realm | None = Field(None, description="What the browser says the password is for.")
+    auth_basic_users: dict[text.WebUser, text.PasswordHash] = Field(
+        default_factory=dict, description="User to hash of the password, as `openssl passwd -6` prints it. Secret."
+    )
+    add_header: dict[text.AddedHeader, text.HeaderValue | None] = Field(
+        default_factory=dict,
+        description="Header to value of every answer that has none from the application; null drops a default: "
+        + ", ".join(HEADERS),
+    )
+    hide_header: tuple[text.HeaderName, ...] = Field(
+        ("X-Powered-By", "Server"), description="Headers of the application that do not go out."
+    )
+    methods: tuple[Method, ...] = Field(
+        (), description="Methods that the application gets, GET with HEAD; others get 405; none named: all."
+    )
+    extra: text.Directives | None = Field(
+        None, description="Directives as they are for the site's server block, beside its location."
+    )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """add_header over its defaults, whatever the case of their names."""
+        own = {name.lower() for name in self.add_header}
+        kept = {name: value for name, value in HEADERS.items() if name.lower() not in own}
+        return {**kept, **{name: value for name, value in self.add_header.items() if value is not None}}
+
+    @property
+    def known_methods(self) -> tuple[str, ...]:
+        """methods, and HEAD where there is GET."""
+        return tuple(
+            dict.fromkeys(name for one in self.methods for name in ((one, "HEAD") if one == "GET" else (one,)))
+        )
+
+    @property
+    def guards_health(self) -> bool:
+        """Whether nginx keeps something from the site that the probe of a release must get past."""
+        return bool(self.auth_basic or self.allow or self.deny or self.cache)
+
+    def rules(self, server: AppServer, health: str) -> Iterator[Rule]:
+        """Yield the rules of a site's part. server: the application server behind it. health: path of the probe."""
+        for key, other, is_unused, protocol in (
+            ("uwsgi_read_timeout", "proxy_read_timeout", server.speaks_http, "HTTP"),
+            ("proxy_read_timeout", "uwsgi_read_timeout", not server.speaks_http, "uWSGI's own protocol"),
+        ):
+            unread = is_unused and key in self.model_fields_set
+            yield f"nginx.{key}", unread, f"the app server speaks {protocol}", f"nginx.{other}"
+        yield from self._access_rules(health)
+        yield from self._answer_rules()
+        yield from self._header_rules()
+
+    def _access_rules(self, health: str) -> Iterator[Rule]:
+        yield (
+            "nginx.auth_basic",
+            self.auth_basic is None and bool(self.auth_basic_users),
+            "required with nginx.auth_basic_users",
+            "what the password is for, such as Staff",
+        )
+        yield (
+            "nginx.auth_basic_users",
+            self.auth_basic is not None and not self.auth_basic_users,
+            "required with nginx.auth_basic, or nobody gets in",
+            "user to hash of the password",
+        )
+        yield (
+            "nginx.cache",
+            self.cache is not None and self.auth_basic is not None,
+            "an answer to somebody with a password is nobody else's",
+            "one of nginx.cache and nginx.auth_basic",
+        )
+        yield (
+            "nginx.cache",
+            self.cache is not None and not self.buffering,
+            "what is not buffered cannot be kept",
+            "nginx.buffering: true",
+        )
+        without_get = bool(self.methods) and "GET" not in self.methods
+        yield "nginx.methods", without_get, "app.health is asked by GET", "GET and others"
+        yield (
+            "app.health",
+            "%" in health and self.guards_health,
+            "what nginx.auth_basic, allow, deny and cache leave out is a plain path",
+            "one without %",
+        )
+
+    def _answer_rules(self) -> Iterator[Rule]:
+        given = self.model_fields_set
+        for key in ("gzip_types", "gzip_min_length", "gzip_comp_level"):
+            is_unused = key in given and not self.gzip
+            yield f"nginx.{key}", is_unused, "set, but nginx.gzip is false", "nginx.gzip: true"
+        for key in ("static_expires", "static_immutable"):
+            is_unused = key in given and not self.static
+            yield f"nginx.{key}", is_unused, "set, but nginx.static is empty", "folders in it"
+        yield (
+            "nginx.static_immutable",
+            self.static_immutable and self.static_expires in ("off", "epoch"),
+            f"nginx.static_expires is {self.static_expires}",
+            "a time such as 365d, or max",
+        )
+        yield (
+            "nginx.intercept_errors",
+            self.intercept_errors and not self.error_page,
+            "there is no page to send instead",
+            "nginx.error_page with one",
+        )
+        yield "nginx.error_page", 499 in self.error_page, "499 is for clients that have gone", "any other status"
+
+    def _header_rules(self) -> Iterator[Rule]:
+        names = [name.lower() for name in self.add_header]
+        both = self.cache is not None and "x-cache" in names
+        yield "nginx.add_header", both, "nginx.cache sends X-Cache already", "one of them, or no nginx.cache"
+        for name in self.add_header:
+            yield "nginx.add_header", names.count(name.lower()) > 1, f"{name} stands there twice", "each header once"
+
+    def reach_rules(self, reached_from: Sequence[str]) -> Iterator[Rule]:
+        """Yield the rules between nginx's own lists and the networks that reach it, access.http."""
+        denied, allowed, trusted = (
+            tuple(map(IPv4Network, cidrs)) for cidrs in (self.deny, self.allow, self.set_real_ip_from)
+        )
+        # Two halves are the whole.
+        denied = tuple(collapse_addresses(denied))
+        yield (
+            "nginx.deny",
+            any(network.prefixlen == 0 for network in denied),
+            "it shuts everybody out",
+            "nginx.allow alone, which denies all others",
+        )
+        for mine in allowed:
+            for other in denied:
+                reason = f"{mine} lies in nginx.deny's {other}, which goes before"
+                yield "nginx.allow", mine.subnet_of(other), reason, "what it leaves"
+        # The client behind a proxy has another address than the proxy, which is what access.http lets in.
+        reached = () if trusted else tuple(map(IPv4Network, reached_from))
+        yield (
+            "nginx.deny",
+            bool(reached) and all(any(network.subnet_of(other) for other in denied) for network in reached),
+            "it shuts out all that access.http lets in",
+            "a part of that, or nginx.allow alone",
+        )
+        for mine in allowed:
+            yield (
+                "nginx.allow",
+                not trusted and not mine.overlaps(_LOOPBACK) and not any(map(mine.overlaps, reached)),
+                f"access.http lets nobody from {mine} in",
+                "networks that access.http has, too",
+            )
+        for network in trusted:
+            yield (
+                "nginx.set_real_ip_from",
+                network.overlaps(_LOOPBACK),
+                f"{network} holds the machine itself, whose probe is let through",
+                "the proxies' own networks",
+            )
+
+    def upstream_rules(self, server: AppServer, app_servers: Sequence[str]) -> Iterator[Rule]:
+        """Yield the rules of what nginx passes requests to. app_servers: names of the machines, if they are apart."""
+        upstream = self.upstream
+        for name in upstream.weights:
+            yield (
+                "nginx.upstream.weights",
+                name not in app_servers,
+                f"{name} is none of the app servers",
+                ", ".join(app_servers) or "topology.app_servers: 1 or more",
+            )
+        yield (
+            "nginx.upstream.keepalive",
+            upstream.keepalive > 0 and bool(server.closes_connections),
+            server.closes_connections,
+            "0, or serving.app_server: gunicorn with gunicorn.worker_class: gthread or gevent and its keepalive",
+        )
+        yield (
+            "nginx.upstream",
+            bool(upstream.model_fields_set) and not app_servers,
+            "there is one app server",
+            "topology.app_servers: 1 or more",
+        )

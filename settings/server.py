@@ -1,0 +1,128 @@
+"""The machines of a stack: what they are, where they are, how many, and who may reach them."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network, collapse_addresses
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from kinds.systems import SYSTEMS, System
+from kinds.systems import Name as SystemName
+from schema import text
+from schema.base import Cidrs, Model, Rule
+
+
+class Mirrors(Model):
+    packages: tuple[text.RepositoryUrl, ...] = Field(
+        (), description="Package sources of the OS, tried in order; none: the OS's default."
+    )
+    epel: tuple[text.RepositoryUrl, ...] = Field((), description="EPEL sources (centos7, alinux3), tried in order.")
+    index: tuple[text.Url, ...] = Field(
+        (), description="Python package indexes, the first that answers is used; none: Alibaba's."
+    )
+
+
+class Server(Model):
+    os: SystemName = Field("centos7", description="Operating system of the server.")
+    instance_type: text.InstanceType = Field(
+        "ecs.e-c1m1.large",
+        description="ECS instance type. The default (2 vCPU, 2 GiB) is the smallest that compiles uWSGI with ease.",
+    )
+    image: text.ImageId | None = Field(None, description="Image id; none: the OS's newest system image.")
+    zone: text.Zone | None = Field(
+        None,
+        description="Zone id; none: the first that offers the instance type. A later change waits for a new network.",
+    )
+    disk_gib: int = Field(20, ge=20, le=2048, description="System disk, GiB.")
+    bandwidth_mbps: int = Field(5, ge=1, le=200, description="Peak bandwidth of the public address, Mbit/s.")
+    spot: bool = Field(False, description="Use a spot instance: cheaper, and taken back at any time.")
+    protect: bool = Field(False, description="Refuse to delete or replace the server and its address.")
+    mirrors: Mirrors = Field(Mirrors(), description="Package sources of the server.")
+
+    @property
+    def system(self) -> System:
+        """Facts of the operating system."""
+        return SYSTEMS[self.os]
+
+    def rules(self) -> Iterator[Rule]:
+        """Yield the rules between the system and its mirrors."""
+        yield (
+            "server.mirrors.epel",
+            bool(self.mirrors.epel) and not self.system.has_epel,
+            f"{self.os} has no EPEL",
+            "server.mirrors.packages",
+        )
+
+
+# What a VPC takes: https://www.alibabacloud.com/help/en/vpc/user-guide/create-and-manage-a-vpc
+_PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
+
+
+class Network(Model):
+    cidr: text.Cidr = Field("10.76.0.0/20", description="Addresses of the private network, a /16 to a /24.")
+
+    @model_validator(mode="after")
+    def _prefix(self) -> Self:
+        network = IPv4Network(self.cidr)
+        if not any(map(network.subnet_of, _PRIVATE)) or not 16 <= network.prefixlen <= 24:
+            raise ValueError("cidr: allowed: a private IPv4 network from /16 to /24")
+        return self
+
+
+class Topology(Model):
+    app_servers: int = Field(
+        0, ge=0, le=20, description="Machines that run the application behind nginx's; 0: one machine has both."
+    )
+    instance_type: text.InstanceType | None = Field(
+        None, description="ECS instance type of the app servers; none: server.instance_type."
+    )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the application runs on other machines than nginx."""
+        return self.app_servers > 0
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the machines that run the application apart from nginx."""
+        return [f"app-{number}" for number in range(1, self.app_servers + 1)]
+
+    def rules(self, front: str) -> Iterator[Rule]:
+        """Yield the rules between the machines and what stands in front of them."""
+        yield (
+            "topology.app_servers",
+            self.is_apart and front == "none",
+            "they stand behind nginx",
+            "serving.front: nginx",
+        )
+        yield (
+            "topology.instance_type",
+            self.instance_type is not None and not self.is_apart,
+            "there is no machine of its own for the application",
+            "topology.app_servers: 1 or more",
+        )
+
+
+class Access(Model):
+    http: Cidrs = Field(("0.0.0.0/0",), description="Who may reach the site: IPv4 CIDRs.")
+    ssh: Cidrs = Field((), description="Who may reach SSH: IPv4 CIDRs. Required in the cloud: releases come over SSH.")
+    ssh_open: bool = Field(False, description="Allow 0.0.0.0/0 in access.ssh.")
+    public_key: text.PublicKey | None = Field(
+        None, description="OpenSSH public key that may log in as root. Required in the cloud."
+    )
+    private_key_file: text.LocalPath | None = Field(None, description="File with the private key; none: the SSH agent.")
+    host_key: text.HostKey | None = Field(None, description="The server's SSH host key, when it is known beforehand.")
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for key, cidrs in (("http", self.http), ("ssh", self.ssh)):
+            twice = [cidr for cidr in cidrs if cidrs.count(cidr) > 1]
+            if twice:
+                raise ValueError(f"{key}: {twice[0]} stands there twice; allowed: each CIDR once")
+        return self
+
+    @model_validator(mode="after")
+    def _ssh_open(self) -> Self:
+        if IPv4Network("0.0.0.0/0") in collapse_addresses(map(IPv4Network, self.ssh)) and not self.ssh_open:
+            raise ValueError("ssh: 0.0.0.0/0 opens SSH to the world; allowed only with access.ssh_open: true")
+        return self

@@ -1,0 +1,308 @@
+"""A stack's settings: what its machines have in common, and each of its sites.
+
+Document (as the user writes it: one model a key) ─▶ read ─▶ StackSettings ─▶ SiteSettings, one a site
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+
+from kinds.app_servers import Gunicorn, Process, Surroundings, Uwsgi, listening_rules
+from kinds.databases import DATABASES, Database, Mysql
+from kinds.process_managers import ProcessManager, Supervisor, Systemd
+from kinds.systems import System
+from schema import text
+from schema.app import App, Site
+from schema.base import Model, Rule, check_rules, printable
+from settings import ports
+from settings.nginx import Nginx
+from settings.server import Access, Network, Server, Topology
+from settings.serving import Serving
+from settings.site import Release, SiteSettings
+from settings.tls import Tls
+
+# What a site of its own may say; the rest is the machine's.
+SITE_KEYS = tuple(SiteSettings.model_fields)
+# Keys below SITE_KEYS that are the machine's all the same.
+MACHINE_KEYS = {
+    "site": ("name",),
+    "serving": ("process_manager", "front"),
+    "nginx": (
+        "install", "version", "archive", "sha256", "prefix", "user", "keepalive_timeout", "client_header_timeout",
+    ),
+    "tls": ("directory", "ca"),
+}  # fmt: skip
+
+
+class Document(Model):
+    """A stack's file, key by key: what its machines have, and its site or what its sites have in common."""
+
+    app: App = App()
+    site: Site = Site()
+    server: Server = Server()
+    network: Network = Network()
+    topology: Topology = Topology()
+    access: Access = Access()
+    serving: Serving = Serving()
+    uwsgi: Uwsgi = Uwsgi()
+    gunicorn: Gunicorn = Gunicorn()
+    nginx: Nginx = Nginx()
+    tls: Tls = Tls()
+    supervisor: Supervisor = Supervisor()
+    systemd: Systemd = Systemd()
+    mysql: Mysql = Mysql()
+    release: Release = Release()
+    sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict,
+        description="Site's name to its own settings, which go before those of the stack.",
+        # The secrets of a site are plain text until its own settings have been read.
+        repr=False,
+    )
+
+    @model_validator(mode="after")
+    def _site_keys(self) -> Self:
+        for name, own in self.sites.items():
+            for part, values in own.items():
+                if part not in SITE_KEYS:
+                    raise ValueError(f"sites.{name}.{printable(part)}: unknown key; allowed: {', '.join(SITE_KEYS)}")
+                for key in values:
+                    if key in MACHINE_KEYS.get(part, ()):
+                        where = "the site's key in sites" if key == "name" else f"{part}.{key}, for all sites"
+                        raise ValueError(f"sites.{name}.{part}.{key}: one for the machine; allowed: {where}")
+        return self
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """What the machines of a stack have, and their sites.
+
+    database: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory, acme_ca:
+    the CA that machines ask for certificates, and the file with its root, None for the known ones. generation: of what
+    the sites share. sites: at least one. is_named: `sites` names them, so that a site's key is sites.<name>.<key>.
+    """
+
+    server: Server
+    network: Network
+    topology: Topology
+    access: Access
+    database: Database | None
+    process_manager: ProcessManager
+    front: Literal["nginx", "none"]
+    nginx: Nginx
+    acme_directory: str
+    acme_ca: str | None
+    generation: int
+    sites: tuple[SiteSettings, ...]
+    is_named: bool
+
+    @property
+    def system(self) -> System:
+        """Facts of the servers' operating system."""
+        return self.server.system
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the application runs on other machines than nginx."""
+        return self.topology.is_apart
+
+    @cached_property
+    def app_servers(self) -> tuple[str, ...]:
+        """Names of the machines that run the application apart from nginx."""
+        return tuple(self.topology.names)
+
+    def key_of(self, site: SiteSettings) -> str:
+        """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
+        return f"sites.{site.site.name}." if self.is_named else ""
+
+    def env(self, site: SiteSettings) -> dict[str, SecretStr]:
+        """The environment of a site's application: its own, and where its database is."""
+        return {**site.app.env, **(self.database.env if self.database else {})}
+
+    def around(self, site: SiteSettings) -> Surroundings:
+        """What a site's application server may know beside its own settings."""
+        return Surroundings(
+            place=site.place,
+            system=self.system,
+            app=site.app,
+            site=site.site,
+            behind_nginx=site.serving.front == "nginx",
+            is_apart=self.is_apart,
+            nginx_user=site.nginx.user,
+            request_buffering=site.nginx.request_buffering,
+            process_manager=site.serving.process_manager,
+            stop_seconds=site.process_manager.stop_seconds,
+            stop_key=site.process_manager.stop_key,
+        )
+
+    def process(self, site: SiteSettings) -> Process:
+        """A site's application server, ready to be managed."""
+        return site.app_server.process(self.around(site))
+
+    def with_builtin_page(self) -> "StackSettings":
+        """The same servers with the built-in page in place of the sites."""
+        first = self.sites[0]
+        server = first.app_server.for_builtin_page(keeps_user=self.process_manager.is_one_user)
+        changes: dict[str, Any] = {
+            "site": Site(),
+            "app": App(module="builtin"),
+            server.key: server,
+            # Built-in: what is there without a release, which brings the archives.
+            "nginx": Nginx(listen=first.nginx.listen),
+            # Its certificate comes later.
+            "tls": Tls(),
+        }
+        return replace(self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False)
+
+
+def read(config: Mapping[str, Any]) -> StackSettings:
+    """A stack's structured config (key → map) → its settings.
+
+    Raises SiteValidationError or pydantic.ValidationError for a value, ValueError with `<key>: <reason>; allowed: …`
+    for values that do not go together.
+    """
+    document = Document.model_validate(config)
+    shared = {key: value for key, value in document.model_dump(exclude_unset=True).items() if key in SITE_KEYS}
+    sites = tuple(_site(shared, name, own) for name, own in document.sites.items())
+    first = SiteSettings.model_validate(shared)
+    stack = StackSettings(
+        server=document.server,
+        network=document.network,
+        topology=document.topology,
+        access=document.access,
+        database=next(
+            (found for key in DATABASES if (found := getattr(document, key)).model_fields_set),
+            None,
+        ),
+        process_manager=first.process_manager,
+        front=document.serving.front,
+        nginx=document.nginx,
+        acme_directory=document.tls.directory,
+        acme_ca=document.tls.ca,
+        generation=document.release.generation,
+        sites=sites or (first,),
+        is_named=bool(sites),
+    )
+    _check(stack)
+    return stack
+
+
+class SiteValidationError(Exception):
+    """A value of a site in `sites` that is not allowed. error: of that site's own settings."""
+
+    def __init__(self, name: str, error: ValidationError) -> None:
+        super().__init__(name)
+        self.name = name
+        self.error = error
+
+
+def _site(shared: dict[str, Any], name: str, own: dict[str, dict[str, Any]]) -> SiteSettings:
+    values = _merged(shared, {**own, "site": {**own.get("site", {}), "name": name}})
+    try:
+        return SiteSettings.model_validate(values)
+    except ValidationError as error:
+        raise SiteValidationError(name, error) from None
+
+
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Maps key by key, anything else as `own` has it."""
+    found = dict(shared)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _merged(found[key], value) if both else value
+    return found
+
+
+def _check(stack: StackSettings) -> None:
+    for site in stack.sites:
+        try:
+            check_rules(_rules(stack, site))
+        except ValueError as error:
+            raise ValueError(f"{stack.key_of(site)}{error}") from None
+    check_rules(_between_sites(stack))
+    check_rules(_for_all_sites(stack))
+
+
+def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
+    """Yield every rule of one site, the first of which that is broken is told."""
+    server, around = site.app_server, stack.around(site)
+    for name in stack.database.env if stack.database else ():
+        kind = stack.database.key if stack.database else ""
+        yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
+    yield from stack.topology.rules(site.serving.front)
+    yield from site.nginx.upstream_rules(server, stack.app_servers)
+    yield from site.rules()
+    yield from listening_rules(server, around)
+    yield from site.nginx.rules(server, site.app.health)
+    yield from site.nginx.reach_rules(stack.access.http)
+    yield from site.nginx.source_rules()
+    same = site.nginx.prefix == getattr(server, "prefix", None)
+    yield "nginx.prefix", same, f"{server.key}.prefix is the same", "a folder for each"
+    yield from stack.server.rules()
+    yield from server.rules(around)
+    yield from site.tls.rules(site.serving.front, site.site.server_name, site.nginx.listen)
+    yield from ports.rules(site, stack.is_apart)
+
+
+def _between_sites(stack: StackSettings) -> Iterator[Rule]:
+    """Yield the rules of sites that cannot share a machine."""
+    places: dict[tuple[int, str | None, str], str] = {}
+    owners: dict[tuple[bool, int], tuple[str, ports.WantedPort]] = {}
+    domains: dict[str, tuple[str, Tls]] = {}
+    for settings in stack.sites:
+        site, name = settings.site, f"sites.{settings.site.name}"
+        if settings.serving.front == "nginx":
+            for port in (settings.nginx.listen, *([settings.tls.listen] if settings.tls.enabled else [])):
+                place = (port, site.server_name, site.location)
+                taken = f"{places.get(place)} stands there already"
+                yield f"{name}.site", place in places, taken, "another server_name, location or port"
+                places[place] = name
+        for wanted in ports.wanted_ports(settings, stack.is_apart):
+            owner, other = owners.setdefault((wanted.is_apart, wanted.number), (name, wanted))
+            both = wanted.key == other.key and wanted.is_shared and other.is_shared
+            yield (
+                f"{name}.{wanted.key}",
+                owner != name and not both,
+                f"port {wanted.number} is taken by {owner}.{other.key}",
+                "another port",
+            )
+        if site.server_name:
+            owner, tls = domains.setdefault(site.server_name.lower(), (name, settings.tls))
+            reason = f"not as in {owner}.tls, of the same domain"
+            yield f"{name}.tls", tls != settings.tls, reason, "one certificate for a domain"
+        yield from _one_user(stack, settings)
+
+
+def _one_user(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
+    """Yield the rules of a process manager that runs all sites as one user."""
+    if not stack.process_manager.is_one_user:
+        return
+    own, first = site.app_server, stack.sites[0].app_server
+    for key, value, other in (
+        ("uid", own.runs_as, first.runs_as),
+        ("gid", own.runs_in_group, first.runs_in_group),
+    ):
+        yield (
+            f"sites.{site.site.name}.{own.key}.{key}",
+            value != other,
+            f"the {stack.process_manager.name} runs all sites as one user",
+            f"{own.key}.{key}, for all",
+        )
+
+
+def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
+    """Yield the rules of what is set for all sites and needs one that it is for."""
+    enabled = any(site.tls.enabled for site in stack.sites)
+    acme = any(site.tls.acme for site in stack.sites)
+    for site in stack.sites:
+        for key in Tls.model_fields:
+            is_needed = acme if key == "directory" else enabled or key in ("acme", "certificate", "private_key")
+            way = "tls.acme: true" if key == "directory" else "tls.certificate, or tls.acme: true"
+            yield (
+                f"tls.{key}",
+                key in site.tls.model_fields_set and not is_needed,
+                "set, but no site has a certificate by it",
+                way,
+            )
