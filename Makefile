@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: test unit lint lock venv
+.PHONY: test unit lint docs lock venv
 
 test: lint
 	./rehearse setup
@@ -16,8 +16,11 @@ lint: venv
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	.venv/bin/shellcheck rehearse
+	.venv/bin/shellcheck rehearse .ci/run .ci/bare-tests
 	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract
+
+docs: venv # docs/settings*.md, from the models and the program
+	GOLDEN=write $(PY) -m pytest -q tests/unit/test_reference.py
 
 venv:
 	./rehearse --help >/dev/null
@@ -29,4 +32,4 @@ lock: venv
 	$(PY) -m pip install --quiet pip-tools
 	for f in requirements requirements-dev; do \
 	    .venv/bin/pip-compile --quiet --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	        --strip-extras --no-header -o $$f.txt $$f.in; done
+	        --strip-extras --no-header --generate-hashes -o $$f.txt $$f.in; done

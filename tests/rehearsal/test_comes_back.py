@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, entering, lxd, new_stack
+from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack
 
 KINDS: dict[str, dict[str, Any]] = {
     "supervisor": {},

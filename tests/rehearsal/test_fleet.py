@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.certificates import Authority
-from tests.rehearsal.conftest import Stack, entering, lxd, new_stack, until
-from tests.rehearsal.test_life_of_a_stack import listens
+from tests.builders.certificates import Authority
+from tests.rehearsal.builders.machine import listens
+from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack, until
 
 READ_TIMEOUT = 3
 SETTINGS: dict[str, Any] = {

@@ -17,8 +17,8 @@ import yaml
 
 from rehearsal import archives, image, trust
 from rehearsal import stack as stacks
-from tests.conftest import PROJECT
-from tests.rehearsal.conftest import Stack, lxd
+from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.stack import Stack, lxd
 
 GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
 SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name in ("uwsgi", "nginx")}

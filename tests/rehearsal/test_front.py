@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, new_stack
+from tests.rehearsal.builders.stack import Stack, new_stack
 
 KINDS = ("uwsgi", "http")
 # sesame, as `openssl passwd -6` and `openssl passwd -apr1` print it; mellon.

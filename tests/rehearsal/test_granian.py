@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, new_stack, until
+from tests.rehearsal.builders.stack import Stack, new_stack, until
 
 SERVING = {"app_server": "granian"}
 # A package that keeps its static files inside, as Flask finds them there.

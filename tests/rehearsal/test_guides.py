@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, until
-from tests.rehearsal.test_life_of_a_stack import listens
+from tests.rehearsal.builders.machine import listens
+from tests.rehearsal.builders.stack import Stack, until
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from rehearsal.image import CACHE
 from rehearsal.lxd import data_folder
 from rehearsal.resources import pairs
-from tests.rehearsal.conftest import Done, Stack, new_stack, traces
+from tests.rehearsal.builders.stack import Done, Stack, new_stack, traces
 
 # An nftables.conf as many servers have it, and one rule for the bridge of one stack.
 CLOSED = """

@@ -13,7 +13,7 @@ import pytest
 
 from rehearsal.lxd import Lxd
 from rehearsal.state import State, encode
-from tests.rehearsal.conftest import Stack, new_stack, traces
+from tests.rehearsal.builders.stack import Stack, new_stack, traces
 
 SECONDS = 240
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,31 +15,19 @@ from kinds.systems import SYSTEMS
 from serving import bootstrap
 from serving import machines as plans
 from settings.loader import parse
-from tests.encrypted import PASSPHRASE, encrypt
-from tests.rehearsal.conftest import TAG, Stack, lxd, traces
+from tests.builders.encrypted import PASSPHRASE, encrypt
+from tests.rehearsal.builders.machine import boot_id, listens
+from tests.rehearsal.builders.stack import TAG, Stack, lxd, traces
 
 SECRET = "correct-horse-battery-staple"
 ENCRYPTED = "attack-at-dawn"
 # Of an encrypted value that the application itself tells its log.
 TOLD = "open-sesame"
 BROKEN = "    raise RuntimeError('not today: ' + os.environ['TOLD'])\n"
-KNOWN: dict[str, str] = {}
-
-
-def listens(address: str, port: int) -> bool:
-    try:
-        with socket.create_connection((address, port), timeout=2):
-            return True
-    except OSError:
-        return False
 
 
 def machines(stack: Stack) -> list[str]:
     return [path.rsplit("/", 1)[1].split("?")[0] for path in lxd(f"/1.0/instances?project=wsgi-ecs-{stack.name}")]
-
-
-def boot_id(stack: Stack) -> str:
-    return stack.shell("cat /proc/sys/kernel/random/boot_id; stat -c %i /etc/machine-id")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +109,7 @@ def test_a_broken_first_release_shows_the_applications_own_last_lines(stack: Sta
     assert done.code == 1
     assert "RuntimeError: not today: [secret]" in done.text
     assert not [secret for secret in (SECRET, ENCRYPTED, TOLD) if secret in done.text]
-    KNOWN["address"] = lxd_address(stack)
+    stack.known["address"] = lxd_address(stack)
 
 
 def lxd_address(stack: Stack) -> str:
@@ -136,7 +123,7 @@ def lxd_address(stack: Stack) -> str:
 
 def test_cloud_init_alone_serves_the_built_in_page(stack: Stack) -> None:
     for path in ("/", "/healthz"):
-        answer = stack.get(KNOWN["address"], path)
+        answer = stack.get(stack.known["address"], path)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "30"
         assert answer.headers["server"] == "nginx"
@@ -171,23 +158,23 @@ def test_cloud_init_takes_the_user_data_of_every_os(stack: Stack) -> None:
 def test_up_serves_the_sample_application_through_nginx_and_uwsgi(stack: Stack) -> None:
     stack.edit("app/app.py", BROKEN, "")
     done = stack.up()
-    KNOWN["release"] = done.output("release")
-    assert done.output("address") == KNOWN["address"]
-    assert done.output("url") == f"http://{KNOWN['address']}/"
+    stack.known["release"] = done.output("release")
+    assert done.output("address") == stack.known["address"]
+    assert done.output("url") == f"http://{stack.known['address']}/"
     assert "200" in done.out, "the request it made as proof"
-    page = stack.get(KNOWN["address"])
+    page = stack.get(stack.known["address"])
     assert page.status_code == 200
     assert page.headers["server"] == "nginx"
     assert "uWSGI" in page.text
     assert "Debian GNU/Linux 12" in page.text
-    assert KNOWN["release"] in page.text
-    assert stack.get(KNOWN["address"], "/healthz").json() == {"status": "ok", "release": KNOWN["release"]}
-    assert "Ada" in stack.get(KNOWN["address"], "/Ada").text
-    KNOWN["boot"] = boot_id(stack)
+    assert stack.known["release"] in page.text
+    assert stack.get(stack.known["address"], "/healthz").json() == {"status": "ok", "release": stack.known["release"]}
+    assert "Ada" in stack.get(stack.known["address"], "/Ada").text
+    stack.known["boot"] = boot_id(stack)
 
 
 def test_a_static_file_is_served_by_nginx_itself(stack: Stack) -> None:
-    answer = stack.get(KNOWN["address"], "/static/style.css")
+    answer = stack.get(stack.known["address"], "/static/style.css")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/css")
     assert answer.text == (stack.folder / "app/static/style.css").read_text()
@@ -200,7 +187,7 @@ def test_the_security_group_holds(stack: Stack) -> None:
     stack.shell(
         "systemd-run -q --unit=other python3 -m http.server 8000 --bind 0.0.0.0; sleep 1; ss -Hltn | grep -q :8000"
     )
-    for address in (KNOWN["address"], inside):
+    for address in (stack.known["address"], inside):
         assert listens(address, 80)
         assert listens(address, 22), "the rehearsal's own rule for SSH"
         assert not listens(address, 9191)
@@ -230,29 +217,29 @@ def test_nothing_that_handles_a_request_runs_as_root(stack: Stack) -> None:
 def test_a_second_up_with_nothing_changed_does_nothing(stack: Stack) -> None:
     started = stack.shell("supervisorctl status | awk '{print $4}'")
     done = stack.up()
-    assert done.output("release") == KNOWN["release"]
+    assert done.output("release") == stack.known["release"]
     assert stack.shell("supervisorctl status | awk '{print $4}'") == started
-    assert boot_id(stack) == KNOWN["boot"]
+    assert boot_id(stack) == stack.known["boot"]
     assert len(done.out.splitlines()) < 20
 
 
 def test_changed_code_is_a_new_release_on_the_same_running_machine(stack: Stack) -> None:
     stack.edit("app/app.py", 'response = flask.jsonify(status="ok"', 'response = flask.jsonify(status="fine"')
     done = stack.up()
-    assert done.output("release") != KNOWN["release"]
-    KNOWN["release"] = done.output("release")
-    assert stack.get(KNOWN["address"], "/healthz").json()["status"] == "fine"
-    assert boot_id(stack) == KNOWN["boot"]
+    assert done.output("release") != stack.known["release"]
+    stack.known["release"] = done.output("release")
+    assert stack.get(stack.known["address"], "/healthz").json()["status"] == "fine"
+    assert boot_id(stack) == stack.known["boot"]
 
 
 def test_changed_settings_of_nginx_and_uwsgi_are_a_new_release_too(stack: Stack) -> None:
     stack.settings = {**stack.settings, "nginx": {"client_max_body_size": "1k"}, "uwsgi": {"processes": 3}}
     done = stack.up()
-    assert done.output("release") != KNOWN["release"]
-    KNOWN["release"] = done.output("release")
+    assert done.output("release") != stack.known["release"]
+    stack.known["release"] = done.output("release")
     assert len(stack.shell("pgrep -f bin/uwsgi").split()) == 4
-    assert httpx.post(f"http://{KNOWN['address']}/", content=b"x" * 2048, trust_env=False).status_code == 413
-    assert boot_id(stack) == KNOWN["boot"]
+    assert httpx.post(f"http://{stack.known['address']}/", content=b"x" * 2048, trust_env=False).status_code == 413
+    assert boot_id(stack) == stack.known["boot"]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +266,7 @@ def test_a_broken_release_leaves_the_old_one_serving(stack: Stack, old: str, new
     (stack.folder / "app/app.py").write_text(kept)
     assert done.code == 1
     assert line in done.text
-    assert stack.get(KNOWN["address"], "/healthz").json() == {"status": "fine", "release": KNOWN["release"]}
+    assert stack.get(stack.known["address"], "/healthz").json() == {"status": "fine", "release": stack.known["release"]}
 
 
 def test_a_rotated_secret_goes_live_with_the_next_up(stack: Stack) -> None:
@@ -287,7 +274,7 @@ def test_a_rotated_secret_goes_live_with_the_next_up(stack: Stack) -> None:
     settings = {"GREETING": rotated["GREETING"], "TOKEN": {"secure": encrypt(rotated["TOKEN"])}}
     stack.settings = {**stack.settings, "app": {"env": settings}}
     done = stack.up()
-    assert done.output("release") == KNOWN["release"]
+    assert done.output("release") == stack.known["release"]
     pid = stack.shell("pgrep -o -f bin/uwsgi")
     environment = stack.shell(f"tr '\\0' '\\n' </proc/{pid}/environ").splitlines()
     assert json.loads(stack.shell("cat /etc/wsgi-ecs/app.env.json")).items() >= rotated.items()
@@ -300,7 +287,10 @@ def test_a_rebooted_machine_serves_again(stack: Stack) -> None:
     deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(Exception):
-            if stack.get(KNOWN["address"], "/healthz").status_code == 200 and boot_id(stack) != KNOWN["boot"]:
+            if (
+                stack.get(stack.known["address"], "/healthz").status_code == 200
+                and boot_id(stack) != stack.known["boot"]
+            ):
                 break
         assert time.monotonic() < deadline
         time.sleep(0.5)
@@ -322,7 +312,7 @@ def test_a_file_that_was_edited_by_hand_is_named_and_put_back(stack: Stack) -> N
 def test_status_and_logs_tell(stack: Stack) -> None:
     status = stack.run("status")
     assert status.code == 0
-    assert KNOWN["address"] in status.out
+    assert stack.known["address"] in status.out
     logs = stack.run("logs")
     assert logs.code == 0
     assert "ready for its first release" in logs.out

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from rehearsal.compare import TWO_STEPS
-from tests.rehearsal.conftest import Done, Stack, lxd, traces, until
+from tests.rehearsal.builders.preview import foretold, machines, names, performed
+from tests.rehearsal.builders.stack import Done, Stack, lxd, traces, until
 
 # Nobody, who may read all files: LXD's socket wants to be written to. The project may be in a folder of root's.
 NOBODY = [
@@ -19,23 +20,6 @@ NOBODY = [
 QUESTION = "Do you want to perform this update? [yes/no/details]"
 SYSTEMD = {"serving": {"process_manager": "systemd"}}
 SECRET = "correct-horse-battery-staple"
-
-
-def foretold(done: Done) -> set[tuple[str, str]]:
-    """Operation and resource of each line of a preview."""
-    assert done.code == 0, done.text
-    return set(re.findall(r"^  +([+~-]+) \S+:\S+ +(\S+)", done.out.split("Update\n")[0], re.MULTILINE))
-
-
-def performed(done: Done) -> set[tuple[str, str]]:
-    """The same of a run, in which the old one of a replacement has a line of its own."""
-    assert done.code == 0, done.text
-    lines = [line for line in done.performed.splitlines() if not line.endswith("s  replaced")]
-    return set(re.findall(r"^ ?([+~-]+) \S+:\S+ +(\S+)", "\n".join(lines), re.MULTILINE))
-
-
-def names(stack: Stack, *ends: str) -> set[str]:
-    return {f"wsgi-ecs-{stack.name}-{end}" for end in ends}
 
 
 def typed(stack: Stack, *answers: str) -> Done:
@@ -59,10 +43,6 @@ def typed(stack: Stack, *answers: str) -> Done:
     out = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n").replace("\r", "\n")
     print(out)
     return Done(run.returncode, out, "")
-
-
-def machines(stack: Stack) -> list[str]:
-    return list(lxd(f"/1.0/instances?project=wsgi-ecs-{stack.name}"))
 
 
 def test_without_root_and_without_lxd_every_line_is_a_create(stack: Stack, tmp_path: Path) -> None:

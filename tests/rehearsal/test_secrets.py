@@ -20,11 +20,11 @@ import pytest
 
 from rehearsal import image
 from rehearsal.run import keys_of
-from tests.certificates import Authority
-from tests.encrypted import derived, encrypt, new_salt
-from tests.forms import AWKWARD, Marks, mark_of
-from tests.rehearsal.conftest import lxd, new_stack
-from tests.rehearsal.test_mysql import Databased
+from tests.builders.certificates import Authority
+from tests.builders.encrypted import derived, encrypt, new_salt
+from tests.builders.forms import AWKWARD, Marks, mark_of
+from tests.rehearsal.builders.database import Databased
+from tests.rehearsal.builders.stack import lxd, new_stack
 
 DOMAIN = "shop.example.test"
 LXD = Path("/var/lib/lxd")

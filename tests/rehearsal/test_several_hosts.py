@@ -20,13 +20,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import PROJECT
-from tests.rehearsal.conftest import Stack, entering, lxd, traces
+from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.stack import Stack, entering, lxd, traces
 
 PORTS = (22, 80, 5432, 8000)
 SECRET = "correct-horse-battery-staple"
-KNOWN: dict[str, Any] = {}
-
 # Answers each caller with the machine's name and the caller's address, as it is seen there.
 LISTEN = """
 import socket, threading
@@ -65,7 +63,7 @@ class Hosts(Stack):
 
     def exec(self, machine: str, *command: str) -> str:
         """Run a command on a machine, not through SSH."""
-        line = [*entering(f"wsgi-ecs-{self.name}", KNOWN["machines"][machine]), *command]
+        line = [*entering(f"wsgi-ecs-{self.name}", self.known["machines"][machine]), *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout
 
     def outputs(self) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 def ask(hosts: Hosts, caller: str) -> dict[tuple[str, int], str]:
     """What a machine hears from each port of the others: (machine, port) → answer."""
-    names = {address: name for name, address in KNOWN["private"].items() if name != caller}
+    names = {address: name for name, address in hosts.known["private"].items() if name != caller}
     lines = hosts.exec(caller, "python3", "-c", ASK, *(f"{address}:{port}" for address in names for port in PORTS))
     heard = (line.split(" ", 2) for line in lines.splitlines())
     return {(names[address], int(port)): text for address, port, text in heard}
@@ -124,61 +122,61 @@ def test_machines_of_one_stack_boot_side_by_side(hosts: Hosts) -> None:
     boots = [float(seconds) for seconds in re.findall(r"alicloud:Instance +\S+ ([0-9.]+) s", done.out)]
     assert len(boots) == 3
     assert sum(boots) > took
-    KNOWN.update(hosts.outputs())
-    for name in KNOWN["machines"]:
+    hosts.known.update(hosts.outputs())
+    for name in hosts.known["machines"]:
         hosts.exec(name, "systemd-run", "-q", "--unit=listen", "python3", "-c", LISTEN)
 
 
 def test_a_private_address_is_known_and_is_the_machines_own(hosts: Hosts) -> None:
-    for name, address in KNOWN["private"].items():
+    for name, address in hosts.known["private"].items():
         assert hosts.exec(name, "hostname", "-I").split() == [address]
-        assert KNOWN["primary"][name] == address
+        assert hosts.known["primary"][name] == address
 
 
 def test_only_what_the_rules_allow_is_reached_and_nobody_hides_who_calls(hosts: Hosts) -> None:
     rules = {"front": {("app", 22), ("app", 8000), ("db", 22)}, "app": {("db", 5432), ("front", 80)}}
-    for caller in KNOWN["machines"]:
+    for caller in hosts.known["machines"]:
         heard = ask(hosts, caller)
         assert set(heard) == rules.get(caller, {("front", 80)}), caller
         for (machine, port), text in heard.items():
             if port != 22:
-                assert text.split() == [KNOWN["machines"][machine], KNOWN["private"][caller]]
+                assert text.split() == [hosts.known["machines"][machine], hosts.known["private"][caller]]
 
 
 def test_each_public_address_leads_to_its_own_machine(hosts: Hosts) -> None:
-    assert len(set(KNOWN["public"].values())) == 2
-    for name, address in KNOWN["public"].items():
+    assert len(set(hosts.known["public"].values())) == 2
+    for name, address in hosts.known["public"].items():
         assert ssh_host_key(address) in hosts.exec(name, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
-    assert [port for port in PORTS if listens(KNOWN["public"]["front"], port)] == [22, 80]
-    assert [port for port in PORTS if listens(KNOWN["public"]["db"], port)] == [22]
-    assert [port for port in PORTS if listens(KNOWN["private"]["app"], port)] == [], "not even from this host"
+    assert [port for port in PORTS if listens(hosts.known["public"]["front"], port)] == [22, 80]
+    assert [port for port in PORTS if listens(hosts.known["public"]["db"], port)] == [22]
+    assert [port for port in PORTS if listens(hosts.known["private"]["app"], port)] == [], "not even from this host"
 
 
 def test_commands_and_copies_go_through_the_front(hosts: Hosts) -> None:
-    copied, stdin, connection = KNOWN["seen"].splitlines()
+    copied, stdin, connection = hosts.known["seen"].splitlines()
     assert (copied, stdin) == ("copied", SECRET)
-    assert connection.split()[0::2] == [KNOWN["private"]["front"], KNOWN["private"]["app"]]
+    assert connection.split()[0::2] == [hosts.known["private"]["front"], hosts.known["private"]["app"]]
 
 
 def test_a_machine_without_a_public_address_wants_a_proxy(hosts: Hosts) -> None:
     hosts.settings = {"straight": True}
     done = hosts.run("up")
     assert done.code == 1
-    assert f"connection.host {KNOWN['private']['app']} is no public address" in done.text
+    assert f"connection.host {hosts.known['private']['app']} is no public address" in done.text
 
 
 def test_the_disk_and_its_data_outlive_the_machine(hosts: Hosts) -> None:
     volumes = {path for path in traces(hosts) if "/volumes/" in path}
     assert len(volumes) == 1
-    first = KNOWN["machines"]["db"]
+    first = hosts.known["machines"]["db"]
     hosts.exec("db", "systemd-run", "-q", "--unit=busy", "python3", "-c", WRITE)
     hosts.settings = {"generation": 2, "open": False}
     done = hosts.up()
-    KNOWN.update(hosts.outputs())
+    hosts.known.update(hosts.outputs())
     assert "/dev/vdb is not rehearsed" in done.out
-    assert KNOWN["machines"]["db"] != first
-    *machines, before, after = KNOWN["written"].splitlines()
-    assert machines == [first, KNOWN["machines"]["db"]]
+    assert hosts.known["machines"]["db"] != first
+    *machines, before, after = hosts.known["written"].splitlines()
+    assert machines == [first, hosts.known["machines"]["db"]]
     assert int(before) == int(after) > 0, "the old machine's program has not written on"
     assert {path for path in traces(hosts) if "/volumes/" in path} == volumes
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rehearsal.resources import pairs
-from tests.rehearsal.conftest import Stack, lxd, new_stack, traces
+from tests.rehearsal.builders.stack import Stack, lxd, new_stack, traces
 
 
 def lxc(*words: str) -> str:

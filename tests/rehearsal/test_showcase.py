@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from rehearsal.pebble import Pebble
-from tests.encrypted import PASSPHRASE
-from tests.rehearsal.conftest import Done, new_stack, traces
-from tests.rehearsal.test_life_of_a_stack import listens
-from tests.rehearsal.test_mysql import CONNECT, Databased
+from tests.builders.encrypted import PASSPHRASE
+from tests.rehearsal.builders.database import CONNECT, Databased
+from tests.rehearsal.builders.machine import listens
+from tests.rehearsal.builders.stack import Done, new_stack, traces
 
 WWW, NAMES = "www.example.test", "names.example.test"
 ADA = ("ada", "rehearse")

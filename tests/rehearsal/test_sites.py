@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Stack, new_stack, until
+from tests.rehearsal.builders.stack import Stack, new_stack, until
 
 SKY = {"site": {"server_name": "sky.example.test"}, "app": {"wsgi_file": "SKY.wsgi", "callable": "application"}}
 # Below the other's domain, by another server.

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from rehearsal import host
 from rehearsal.pebble import PACKAGES, Pebble
-from tests.certificates import Authority, Pair
-from tests.rehearsal.conftest import Stack, lxd, new_stack
+from tests.builders.certificates import Authority, Pair
+from tests.rehearsal.builders.stack import Stack, lxd, new_stack
 
 GIVEN, WWW = "given.example.test", "www.example.test"
 # A third of it is left, and so another is due, 20 s after it has come.

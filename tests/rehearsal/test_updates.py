@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.conftest import Done, Stack, lxd, until
-from tests.rehearsal.test_life_of_a_stack import boot_id, listens
-from tests.rehearsal.test_preview import foretold, machines, names, performed
+from tests.rehearsal.builders.machine import boot_id, listens
+from tests.rehearsal.builders.preview import foretold, machines, names, performed
+from tests.rehearsal.builders.stack import Done, Stack, lxd, until
 
 # Benchmarking addresses, as the rehearsal's own: others, even those for documentation, may lead to something here.
 OFFICE, HOTEL, ROUTER = "198.18.254.9", "198.18.254.10", "198.18.254.14"
@@ -55,7 +55,6 @@ for line in sys.stdin:
 """
 INDEX = "https://mirrors.aliyun.com/pypi/simple/"
 USER_DATA = "cat /var/lib/cloud/instance/user-data.txt"
-KNOWN: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,9 @@ def login(key: Path, address: str) -> list[str]:
     return ["ssh", "-F", "/dev/null", "-i", str(key), *flags, f"root@{address}", "hostname"]
 
 
-def said(key: Path) -> str:
+def said(stack: Stack, key: Path) -> str:
     """What SSH says to a key on the machine's public address: the machine's name, or why not."""
-    line = login(key, KNOWN["address"])
+    line = login(key, stack.known["address"])
     done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return done.stdout.strip() or done.stderr
 
@@ -168,7 +167,7 @@ def forward(stack: Stack) -> tuple[str, str]:
 
 
 def healthy(stack: Stack) -> bool:
-    return stack.get(KNOWN["address"], "/healthz").status_code == 200
+    return stack.get(stack.known["address"], "/healthz").status_code == 200
 
 
 def change(stack: Stack, section: str, **values: object) -> None:
@@ -196,18 +195,18 @@ def test_only_the_sites_port_is_open_to_the_world_and_ssh_to_its_own(
         "access": {"ssh": [f"{OFFICE}/32"], "public_key": public(keys[0])},
     }
     done = stack.up()
-    KNOWN.update(address=done.output("address"), release=done.output("release"), machine=machine(stack))
+    stack.known.update(address=done.output("address"), release=done.output("release"), machine=machine(stack))
     listening = stack.shell("ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -nu")
     ports = sorted({*map(int, listening.split()), 21, 23, 443, 3031, 3306, 8000, 8080, 9001, 9191, 9192})
     assert len({9191, 9192} & {*map(int, listening.split())}) == 1
-    assert elsewhere.opened(OFFICE, KNOWN["address"], *ports) == [22, 80]
-    assert elsewhere.opened(HOTEL, KNOWN["address"], *ports) == [80]
-    with elsewhere.client(OFFICE, KNOWN["address"]) as client:
+    assert elsewhere.opened(OFFICE, stack.known["address"], *ports) == [22, 80]
+    assert elsewhere.opened(HOTEL, stack.known["address"], *ports) == [80]
+    with elsewhere.client(OFFICE, stack.known["address"]) as client:
         assert client.ask()[0] == 200
     # Or the rules would be held against an address of this host's.
     assert OFFICE in stack.shell("cut -d ' ' -f 1 $(find /var/log -name '*access.log')").split()
-    answer = elsewhere.run(*login(keys[0], KNOWN["address"]))
-    assert answer.stdout.strip() == KNOWN["machine"], answer.stderr
+    answer = elsewhere.run(*login(keys[0], stack.known["address"]))
+    assert answer.stdout.strip() == stack.known["machine"], answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -228,8 +227,8 @@ def test_another_instance_type_is_the_same_machine_started_again(
     assert f"the site is away until {told} has booted: about 6 s" in preview.out
     done = stack.up()
     assert performed(done) == foretold(preview)
-    assert (machine(stack), forward(stack)) == (KNOWN["machine"], target)
-    assert target[0] == KNOWN["address"]
+    assert (machine(stack), forward(stack)) == (stack.known["machine"], target)
+    assert target[0] == stack.known["address"]
     assert boot_id(stack) != booted
     assert stack.shell("nproc") == str(cpus)
     # One for each CPU, and the one that starts them.
@@ -254,8 +253,8 @@ def test_user_data_alone_is_ignored(stack: Stack) -> None:
 def test_another_public_key_opens_ssh_and_the_one_before_does_not(stack: Stack, keys: list[Path]) -> None:
     booted = boot_id(stack)
     old, new = keys
-    assert said(old) == KNOWN["machine"]
-    assert "Permission denied" in said(new)
+    assert said(stack, old) == stack.known["machine"]
+    assert "Permission denied" in said(stack, new)
     change(stack, "access", public_key=public(new))
     preview = stack.run("preview")
     (key,), (instance,) = names(stack, "key"), names(stack, "instance")
@@ -271,10 +270,10 @@ def test_another_public_key_opens_ssh_and_the_one_before_does_not(stack: Stack, 
     # Made, handed to the server, and only then the one before deleted.
     order = re.findall(rf"^ ?([+~-]+) \S+ +(?:{key}|{instance}) ", done.performed, re.MULTILINE)
     assert order == ["+-", "~", "-"]
-    assert (machine(stack), forward(stack)[0]) == (KNOWN["machine"], KNOWN["address"])
+    assert (machine(stack), forward(stack)[0]) == (stack.known["machine"], stack.known["address"])
     assert boot_id(stack) != booted
-    assert said(new) == KNOWN["machine"]
-    assert "Permission denied" in said(old)
+    assert said(stack, new) == stack.known["machine"]
+    assert "Permission denied" in said(stack, old)
     until(lambda: healthy(stack))
 
 
@@ -342,18 +341,18 @@ def test_a_replaced_server_is_away_as_long_as_foretold_and_never_looks_like_the_
     found = re.search(r"^the site is away from when \S+-association goes until .*: about (\d+) s", preview.out, re.M)
     assert found, preview.text
     expected = int(found[1])
-    with probing(KNOWN["address"]) as seen:
+    with probing(stack.known["address"]) as seen:
         done, lines = timed(stack)
         time.sleep(1)
     assert performed(done) == foretold(done) == foretold(preview)
     release = done.output("release")
-    before_it, KNOWN["machine"] = KNOWN["machine"], machine(stack)
+    before_it, stack.known["machine"] = stack.known["machine"], machine(stack)
     # The page, nothing, the built-in page, the page of the new release: no error, and nobody else's page.
     told = [(status, len(list(group))) for status, group in groupby(one.status for one in seen)]
     print(told, {one.retry_after for one in seen if one.status == 503})
     assert [status for status, _ in told] == [200, 0, 503, 200]
     away = [one.at for one in seen if one.status != 200]
-    pages = [(KNOWN["release"] if one.at < away[0] else release, one.text) for one in seen if one.status == 200]
+    pages = [(stack.known["release"] if one.at < away[0] else release, one.text) for one in seen if one.status == 200]
     assert [id for id, text in pages if id not in text] == []
     waiting = [one for one in seen if one.status == 503]
     assert {(one.server, one.retry_after) for one in waiting} == {("nginx", "30")}
@@ -377,18 +376,18 @@ def test_a_replaced_server_is_away_as_long_as_foretold_and_never_looks_like_the_
     assert order[-1] == "instance"
     assert_dependents_go_first(deletions(done), before)
     # The address is kept, and leads to the new server.
-    assert KNOWN["machine"] != before_it
-    assert forward(stack)[0] == done.output("address") == KNOWN["address"]
+    assert stack.known["machine"] != before_it
+    assert forward(stack)[0] == done.output("address") == stack.known["address"]
     assert forward(stack)[1] != target[1]
     # It has booted with the user data that was not worth it alone.
     assert f"for url in {INDEX}; do" in stack.shell(USER_DATA)
 
 
 def test_the_replaced_server_has_the_same_rules_and_keys(stack: Stack, elsewhere: Elsewhere, keys: list[Path]) -> None:
-    assert elsewhere.opened(OFFICE, KNOWN["address"], 22, 80, 9191, 9192) == [22, 80]
-    assert elsewhere.opened(HOTEL, KNOWN["address"], 22, 80, 9191, 9192) == [80]
-    assert "Permission denied" in said(keys[0])
-    assert said(keys[1]) == KNOWN["machine"]
+    assert elsewhere.opened(OFFICE, stack.known["address"], 22, 80, 9191, 9192) == [22, 80]
+    assert elsewhere.opened(HOTEL, stack.known["address"], 22, 80, 9191, 9192) == [80]
+    assert "Permission denied" in said(stack, keys[0])
+    assert said(stack, keys[1]) == stack.known["machine"]
 
 
 def test_who_is_not_named_is_refused_this_host_too(stack: Stack, elsewhere: Elsewhere) -> None:
@@ -396,25 +395,25 @@ def test_who_is_not_named_is_refused_this_host_too(stack: Stack, elsewhere: Else
     done = stack.up()
     assert "no answer from" in done.out
     assert "access.http does not let this host in" in done.out
-    assert not listens(KNOWN["address"], 80)
+    assert not listens(stack.known["address"], 80)
     for source in (OFFICE, HOTEL):
-        with elsewhere.client(source, KNOWN["address"]) as client:
+        with elsewhere.client(source, stack.known["address"]) as client:
             assert client.ask()[0] == 200
 
 
 def test_what_is_taken_out_of_access_is_closed_by_the_next_up(stack: Stack, elsewhere: Elsewhere) -> None:
-    with elsewhere.client(OFFICE, KNOWN["address"]) as client:
+    with elsewhere.client(OFFICE, stack.known["address"]) as client:
         status, port = client.ask()
         assert status == 200
         change(stack, "access", http=[f"{HOTEL}/32"], ssh=[f"{HOTEL}/32"])
         stack.up()
         # Security groups are stateful, as those of the cloud: they decide on new connections.
         assert client.ask() == (200, port)
-    assert elsewhere.opened(OFFICE, KNOWN["address"], 22, 80) == []
-    assert elsewhere.opened(HOTEL, KNOWN["address"], 22, 80) == [22, 80]
-    assert not listens(KNOWN["address"], 80)
+    assert elsewhere.opened(OFFICE, stack.known["address"], 22, 80) == []
+    assert elsewhere.opened(HOTEL, stack.known["address"], 22, 80) == [22, 80]
+    assert not listens(stack.known["address"], 80)
     # Releases come from this host.
-    assert listens(KNOWN["address"], 22)
+    assert listens(stack.known["address"], 22)
 
 
 def test_destroy_deletes_dependents_first(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from kinds import app_servers, process_managers, systems
 from kinds.databases import DATABASES
 from settings import SiteSettings
 from settings.stack import SITE_KEYS, Document
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 # Floor → the floors and Pulumi packages that it may import. Each stands on what is listed before it.
 FLOORS: dict[str, set[str]] = {

@@ -19,7 +19,7 @@ from serving import bootstrap, make_plan
 from settings import SettingsError
 from settings.files import check
 from settings.loader import parse
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 from tests.unit.machine import module
 
 SHA = "ab" * 32

@@ -10,8 +10,8 @@ from rehearsal import graph
 from rehearsal.cli import main
 from rehearsal.errors import UserError
 from rehearsal.passphrase import VARIABLE
-from tests.conftest import PROJECT
-from tests.encrypted import PASSPHRASE
+from tests.builders.encrypted import PASSPHRASE
+from tests.builders.stack import PROJECT
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])

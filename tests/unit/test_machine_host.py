@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.machine import module
 from tests.unit.machine.server import Server
-from tests.unit.test_machine_release import only_slot
+from tests.unit.machine.slots import only_slot
 
 SHOP: dict[str, Any] = {"site": {"server_name": "shop.test"}}
 BLOG: dict[str, Any] = {"site": {"location": "/blog/"}}

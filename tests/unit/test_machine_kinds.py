@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.machine.application import Application
 from tests.unit.machine.server import Server
-from tests.unit.test_machine_release import only_slot
+from tests.unit.machine.slots import only_slot
 
 GUNICORN = {"app_server": "gunicorn"}
 BEHIND_NGINX: dict[str, dict[str, Any]] = {

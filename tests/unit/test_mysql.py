@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from components.network import Rule, groups
 from kinds.systems import SYSTEMS
+from reference.samples import CLOUD, OFFICE
 from rehearsal import backup
 from rehearsal.errors import UserError
 from serving import bootstrap, host_files, machines
 from settings import SettingsError
 from settings.files import check
 from settings.loader import parse
-from tests.conftest import CLOUD, OFFICE, PROJECT, Recorder
+from tests.builders.program import Recorder, secret
+from tests.builders.stack import PROJECT
 from tests.unit.machine import module
-from tests.unit.test_program import secret
 
 database, disk, servers = (module(name) for name in ("database", "disk", "servers"))
 FILE = "stacks/Pulumi.dev.yaml"

@@ -7,15 +7,16 @@ from typing import Any
 import crossplane
 import pytest
 
+from reference.samples import HASH
 from serving import make_plan, nginx
 from settings import SettingsError, StackSettings
 from settings.files import check, with_static_folders
 from settings.loader import parse
 from settings.nginx import HEADERS
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
+from tests.builders.structure import Tree, nested
 
 FILE = "stacks/Pulumi.test.yaml"
-HASH = "$6$saltsalt$" + "a" * 86
 AUTH = {"auth_basic": "Staff", "auth_basic_users": {"ada": HASH}}
 PROTOCOLS: dict[str, dict[str, Any]] = {"uwsgi": {}, "http": {"serving": {"app_server": "gunicorn"}}}
 EVERYTHING: dict[str, Any] = {
@@ -31,8 +32,6 @@ EVERYTHING: dict[str, Any] = {
     "methods": ["GET", "POST"],
 }
 
-Tree = tuple[Any, ...]
-
 
 def tree(texts: dict[str, str], folder: Path) -> Tree:
     """The directives of a site's part as crossplane reads them: (name, arguments, block)."""
@@ -43,10 +42,6 @@ def tree(texts: dict[str, str], folder: Path) -> Tree:
     read = crossplane.parse(str(file), single=True, comments=False)
     assert read["status"] == "ok", read["errors"]
     return nested(read["config"][0]["parsed"])
-
-
-def nested(directives: list[dict[str, Any]]) -> Tree:
-    return tuple((one["directive"], tuple(one["args"]), nested(one.get("block", []))) for one in directives)
 
 
 def of(config: dict[str, Any]) -> StackSettings:

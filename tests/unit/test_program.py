@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,16 @@ from pulumi.runtime.proto import provider_pb2
 
 import settings
 from kinds.systems import SYSTEMS
-from tests.conftest import CLOUD, OFFICE, PROJECT, PUBLIC_KEY, Cloud, Recorder, ssh_key
+from reference.samples import CLOUD, OFFICE, PUBLIC_KEY
+from tests.builders.program import Cloud, Recorder, Run, secret
+from tests.builders.stack import PROJECT, ssh_key
 
-Run = Callable[..., Recorder]
 TAGS = {"project": "wsgi-ecs", "stack": "dev", "managed-by": "pulumi"}
 
 
 @pytest.fixture
 def program(run_program: Run) -> Recorder:
     return run_program()
-
-
-def secret(value: Any) -> Any:
-    assert isinstance(value, dict)
-    assert value["4dabf18193072939515e22adb298388d"] == "1b47061264138c4ac30d75fd1eb44270"  # Pulumi's mark of a secret
-    return value["value"]
 
 
 def test_the_program_registers_these_resources_and_no_others(program: Recorder) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from reference.samples import ACME, FILE, GIVEN, merged
 from settings.loader import parse
-from tests.conftest import PROJECT
-from tests.unit.test_hostile_text import ACME, FILE, GIVEN, files, merged, structure
+from tests.builders.rendered import files
+from tests.builders.stack import PROJECT
+from tests.builders.structure import structure
 
 LANGUAGES = ("", ".zh-CN")
 

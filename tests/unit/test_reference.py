@@ -1,6 +1,6 @@
 """docs/settings*.md are what the models, the Chinese texts and the program say.
 
-`GOLDEN=write pytest tests/unit/test_reference.py` writes them again; read the difference before you commit it.
+`make docs` writes them again; read the difference before you commit it.
 """
 
 import dataclasses
@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import reference
-from tests.certificates import Authority
-from tests.conftest import PROJECT, ssh_key
+from reference.allowed import allowed
+from reference.effects import effects as effects_of_changes
+from reference.pages import CHINESE, LANGUAGES, Language, page
+from reference.rows import rows as all_rows
+from tests.builders.certificates import Authority
+from tests.builders.stack import PROJECT, ssh_key
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +36,22 @@ def effects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         (folder / name).write_text(text)
     before = Path.cwd()
     os.chdir(folder)
-    yield reference.effects()
+    yield effects_of_changes()
     os.chdir(before)
 
 
-@pytest.mark.parametrize("language", reference.LANGUAGES, ids=lambda language: language.suffix or "en")
-def test_the_page_is_what_the_program_says(language: reference.Language, effects: dict[str, str]) -> None:
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.suffix or "en")
+def test_the_page_is_what_the_program_says(language: Language, effects: dict[str, str]) -> None:
     path = PROJECT / f"docs/settings{language.suffix}.md"
-    text = reference.page(language, effects) + "\n"
+    text = page(language, effects) + "\n"
     if os.environ.get("GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
 
 
 def test_every_setting_has_a_chinese_description_and_none_is_stale() -> None:
-    found = yaml.safe_load(reference.CHINESE.read_text(encoding="utf-8"))
-    rows = list(reference.rows())
+    found = yaml.safe_load(CHINESE.read_text(encoding="utf-8"))
+    rows = list(all_rows())
     keys = [row.key for row in rows]
     assert [key for key in keys if key not in found["keys"]] == []
     assert [key for key in found["keys"] if key not in keys] == []
@@ -64,10 +67,10 @@ def test_every_type_has_a_chinese_description_and_none_is_stale() -> None:
             asked.append(text)
             return text
 
-    found = yaml.safe_load(reference.CHINESE.read_text(encoding="utf-8"))["types"]
-    words = reference.LANGUAGES[1].words
-    for row in reference.rows():
-        reference.allowed(row.kind, dataclasses.replace(words, texts=Asked(found)))
+    found = yaml.safe_load(CHINESE.read_text(encoding="utf-8"))["types"]
+    words = LANGUAGES[1].words
+    for row in all_rows():
+        allowed(row.kind, dataclasses.replace(words, texts=Asked(found)))
     assert [text for text in dict.fromkeys(asked) if text not in found] == []
     assert [text for text in found if text not in asked] == []
 

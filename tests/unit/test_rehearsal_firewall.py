@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehearsal import firewall
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 FOLDER = Path(__file__).parent / "firewalls"
 DOCKER = ["iptables -I DOCKER-USER -i we+ -j ACCEPT", "iptables -I DOCKER-USER -o we+ -j ACCEPT"]
@@ -139,7 +139,7 @@ def test_what_is_asked_of_an_uplink_that_is_not_known_may_hold(rules: str, uplin
 def test_the_uplink_is_where_the_kernel_leads_packets(routes: list[str], uplinks: list[str]) -> None:
     """In a network namespace of its own."""
     if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("ip, and root")
+        pytest.skip("needs root and the command ip")
     commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
     commands += ["rule add not fwmark 51820 table 51820", *(f"route add {route}" for route in routes)]
     program = "from rehearsal import firewall; print(firewall._uplink())"

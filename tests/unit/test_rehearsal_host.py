@@ -18,7 +18,7 @@ from rehearsal.errors import UserError
 from rehearsal.keys import Keys
 from rehearsal.passphrase import VARIABLE
 from rehearsal.show import short
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 DEB822 = """\
 # the distribution

@@ -13,7 +13,7 @@ from rehearsal.addressing import free_address, free_part, gateway, last
 from rehearsal.errors import RehearsalError
 from rehearsal.resources import TYPES
 from rehearsal.resources.pairs import Pair, acl_rules
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 PAIR = Pair("we0", "vsw-1", "sg-1", IPv4Interface("10.76.0.1/27"), {})
 OTHER = Pair("we1", "vsw-1", "sg-2", IPv4Interface("10.76.0.33/27"), {})
@@ -45,7 +45,7 @@ def test_the_next_part_that_nothing_covers_is_taken(cidr: str, prefix: int, take
 def test_the_default_route_takes_nothing_not_even_in_halves() -> None:
     """In a network namespace of its own."""
     if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("ip, and root")
+        pytest.skip("needs root and the command ip")
     commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
     commands += [f"route add {cidr} dev one" for cidr in ("default", "0.0.0.0/1", "128.0.0.0/1", "10.8.0.0/24")]
     program = "from rehearsal.addressing import routes; print(*routes())"

@@ -23,7 +23,7 @@ from rehearsal.errors import UserError
 from rehearsal.monitor import RehearsalMonitor
 from rehearsal.show import Show, masked
 from rehearsal.stack import load, overlay
-from tests.encrypted import ENCRYPTION_SALT, KEY, PASSPHRASE, encrypt
+from tests.builders.encrypted import ENCRYPTION_SALT, KEY, PASSPHRASE, encrypt
 
 # Written by Pulumi's CLI, as ENCRYPTION_SALT.
 VALUE = "v1:sWXGC5PLc7EYYMRg:Fz999ltbayUFAVyt38iP8goFPLsIvg=="

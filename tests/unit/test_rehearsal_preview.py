@@ -27,7 +27,7 @@ from rehearsal.resources import TYPES, Context, Foreseen
 from rehearsal.show import Show
 from rehearsal.stack import Stack, overlay
 from rehearsal.state import Imagined, Record, State
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 KEYS = Keys(Path("/nonexistent"))
 SILENT = logging.Logger("silent")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from rehearsal import cli, host, image, lock, space, trust
 from rehearsal.errors import UserError
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 
 def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_
 def test_a_file_system_without_figures_is_not_refused(tmp_path: Path) -> None:
     """A tmpfs without a limit, in a mount namespace of its own."""
     if os.geteuid() != 0:
-        pytest.skip("root")
+        pytest.skip("needs root")
     program = "import sys; from pathlib import Path; from rehearsal import space; space.check({Path(sys.argv[1]): 1})"
     script = 'mount -t tmpfs -o size=0 none "$1" && exec "$2" -c "$3" "$1"'
     done = subprocess.run(
@@ -77,7 +77,7 @@ def test_apts_reason_is_one_line(text: str, line: str) -> None:
 def test_a_package_source_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the real apt-get, with lists and a source of its own."""
     if not shutil.which("apt-get"):
-        pytest.skip("no apt here")
+        pytest.skip("needs apt-get")
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "status").touch()
@@ -115,7 +115,7 @@ def test_without_a_package_index_the_script_says_what_to_do(tmp_path: Path) -> N
 def test_a_base_image_without_a_mirror_is_one_line(tmp_path: Path) -> None:
     """By the real mmdebstrap, of a mirror that is not there."""
     if not shutil.which("mmdebstrap") or os.geteuid() != 0:
-        pytest.skip("mmdebstrap, and root")
+        pytest.skip("needs root and the command mmdebstrap")
     packages = trust.Packages("deb http://127.0.0.1:9/debian bookworm main\n", ['Acquire::Retries "0";'])
     with pytest.raises(
         UserError, match=r"^no base image: mmdebstrap fails: .*; put right this host's network"

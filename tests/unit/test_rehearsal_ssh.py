@@ -14,7 +14,7 @@ from rehearsal.keys import Keys
 from rehearsal.resources.base import Context
 from rehearsal.resources.command import RemoteCommand
 from rehearsal.state import State
-from tests.conftest import accepting
+from tests.builders.connections import accepting
 
 KEYS = Keys(Path("/keys 100%"))
 

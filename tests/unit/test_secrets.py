@@ -17,14 +17,14 @@ import pytest
 import yaml
 from google.protobuf import json_format  # type: ignore[import-untyped]
 
+from reference.rows import rows
+from reference.samples import CLOUD, merged
 from serving import machines
 from settings.loader import parse
-from tests.certificates import Authority
-from tests.conftest import CLOUD, ssh_key
-from tests.forms import AWKWARD, Marks, mark_of
-from tests.reference import rows
-from tests.unit.test_hostile_text import merged
-from tests.unit.test_program import Run, secret
+from tests.builders.certificates import Authority
+from tests.builders.forms import AWKWARD, Marks, mark_of
+from tests.builders.program import Run, secret
+from tests.builders.stack import ssh_key
 
 DOMAINS = {"": "www.example.com", "sites.shop.": "shop.example.com"}
 KEYS = {row.key: row.of_site for row in rows() if row.is_secret}

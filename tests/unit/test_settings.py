@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reference.samples import PUBLIC_KEY
 from rehearsal import stack as stacks
 from rehearsal.passphrase import VARIABLE
 from schema.base import Model
@@ -14,8 +15,8 @@ from settings import SettingsError
 from settings.files import check
 from settings.loader import parse
 from settings.stack import Document
-from tests.conftest import PROJECT, PUBLIC_KEY
-from tests.encrypted import PASSPHRASE
+from tests.builders.encrypted import PASSPHRASE
+from tests.builders.stack import PROJECT
 
 FILE = "stacks/Pulumi.dev.yaml"
 

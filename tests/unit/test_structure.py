@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.builders.stack import PROJECT
 
 COMPONENTS = sorted((PROJECT / "components").glob("*.py"))
 

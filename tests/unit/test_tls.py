@@ -17,13 +17,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from contract.documents import Host
+from reference.samples import CLOUD
 from rehearsal import proof
 from rehearsal.stack import Stack, ca
 from serving import bootstrap, make_plan
 from settings import SettingsError, certificates
 from settings.loader import parse
-from tests.certificates import Authority, Pair, new_key, pem
-from tests.conftest import CLOUD, Recorder, accepting
+from tests.builders.certificates import Authority, Pair, new_key, pem
+from tests.builders.connections import accepting
+from tests.builders.program import Recorder
 from tests.unit.machine import module
 
 FILE = "stacks/Pulumi.dev.yaml"

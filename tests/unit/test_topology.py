@@ -10,11 +10,11 @@ import pytest
 from components.network import Rule, groups
 from contract.documents import Host
 from kinds.systems import SYSTEMS
+from reference.samples import CLOUD, OFFICE
 from serving import Machine, bootstrap, machines
 from settings import StackSettings
 from settings.loader import parse
-from tests.conftest import CLOUD, OFFICE
-from tests.unit.test_program import Run, secret
+from tests.builders.program import Run, secret
 
 KINDS: dict[str, dict[str, Any]] = {
     "uwsgi": {},

@@ -17,15 +17,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from reference.rows import rows
 from rehearsal import addressing, cli, host, lock, run
 from rehearsal.errors import UserError
 from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
 from rehearsal.stack import Stack
 from settings.files import check
 from settings.loader import parse
-from tests.conftest import PROJECT
-from tests.encrypted import PASSPHRASE
-from tests.reference import rows
+from tests.builders.encrypted import PASSPHRASE
+from tests.builders.stack import PROJECT
 
 CASES = sorted((Path(__file__).parent / "wrong").glob("*.yaml"))
 

@@ -14,6 +14,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -76,6 +77,29 @@ def emperor(file: Path) -> str:
     return "" if done.returncode == 124 and "*** starting uWSGI Emperor ***" in text else text or "said nothing"
 
 
+def granian(command: list[str]) -> str:
+    """What Granian says unless it answers: it has no check of its own, so it is started and stopped."""
+    options = dict(word[2:].split("=", 1) for word in command if word.startswith("--") and "=" in word)
+    family = socket.AF_INET
+    address: tuple[str, int] | str = ("127.0.0.1", int(options.get("port", 0)))
+    if "uds" in options:
+        family, address = socket.AF_UNIX, options["uds"]
+    with subprocess.Popen(
+        [*AS_APP, *command], cwd=ROOT / "release/app", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as server:  # fmt: skip
+        while server.poll() is None:
+            with contextlib.suppress(OSError), socket.socket(family) as client:
+                client.settimeout(10)
+                client.connect(address)
+                client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                if client.recv(5) == b"HTTP/":
+                    server.terminate()
+                    return ""
+            time.sleep(0.05)
+        return server.communicate()[0].decode("utf-8", "replace").strip() or f"ended with {server.returncode}"
+
+
 def check(folder: Path) -> dict[str, str]:
     """All checkers but supervisord, which is one for all rows."""
     found = {}
@@ -91,6 +115,8 @@ def check(folder: Path) -> dict[str, str]:
         found["gunicorn"] = said(*AS_APP, *command, "--check-config") or said(
             *AS_APP, str(VENV / "bin/python"), "-c", GUNICORN, str(folder / "gconf.py")
         )
+    elif (folder / "wsgi_ecs_granian.py").exists():
+        found["granian"] = granian(command)
     else:
         found["uwsgi"] = said(*AS_APP, *command, "--strict", "--no-server")
     return found

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
@@ -45,10 +44,6 @@ while sys.stdin.readline():
         signal.pause()
     print(worker, flush=True)
 """
-
-
-# Of servers that were closed: each takes some time to start.
-_idle_masters: "list[subprocess.Popen[str]]" = []
 
 
 def _new_master() -> "subprocess.Popen[str]":
@@ -186,7 +181,7 @@ class Server:
         ]
 
     def _nginx(self) -> None:
-        self.master = _idle_masters.pop() if _idle_masters else _new_master()
+        self.master = _new_master()
         (self.root / "nginx.pid").write_text(f"{self.master.pid}\n")
         self.worker = self._worker()
         server = self
@@ -230,7 +225,8 @@ class Server:
         for program in self.programs.values():
             program.stop()
         self._end_worker()
-        _idle_masters.append(self.master)
+        # The end of its standard input ends the master.
+        self.master.communicate()
         shutil.rmtree(self.root)
 
     @property
@@ -398,8 +394,7 @@ class Server:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(0o700)
         shutil.copy(archive.path, f"{folder}.tar.gz")
-        with tarfile.open(f"{folder}.tar.gz") as tar:
-            tar.extractall(folder, filter="tar")
+        subprocess.run(["tar", "-xzf", f"{folder}.tar.gz", "-C", folder, "--no-same-owner"], check=True)
         return folder
 
     def run(

@@ -5,7 +5,7 @@ cases/refused-pairs.yaml         the values and pairs that go together in no sta
                                  when all other settings have the values that stand first below
 cases/check_on_machine.py        the servers' own checkers, run over all rows on one rehearsed machine
 
-`GOLDEN=write pytest tests/rehearsal/test_pairs.py -k refused_pairs` writes the list again; read the difference.
+`GOLDEN=write pytest tests/rehearsal/test_pairwise.py -k refused_pairs` writes the list again; read the difference.
 """
 
 import io
@@ -18,7 +18,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from contract.placeholders import fill
 from serving import ServingPlan, make_plan
 from settings import SettingsError
 from settings.loader import parse
-from tests.conftest import PROJECT
-from tests.rehearsal.conftest import Stack, new_stack
+from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.stack import Stack, new_stack
 from tests.rehearsal.pairwise import Cover, Part, Row, cover, has, parts
 
 CASES = Path(__file__).parent / "cases"
@@ -118,7 +118,24 @@ GUNICORN: dict[str, Sequence[str]] = {
     "gunicorn.loglevel": ("info", "debug", "warning", "error", "critical"),
     "gunicorn.pidfile": SWITCH,
 }
-FACTORS = {"uwsgi": UWSGI, "gunicorn": GUNICORN}
+GRANIAN: dict[str, Sequence[str]] = {
+    **COMMON,
+    "nginx.user": (UNSET, "wsgi-app"),
+    "[app]": (UNSET, "app.module: wsgi", "app.wsgi_file: SKY.wsgi"),
+    "granian.bind": ("unix", "127.0.0.1:8000", "0.0.0.0:8000"),
+    "granian.workers": ("auto", "3"),
+    "granian.blocking_threads": (UNSET, "4"),
+    "granian.backlog": (UNSET, "5000"),
+    "[who]": (UNSET, "granian.user: daemon", "granian.group: daemon"),
+    "granian.http1_keep_alive": ("true", "false"),
+    "granian.workers_lifetime": (UNSET, "3600"),
+    "granian.workers_max_rss": (UNSET, "256"),
+    "granian.workers_kill_timeout": (UNSET, "5"),
+    "granian.access_log": SWITCH,
+    "granian.log_level": ("info", "debug", "warning", "error", "critical"),
+    "granian.pid_file": SWITCH,
+}
+FACTORS = {"uwsgi": UWSGI, "gunicorn": GUNICORN, "granian": GRANIAN}
 
 
 def nested(chosen: Mapping[str, str]) -> dict[str, Any]:
@@ -256,7 +273,7 @@ def test_the_refused_pairs_are_those_of_the_list_each_with_its_reason() -> None:
     assert [reason for reason in reasons if "; allowed" not in reason] == []
 
 
-@pytest.mark.parametrize(("app_server", "other"), [("uwsgi", "gunicorn"), ("gunicorn", "uwsgi")])
+@pytest.mark.parametrize(("app_server", "other"), permutations(FACTORS, 2))
 def test_the_settings_of_the_other_app_server_are_refused_each_by_itself(app_server: str, other: str) -> None:
     keys = [(key, value) for key, values in FACTORS[other].items() for value in values if key.startswith(f"{other}.")]
     assert len(keys) > 20
@@ -327,6 +344,10 @@ BROKEN: dict[str, tuple[str, dict[str, str], str, str, str, str]] = {
     "broken-workers": ("gunicorn", {}, "gconf.py", "workers = 5", 'workers = "some"', "gunicorn"),
     "broken-class": ("gunicorn", {}, "gconf.py", 'worker_class = "sync"', 'worker_class = "sink"', "gunicorn"),
     "broken-name": ("gunicorn", {}, "gconf.py", "backlog =", "backlogs =", "gunicorn"),
+    "broken-module": (
+        "granian", {}, "wsgi_ecs_application.py", "from app import", "from nowhere import", "granian",
+    ),
+    "broken-option": ("granian", {}, "app.service", "--backlog=", "--baklog=", "granian"),
     "broken-unit": ("uwsgi", {}, "app.service", "RestartSec=", "RestartSek=", "systemd"),
     "broken-start": ("gunicorn", {}, "app.service", "ExecStart=/usr/bin/", "ExecStart=/usr/nowhere/", "systemd"),
     "broken-emperor": (
@@ -397,7 +418,8 @@ def machine(project_copy: Path) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def answers(machine: Stack) -> dict[str, dict[str, str]]:
     """Row → checker → what it says against it; all rows in one go."""
-    plans = [plan_of(config_of("uwsgi", {})), plan_of(config_of("gunicorn", {"gunicorn.worker_class": "gevent"}))]
+    chosen = {"uwsgi": {}, "gunicorn": {"gunicorn.worker_class": "gevent"}, "granian": {}}
+    plans = [plan_of(config_of(server, row)) for server, row in chosen.items()]
     build = plans[0].system.build_pins
     pins = dict.fromkeys(pin for plan in plans for pin in plan.sites[0].pins if pin not in build)
     script = PREPARE.replace("@build@", shlex.join(build)).replace("@pins@", shlex.join(pins))
@@ -424,6 +446,8 @@ def test_every_file_met_its_checker(answers: dict[str, dict[str, str]]) -> None:
         "uwsgi.ini": "uwsgi",
         "emperor.ini": "uwsgi",
         "gconf.py": "gunicorn",
+        "wsgi_ecs_granian.py": "granian",
+        "wsgi_ecs_application.py": "granian",
         "supervisor.conf": "supervisor",
         "app.service": "systemd",
         "wsgi-emperor.service": "systemd",
@@ -432,7 +456,7 @@ def test_every_file_met_its_checker(answers: dict[str, dict[str, str]]) -> None:
     assert set(answers) == {*rows, *BROKEN}
     for name, files in rows.items():
         wanted = {checker[file] for file in files if file not in ("http.conf", "server.conf")}
-        server = "gunicorn" if name.startswith("gunicorn") else "uwsgi"
+        server = name.removeprefix("emperor-").rstrip("0123456789")
         assert set(answers[name]) == {*wanted, server}, name
 
 

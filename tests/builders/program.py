@@ -1,0 +1,74 @@
+"""The program run under Pulumi's mocks: what answers it, and what it registered."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pulumi.runtime import mocks, rpc
+
+
+class Cloud(mocks.Mocks):
+    """Answers as the provider does, with made-up ids. printed: what each command prints."""
+
+    printed = ""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        known = {
+            ":EipAddress": {"ipAddress": "198.51.100.7"},
+            ":Instance": {"primaryIpAddress": "10.0.0.1"},
+            ":Command": {"stdout": self.printed},
+        }
+        extra = next((outputs for end, outputs in known.items() if args.typ.endswith(end)), {})
+        return f"{args.name}-id", {**args.inputs, **extra}
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token.endswith(":getZones"):
+            return {"ids": ["cn-hangzhou-i", "cn-hangzhou-j"], "zones": []}, []
+        if args.token.endswith(":getImages"):
+            return {"ids": [f"{args.args['nameRegex'].strip('^')}-image"], "images": []}, []
+        raise AssertionError(f"the program calls {args.token}")
+
+
+class Recorder(mocks.MockMonitor):
+    """Keeps every registration as the engine receives it, with secrets marked.
+
+    messages: all that was sent, in its order.
+    """
+
+    def __init__(self, answers: mocks.Mocks) -> None:
+        super().__init__(answers)
+        self.requests: dict[str, Any] = {}
+        self.outputs: dict[str, Any] = {}
+        self.messages: list[Any] = []
+
+    def Invoke(self, request: Any) -> Any:
+        self.messages.append(request)
+        return super().Invoke(request)  # type: ignore[no-untyped-call]
+
+    def RegisterResource(self, request: Any) -> Any:
+        self.messages.append(request)
+        self.requests[f"{request.type}::{request.name}"] = request
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        self.messages.append(request)
+        if "pulumi:pulumi:Stack" in request.urn:
+            self.outputs = rpc.deserialize_properties(request.outputs)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+    def inputs(self, type_: str, name: str = "") -> dict[str, Any]:
+        """Inputs of the one resource of a type (its end is enough) whose name ends in `name`."""
+        return dict(rpc.deserialize_properties(self.request(type_, name).object, keep_unknowns=False))
+
+    def request(self, type_: str, name: str = "") -> Any:
+        found = [r for r in self.requests.values() if r.type.endswith(type_) and r.name.endswith(name)]
+        assert len(found) == 1, [r.name for r in found]
+        return found[0]
+
+
+Run = Callable[..., Recorder]
+
+
+def secret(value: Any) -> Any:
+    assert isinstance(value, dict)
+    assert value["4dabf18193072939515e22adb298388d"] == "1b47061264138c4ac30d75fd1eb44270"  # Pulumi's mark of a secret
+    return value["value"]
