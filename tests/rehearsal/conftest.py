@@ -19,8 +19,8 @@ import httpx
 import pytest
 import yaml
 
-from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
-from rehearsal.pebble import Pebble
+from rehearsal.cloud.pebble import Pebble
+from rehearsal.commands.passphrase import FILE_VARIABLE, VARIABLE
 from tests.conftest import PROJECT
 from tests.encrypted import ENCRYPTION_SALT
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from rehearsal.compare import TWO_STEPS
+from rehearsal.engine.compare import TWO_STEPS
 from tests.rehearsal.conftest import Done, Stack, lxd, traces, until
 
 # Nobody, who may read all files: LXD's socket wants to be written to. The project may be in a folder of root's.

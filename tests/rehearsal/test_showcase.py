@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from rehearsal.pebble import Pebble
+from rehearsal.cloud.pebble import Pebble
 from tests.encrypted import PASSPHRASE
 from tests.rehearsal.conftest import Done, new_stack, traces
 from tests.rehearsal.test_life_of_a_stack import listens
