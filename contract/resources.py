@@ -9,6 +9,7 @@ _SITE_PART = "site-"
 # Ends of the names of the resources that copy an archive to a server and apply it there.
 _ARCHIVE = "-archive"
 _APPLY = "-apply"
+_INSTANCE = "-instance"
 # The machine that has the database; the machines of the application know it by this name.
 DATABASE_MACHINE = "db"
 # The last line of a complete dump of the database begins with this.
@@ -37,6 +38,22 @@ def archive_resource(server: str, part: str) -> str:
 def apply_resource(server: str, part: str) -> str:
     """Logical name of the resource that applies an archive on a server."""
     return "{}-{}{}".format(server, part, _APPLY)
+
+
+def instance_resource(server: str) -> str:
+    """Logical name of a server's instance."""
+    return server + _INSTANCE
+
+
+def machine_of(deployment: str, resource: str) -> str:
+    """Machine whose instance a resource is, such as app-1; "" for the only machine of a deployment.
+
+    deployment: project and stack, joined by a hyphen, with which the names of its servers begin.
+    """
+    server = resource[: -len(_INSTANCE)] if resource.endswith(_INSTANCE) else resource
+    if server == deployment:
+        return ""
+    return server[len(deployment) + 1 :] if server.startswith(deployment + "-") else server
 
 
 def is_apply(resource: str) -> bool:

@@ -12,7 +12,7 @@ from rehearsal.engine.errors import RehearsalError, UserError
 
 @dataclass(frozen=True)
 class Size:
-    """cpu: virtual CPUs. memory: MiB."""
+    """Size of an instance type. cpu: virtual CPUs. memory: MiB."""
 
     cpu: int
     memory: int

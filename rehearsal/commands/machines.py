@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from contract.resources import machine_of
 from rehearsal.cloud import tokens
 from rehearsal.cloud.keys import keys_of
 from rehearsal.cloud.lxd import Lxd, reachable
@@ -32,8 +33,8 @@ def machines(state: State) -> list[Record]:
 
 def machine_name(state: State, machine: Record) -> str:
     """A machine's name in its stack, such as app-1; its id where the stack has only one machine."""
-    prefix = f"{project_of(state.stack)}-"
-    return machine.name.removeprefix(prefix).removesuffix("instance").rstrip("-") or machine.id
+    project = machine.urn.split("::")[1]
+    return machine_of(f"{project}-{state.stack}", machine.name) or machine.id
 
 
 def ensure_running(state: State, machine: Record) -> None:

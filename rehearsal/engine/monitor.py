@@ -50,7 +50,9 @@ class NoMocks(mocks.Mocks):
 
 
 class RehearsalMonitor(mocks.MockMonitor):
-    """outputs: what the stack exports, once the program has ended. secret_outputs: names of the secret ones.
+    """Hands registrations to a registrar. outputs: what the stack exports, once the program has ended.
+
+    secret_outputs: names of the secret outputs.
 
     refuse(text): hears of everything that is refused, because the SDK may hide an exception.
     """

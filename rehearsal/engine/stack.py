@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stack:
-    """project, name: Pulumi's. config: `namespace:key` → text, structured values as JSON text, all decrypted.
+    """A stack's name and configuration. project: Pulumi's name of the project.
 
-    secret_keys: keys of config that hold an encrypted value. secrets: what was encrypted, in plain text.
+    config: `namespace:key` → text, structured values as JSON text, all decrypted. secret_keys: keys of config that hold
+    an encrypted value. secrets: what was encrypted, in plain text.
     """
 
     project: str

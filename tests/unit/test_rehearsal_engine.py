@@ -14,7 +14,7 @@ from rehearsal.engine.inputs import comparable, digest, plain
 from rehearsal.engine.registration import Registration
 from rehearsal.engine.resource import Context, Provider, Resource
 from rehearsal.engine.state import KEY, Record, State, decode, encode
-from tests.unit.builders.stores import DIGEST_KEY, MemoryStore
+from tests.builders.stores import DIGEST_KEY, MemoryStore
 
 TYPE = "test:Probe"
 

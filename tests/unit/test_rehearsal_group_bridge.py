@@ -13,7 +13,7 @@ from rehearsal.cloud.lxd import STACK_TAG
 from rehearsal.cloud.resources.eip_address import in_use
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.state import Record
-from tests.unit.builders.stores import NOWHERE, cloud_context
+from tests.builders.stores import NOWHERE, cloud_context
 
 
 class Kept:

@@ -12,8 +12,11 @@ import pytest
 from rehearsal.cloud import tokens
 from rehearsal.cloud.acl import ingress_rules
 from rehearsal.cloud.addressing import free_address, free_part, gateway, last
+from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.registry import TYPES
 from rehearsal.engine.errors import RehearsalError
+from rehearsal.engine.state import Record
+from tests.builders.stores import NOWHERE, cloud_context
 from tests.conftest import PROJECT
 
 GATEWAY = "10.76.0.1"
@@ -138,3 +141,10 @@ def test_an_instance_is_in_one_security_group(groups: list[str]) -> None:
     inputs = {"vswitchId": "v", "imageId": "i", "instanceType": "ecs.c7.large", "securityGroups": groups}
     with pytest.raises(RehearsalError, match="security groups"):
         TYPES[tokens.INSTANCE].check(inputs)
+
+
+@pytest.mark.parametrize("key", ["imageId", "securityGroups"])
+def test_a_change_in_place_that_is_not_rehearsed_is_refused(key: str) -> None:
+    record = Record("1", "urn", tokens.INSTANCE, "machine", "i-1", {key: "old"}, {"rehearsalBridge": "we0"})
+    with pytest.raises(RehearsalError, match="not rehearsed"):
+        TYPES[tokens.INSTANCE].update(cloud_context(NOWHERE, Keys(NOWHERE)), record, {key: "new"}, (key,))

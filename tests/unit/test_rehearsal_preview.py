@@ -491,7 +491,7 @@ def test_what_is_not_rehearsed_is_refused_before_anything_is_made(site: Site) ->
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted", "asked"),
+    ("typed", "confirmed", "asked"),
     [
         ("yes\n", True, 1),
         ("y\n", True, 1),
@@ -501,9 +501,9 @@ def test_what_is_not_rehearsed_is_refused_before_anything_is_made(site: Site) ->
         ("what\nyes\n", True, 2),
     ],
 )
-def test_the_question_takes_yes_and_no(typed: str, wanted: bool, asked: int) -> None:
+def test_the_question_takes_yes_and_no(typed: str, confirmed: bool, asked: int) -> None:
     with CliRunner().isolation(input=typed) as (out, *_):
-        assert confirm(Preview((), (), (), Path()), Show(Console(file=io.StringIO()))) is wanted
+        assert confirm(Preview((), (), (), Path()), Show(Console(file=io.StringIO()))) is confirmed
         assert out.getvalue().decode().count("Do you want to perform this update? [yes/no/details]") == asked
 
 

@@ -25,13 +25,13 @@ def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_
     space.check({tmp_path: part})
     with pytest.raises(UserError) as raised:
         space.check({tmp_path / "not" / "there": part, tmp_path: part})
-    told = re.fullmatch(
+    figures = re.fullmatch(
         re.escape(str(tmp_path))
         + r": ([\d.]+) GiB free, and this takes ([\d.]+) GiB there; make room and run the same again",
         str(raised.value),
     )
-    assert told
-    assert [float(figure) * space.GIB for figure in told.groups()] == pytest.approx([free, 2 * part], rel=0.1)
+    assert figures
+    assert [float(figure) * space.GIB for figure in figures.groups()] == pytest.approx([free, 2 * part], rel=0.1)
 
 
 def test_a_file_system_without_figures_is_not_refused(tmp_path: Path) -> None:

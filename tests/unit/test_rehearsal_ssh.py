@@ -12,8 +12,8 @@ from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.resources.remote_command import RemoteCommand
 from rehearsal.cloud.ssh_connection import dial
 from rehearsal.engine.errors import RehearsalError
+from tests.builders.stores import cloud_context
 from tests.conftest import accepting
-from tests.unit.builders.stores import cloud_context
 
 KEYS = Keys(Path("/keys 100%"))
 
