@@ -6,8 +6,14 @@ from typing import Optional
 # Part of a release: what the sites share, or one site.
 HOST_PART = "host"
 _SITE_PART = "site-"
+# Ends of the names of the resources that copy an archive to a server and apply it there.
+_ARCHIVE = "-archive"
+_APPLY = "-apply"
+_INSTANCE = "-instance"
 # The machine that has the database; the machines of the application know it by this name.
 DATABASE_MACHINE = "db"
+# The last line of a complete dump of the database begins with this.
+DUMP_END = "-- Dump completed"
 
 # Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
 # https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
@@ -19,19 +25,50 @@ def site_part(site: str) -> str:
     return _SITE_PART + site
 
 
+def site_of_part(part: str) -> Optional[str]:
+    """Site whose part of a release this is; None for what the sites share."""
+    return part[len(_SITE_PART) :] if part.startswith(_SITE_PART) else None
+
+
 def archive_resource(server: str, part: str) -> str:
     """Logical name of the resource that copies an archive to a server."""
-    return "{}-{}-archive".format(server, part)
+    return "{}-{}{}".format(server, part, _ARCHIVE)
 
 
 def apply_resource(server: str, part: str) -> str:
     """Logical name of the resource that applies an archive on a server."""
-    return "{}-{}-apply".format(server, part)
+    return "{}-{}{}".format(server, part, _APPLY)
+
+
+def instance_resource(server: str) -> str:
+    """Logical name of a server's instance."""
+    return server + _INSTANCE
+
+
+def machine_of(deployment: str, resource: str) -> str:
+    """Machine whose instance a resource is, such as app-1; "" for the only machine of a deployment.
+
+    deployment: project and stack, joined by a hyphen, with which the names of its servers begin.
+    """
+    server = resource[: -len(_INSTANCE)] if resource.endswith(_INSTANCE) else resource
+    if server == deployment:
+        return ""
+    return server[len(deployment) + 1 :] if server.startswith(deployment + "-") else server
+
+
+def is_apply(resource: str) -> bool:
+    """Whether a resource applies an archive on a server."""
+    return resource.endswith(_APPLY)
+
+
+def receiver_of(resource: str) -> str:
+    """Server and part, as one name, that a resource copies an archive to; the whole name of any other resource."""
+    return resource[: -len(_ARCHIVE)] if resource.endswith(_ARCHIVE) else resource
 
 
 def part_of(server: str, resource: str) -> Optional[str]:
     """Part of a release that a resource copies to or applies on a server; None for any other resource."""
-    for suffix in ("-archive", "-apply"):
+    for suffix in (_ARCHIVE, _APPLY):
         if resource.startswith(server + "-") and resource.endswith(suffix):
             return resource[len(server) + 1 : -len(suffix)]
     return None
@@ -39,7 +76,7 @@ def part_of(server: str, resource: str) -> Optional[str]:
 
 def site_of(resource: str) -> Optional[str]:
     """Site whose release a resource applies; None for any other resource."""
-    found = re.match(".*-{}(.+)-apply$".format(_SITE_PART), resource)
+    found = re.match(".*-{}(.+){}$".format(_SITE_PART, _APPLY), resource)
     return found.group(1) if found else None
 
 

@@ -14,15 +14,15 @@ from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import Row, leaves, rows
 from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, merged, of, placed
-from rehearsal import program
-from rehearsal.compare import Op, Options, Recorded, compare
-from rehearsal.engine import Registration
-from rehearsal.graph import Registered
-from rehearsal.inputs import comparable
-from rehearsal.monitor import RehearsalMonitor
-from rehearsal.resources import TYPES
-from rehearsal.stack import Stack
-from rehearsal.state import Record
+from rehearsal.cloud.registry import PROVIDER, TYPES
+from rehearsal.commands.graph import Registered
+from rehearsal.engine import program
+from rehearsal.engine.compare import Op, Options, Recorded, compare
+from rehearsal.engine.inputs import comparable
+from rehearsal.engine.monitor import RehearsalMonitor
+from rehearsal.engine.registration import Registration
+from rehearsal.engine.stack import Stack
+from rehearsal.engine.state import Record
 from serving import bootstrap, machines, release_files
 from settings import SettingsError
 from settings.loader import parse
@@ -35,9 +35,10 @@ class Kept(Registered):
         super().__init__()
         self.inputs: dict[str, tuple[Registration, dict[str, Any]]] = {}
 
-    def register(self, wanted: Registration) -> Record:
-        self.inputs[wanted.urn] = wanted, comparable(wanted.inputs, wanted.secret, "00")
-        return super().register(wanted)
+    def register(self, registration: Registration) -> Record:
+        inputs = comparable(registration.inputs, registration.secret, "00")
+        self.inputs[registration.urn] = registration, inputs
+        return super().register(registration)
 
 
 Found = dict[str, tuple[Registration, dict[str, Any]]]
@@ -48,7 +49,7 @@ def registered(config: Mapping[str, Any]) -> Found:
     values = {f"wsgi-ecs:{key}": json.dumps(value) for key, value in merged(CLOUD, config).items()}
     kept = Kept()
     stack = Stack("wsgi-ecs", "test", {**values, "rehearsal:active": "true"})
-    program.run(PROJECT, stack, RehearsalMonitor(kept, lambda text: None), logging.Logger("dry", "CRITICAL"))
+    program.run(PROJECT, stack, RehearsalMonitor(kept, PROVIDER, lambda text: None), logging.Logger("dry", "CRITICAL"))
     return kept.inputs
 
 

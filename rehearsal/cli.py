@@ -1,17 +1,16 @@
-"""The commands of `./rehearse`. Everything heavy is imported by the command that needs it."""
+"""The commands of `./rehearse`. Each command imports what it needs, because some imports are slow."""
 
 import errno
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rehearsal.errors import RehearsalError, UserError
+from rehearsal.engine.errors import RehearsalError, UserError
 
 ROOT = Path.cwd()
 
@@ -23,7 +22,7 @@ def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-# What the system says of a disk that has no room, or may not be written to.
+# Errors of a disk that is full or cannot be written.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _stack = click.option("--stack", "-s", default="local", show_default=True, callback=_name, help="A stack of stacks/.")
@@ -31,7 +30,7 @@ _diff = click.option("--diff", is_flag=True, help="Show every input and every li
 
 
 class _Group(click.Group):
-    """Errors that a user can cause, and those of a run, end in their text and their exit code."""
+    """Errors that a user can cause, and errors of a run, are printed as their text and end with their exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -58,18 +57,18 @@ def main() -> None:
 @_diff
 def preview(stack: str, diff: bool) -> None:
     """Show what up would do: each resource, the files that change, how long the site is away. Needs no root."""
-    from rehearsal.run import preview as run
+    from rehearsal.commands.preview import preview as run
 
     sys.exit(run(ROOT, stack, diff))
 
 
 @main.command()
 @_stack
-@click.option("--yes", "-y", is_flag=True, help="Go on without asking, as it does where there is no terminal.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask. Without a terminal, up never asks.")
 @_diff
 def up(stack: str, yes: bool, diff: bool) -> None:
-    """Create or update the stack's machines, once you have seen what it will do, and prove that the site answers."""
-    from rehearsal.run import up as run
+    """Show what will be done, create or update the stack's machines, and prove that the site answers."""
+    from rehearsal.commands.up import up as run
 
     _on_interrupt(
         f"interrupted; go on with: ./rehearse up --stack {stack}, or remove: ./rehearse destroy --stack {stack}"
@@ -79,11 +78,11 @@ def up(stack: str, yes: bool, diff: bool) -> None:
 
 @main.command()
 @_stack
-@click.option("--yes", "-y", is_flag=True, help="Taken for habit's sake: a rehearsal costs nothing and never asks.")
+@click.option("--yes", "-y", is_flag=True, help="Accepted for compatibility; destroy never asks.")
 @click.option("--force", is_flag=True, help="Delete protected resources, too.")
 def destroy(stack: str, yes: bool, force: bool) -> None:
-    """Remove the stack's machines and all that belongs to them."""
-    from rehearsal.run import destroy as run
+    """Remove the stack's machines and everything that belongs to them."""
+    from rehearsal.commands.destroy import destroy as run
 
     _on_interrupt(f"interrupted; go on with: ./rehearse destroy --stack {stack}")
     sys.exit(run(ROOT, stack, force))
@@ -93,7 +92,7 @@ def destroy(stack: str, yes: bool, force: bool) -> None:
 @_stack
 def status(stack: str) -> None:
     """Show the stack's resources and machines, and whether the site answers."""
-    from rehearsal.inspect import status as run
+    from rehearsal.commands.status import status as run
 
     sys.exit(run(ROOT, stack))
 
@@ -102,18 +101,18 @@ def status(stack: str) -> None:
 @_stack
 def logs(stack: str) -> None:
     """Show the last lines of the machines' logs."""
-    from rehearsal.inspect import logs as run
+    from rehearsal.commands.logs import logs as run
 
-    sys.exit(run(ROOT, stack))
+    sys.exit(run(stack))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
 @_stack
-@click.option("--machine", help="Of several machines the one of this name, such as app-1.")
+@click.option("--machine", help="With several machines, the name of one, such as app-1.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
     """Log in to the stack's machine, or run a command there: ./rehearse ssh -- uptime"""
-    from rehearsal.inspect import ssh as run
+    from rehearsal.commands.ssh import ssh as run
 
     sys.exit(run(ROOT, stack, command, machine))
 
@@ -123,7 +122,7 @@ def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
 @click.argument("file")
 def backup(stack: str, file: str) -> None:
     """Write a dump of the stack's database into a new file, such as app.sql.gz."""
-    from rehearsal.backup import backup as run
+    from rehearsal.commands.backup import backup as run
 
     sys.exit(run(ROOT, stack, file))
 
@@ -132,8 +131,8 @@ def backup(stack: str, file: str) -> None:
 @_stack
 @click.argument("file")
 def restore(stack: str, file: str) -> None:
-    """Read a dump back: its tables take the place of those in the database."""
-    from rehearsal.backup import restore as run
+    """Read a dump back. Its tables replace those of the same name in the database."""
+    from rehearsal.commands.restore import restore as run
 
     sys.exit(run(ROOT, stack, file))
 
@@ -141,8 +140,8 @@ def restore(stack: str, file: str) -> None:
 @main.command()
 @_stack
 def graph(stack: str) -> None:
-    """Print what the stack builds, as a Mermaid flowchart; neither root nor LXD is needed."""
-    from rehearsal.graph import graph as run
+    """Print what the stack builds, as a Mermaid flowchart. Needs neither root nor LXD."""
+    from rehearsal.commands.graph import graph as run
 
     click.echo(run(ROOT, stack))
 
@@ -150,21 +149,19 @@ def graph(stack: str) -> None:
 @main.command()
 def setup() -> None:
     """Install what is missing on this host, start LXD, build the base image."""
-    from rehearsal import host, image
+    from rehearsal.commands.setup import setup as run
 
-    say: Callable[[str], None] = click.echo
-    host.prepare(say)
-    image.ensure(say)
+    run(click.echo)
 
 
 def _on_interrupt(text: str) -> None:
-    """End at once on Ctrl-C or TERM: the state is written so that any moment will do."""
+    """End at once on Ctrl-C or TERM. The state is written so that a run can be stopped at any moment."""
 
     def stop(number: int, frame: object) -> None:
-        from rehearsal.processes import stop_all
+        from rehearsal.cloud.processes import stop_all
 
         stop_all()
-        # A terminal whose last lines were being redrawn gets its cursor back.
+        # Show the cursor of a terminal whose last lines were being redrawn.
         ending = "\r\x1b[J\x1b[?25h" if sys.stdout.isatty() else ""
         os.write(sys.stderr.fileno(), f"{ending}rehearse: {text}\n".encode())
         os._exit(128 + number)

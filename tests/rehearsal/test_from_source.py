@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rehearsal import archives, image, trust
-from rehearsal import stack as stacks
+from rehearsal.cloud import image, trust
+from rehearsal.commands.local_archives import replace_urls
+from rehearsal.commands.stack_file import load
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.stack import Stack, lxd
 
@@ -37,8 +38,8 @@ def source(name: str, version: str, archive: Path | str, data: bytes) -> dict[st
 
 
 def test_a_rehearsal_takes_the_makers_own_files_from_the_registries(tmp_path: Path) -> None:
-    guide = stacks.load(PROJECT, "guide-emperor")
-    made, notes = archives.overlay(guide, tmp_path)
+    guide = load(PROJECT, "guide-emperor")
+    made, notes = replace_urls(guide, tmp_path)
     assert notes == [
         "nginx.archive: taken from Debian's source package, the same checksum",
         "uwsgi.archive: taken from the package index, the same checksum",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.image import CACHE
-from rehearsal.lxd import data_folder
-from rehearsal.resources import pairs
+from rehearsal.cloud import group_bridge
+from rehearsal.cloud.image import CACHE
+from rehearsal.cloud.lxd import data_folder
 from tests.rehearsal.builders.stack import Done, Stack, new_stack, traces
 
 # An nftables.conf as many servers have it, and one rule for the bridge of one stack.
@@ -21,7 +21,7 @@ table inet filter {
 """
 DROP = "table inet %s { chain mine { type filter hook input priority 0; policy accept; iifname %s %s drop; }; }"
 # The command, with less patience.
-IMPATIENT = "from rehearsal.resources import machine; machine._BOOT = 20; from rehearsal.cli import main; main()"
+IMPATIENT = "from rehearsal.cloud import machine; machine._BOOT = 20; from rehearsal.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,12 @@ def test_a_host_whose_firewall_is_closed_is_refused_until_its_commands_were_run(
     assert traces(stack) == set()
     for command in commands.split("; "):
         subprocess.run([*inside, "sh", "-c", command], check=True)
-    check = f"from rehearsal import firewall; firewall.check('{pairs.bridge(stack.name, 1)}')"
+    check = f"from rehearsal.cloud import firewall; firewall.check('{group_bridge.bridge_name(stack.name, 1)}')"
     subprocess.run([*inside, sys.executable, "-c", check], cwd=stack.folder, check=True)
 
 
 def test_a_rule_against_the_stacks_bridge_is_seen_on_this_host(stack: Stack, table: str) -> None:
-    nft(DROP % (table, pairs.bridge(stack.name, 1), "udp dport 67"))
+    nft(DROP % (table, group_bridge.bridge_name(stack.name, 1), "udp dport 67"))
     done = run(stack)
     assert done.code == 2
     assert f"mine (nft, table inet {table})" in done.err
@@ -94,10 +94,13 @@ def test_a_rule_against_the_stacks_bridge_is_seen_on_this_host(stack: Stack, tab
 
 def test_a_machine_whose_packets_are_dropped_points_to_the_firewall(stack: Stack, table: str) -> None:
     """By a rule that is not understood beforehand: a machine without an address has this one."""
-    nft(DROP % (table, pairs.bridge(stack.name, 1), "ip saddr 0.0.0.0"))
+    nft(DROP % (table, group_bridge.bridge_name(stack.name, 1), "ip saddr 0.0.0.0"))
     done = run(stack, program=("-c", IMPATIENT))
     assert done.code == 1
-    assert f"has got no address from the bridge {pairs.bridge(stack.name, 1)} after 20 s; a firewall" in done.text
+    assert (
+        f"has got no address from the bridge {group_bridge.bridge_name(stack.name, 1)} after 20 s; a firewall"
+        in done.text
+    )
     assert "look at iptables-save and nft list ruleset" in done.text
 
 

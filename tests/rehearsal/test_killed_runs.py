@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.lxd import Lxd
-from rehearsal.state import State, encode
+from rehearsal.cloud.lxd import Lxd
+from rehearsal.cloud.store import load_state
+from rehearsal.engine.state import encode
 from tests.rehearsal.builders.stack import Stack, new_stack, traces
 
 SECONDS = 240
@@ -27,7 +28,7 @@ def stack(project_copy: Path) -> Iterator[Stack]:
 
 def steps(stack: Stack) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the resources that are there, and of those that are being made or deleted."""
-    state = State.load(stack.name)
+    state = load_state(stack.name)
     records = state.records() if state.exists else []
     done = frozenset(record.name + record.type for record in records if record.status == "done")
     return done, frozenset(record.name + record.type for record in records) - done
@@ -112,7 +113,7 @@ def test_destroy_cleans_up_after_an_up_that_was_killed(stack: Stack, kind: str) 
 def test_a_record_that_is_damaged_stands_in_nobodys_way(stack: Stack) -> None:
     """The command that is named takes it out, and destroy finds what it stood for."""
     assert killed(stack, "up", lambda: begun(stack, "Instance")) is None
-    (machine,) = State.load(stack.name).records("alicloud:ecs/instance:Instance")
+    (machine,) = load_state(stack.name).records("alicloud:ecs/instance:Instance")
     project, key = f"wsgi-ecs-{stack.name}", f"user.resource.{machine.serial}"
     subprocess.run(["lxc", "project", "set", project, f"{key}={encode(machine)[:-1]}"], check=True)
     for command in ("preview", "status", "destroy"):

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from rehearsal.compare import TWO_STEPS
+from rehearsal.engine.compare import TWO_STEPS
 from tests.rehearsal.builders.preview import foretold, machines, names, performed
 from tests.rehearsal.builders.stack import Done, Stack, lxd, traces, until
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from rehearsal import image
-from rehearsal.run import keys_of
+from rehearsal.cloud import image
+from rehearsal.cloud.keys import keys_of
 from tests.builders.certificates import Authority
 from tests.builders.encrypted import derived, encrypt, new_salt
 from tests.builders.forms import AWKWARD, Marks, mark_of

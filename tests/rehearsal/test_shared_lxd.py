@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.resources import pairs
+from rehearsal.cloud import group_bridge
 from tests.rehearsal.builders.stack import Stack, lxd, new_stack, traces
 
 
@@ -49,7 +49,7 @@ def others(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
     folder = tmp_path_factory.mktemp(token)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    alike = [pairs.bridge(stack.name, index) for index in range(3)]
+    alike = [group_bridge.bridge_name(stack.name, index) for index in range(3)]
     project = f"wsgi-ecs-{token}"
     plain = ("ipv4.address=none", "ipv6.address=none")
     with contextlib.ExitStack() as undo:
@@ -96,7 +96,7 @@ def test_what_is_others_stays_byte_for_byte_while_a_stack_comes_and_goes(stack: 
     assert "200 OK" in stack.up().out
     assert dump(others) == before
     names = {path.rsplit("/", 1)[-1] for path in traces(stack) if path.startswith("/1.0/networks/")}
-    assert {pairs.bridge(stack.name, index) for index in (3, 4)} <= names
+    assert {group_bridge.bridge_name(stack.name, index) for index in (3, 4)} <= names
     assert stack.run("destroy").code == 0
     assert traces(stack) == set()
     assert dump(others) == before
@@ -109,7 +109,7 @@ def test_somebody_elses_project_of_a_stacks_name_is_let_be(stack: Stack, others:
     done = Stack(stack.folder, project.removeprefix("wsgi-ecs-")).run(command)
     assert done.code == 2
     assert done.err == (
-        f"rehearse: LXD's project {project} is not of a rehearsal and is let be; "
-        "rename it (lxc project rename) or take another stack name\n"
+        f"rehearse: LXD's project {project} is not of a rehearsal, so it is left alone; "
+        "rename it (lxc project rename) or choose another stack name\n"
     )
     assert dump(others) == before

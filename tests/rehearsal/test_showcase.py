@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from rehearsal.pebble import Pebble
+from rehearsal.cloud.pebble import Pebble
 from tests.builders.encrypted import PASSPHRASE
 from tests.rehearsal.builders.database import CONNECT, Databased
 from tests.rehearsal.builders.machine import listens

@@ -18,8 +18,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from rehearsal import host
-from rehearsal.pebble import PACKAGES, Pebble
+from rehearsal.cloud import host
+from rehearsal.cloud.pebble import PACKAGES, Pebble
 from tests.builders.certificates import Authority, Pair
 from tests.rehearsal.builders.stack import Stack, lxd, new_stack
 

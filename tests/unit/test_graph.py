@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rehearsal import graph
 from rehearsal.cli import main
-from rehearsal.errors import UserError
-from rehearsal.passphrase import VARIABLE
+from rehearsal.commands.graph import graph
+from rehearsal.commands.passphrase import VARIABLE
+from rehearsal.engine.errors import UserError
 from tests.builders.encrypted import PASSPHRASE
 from tests.builders.stack import PROJECT
 
@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_name_ends_its_place_in_a_chart(project: Path) -> None:
     (project / "Pulumi.yaml").write_text("name: 'a\"] --> b[\"<b>x #quot; 名'\nstackConfigDir: stacks\n")
     (project / "stacks/Pulumi.one.yaml").write_text("config: {}\n")
-    text = graph.graph(project, "one")
+    text = graph(project, "one")
     labels = re.findall(r'"(.*?)"', text)
     assert "security group a#34;#93; --#62; b#91;#34;#60;b#62;x #35;quot#59; 名-one" in labels
     # Everything outside the labels is of the chart itself.
@@ -54,7 +54,7 @@ def test_a_chart_says_who_comes_in_by_what(project: Path) -> None:
         "config: {'wsgi-ecs:access': {ssh: 203.0.113.0/24, http: [203.0.113.0/24, 0.0.0.0/0]}, "
         "'wsgi-ecs:server': {spot: true, bandwidth_mbps: 7}, 'wsgi-ecs:app': {env: {TOKEN: s3cr3t}}}"
     )
-    text = graph.graph(project, "one")
+    text = graph(project, "one")
     assert 'w0(["everybody"])' in text
     assert 'w1(["203.0.113.0/24"])' in text
     assert 'w0 -->|"80"| g0' in text
@@ -67,4 +67,4 @@ def test_what_up_refuses_has_no_chart(project: Path) -> None:
     (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
     (project / "stacks/Pulumi.one.yaml").write_text("config: {'wsgi-ecs:server': {os: plan9}}")
     with pytest.raises(UserError, match=r"server\.os: allowed"):
-        graph.graph(project, "one")
+        graph(project, "one")

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from components.network import Rule, groups
 from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE
-from rehearsal import backup
-from rehearsal.errors import UserError
+from rehearsal.commands import dump
+from rehearsal.commands.backup import backup
+from rehearsal.commands.restore import restore
+from rehearsal.engine.errors import UserError
 from serving import bootstrap, host_files, machines
 from settings import SettingsError
 from settings.files import check
@@ -257,15 +259,15 @@ def test_what_is_no_whole_dump_is_not_restored(tmp_path: Path, content: bytes) -
     path = tmp_path / "app.sql.gz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"app\.sql\.gz: .*allowed: "):
-        backup.restore(tmp_path, "dev", str(path))
+        restore(tmp_path, "dev", str(path))
     with pytest.raises(UserError, match=r"none: no such file"):
-        backup.restore(tmp_path, "dev", str(tmp_path / "none"))
+        restore(tmp_path, "dev", str(tmp_path / "none"))
 
 
 def test_a_backup_does_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "app.sql.gz").write_text("the only one")
     # A relative file is of the folder that the user stands in, wherever ./rehearse goes.
-    monkeypatch.setenv(backup.FROM, str(tmp_path))
+    monkeypatch.setenv(dump.FROM, str(tmp_path))
     with pytest.raises(UserError, match="is there already"):
-        backup.backup(PROJECT, "dev", "app.sql.gz")
+        backup(PROJECT, "dev", "app.sql.gz")
     assert (tmp_path / "app.sql.gz").read_text() == "the only one"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehearsal.compare import KNOWN_LATER, Op, Options, Recorded, Schema, Step, changed, compare, delete_order
-from rehearsal.resources import TYPES
+from rehearsal.cloud.registry import TYPES
+from rehearsal.engine.compare import KNOWN_LATER, Op, Options, Recorded, Schema, Step, changed, compare, delete_order
 
 SCHEMA = Schema(replaces=frozenset({"zone"}), updates={"size": "restarts", "name": ""}, recorded=frozenset({"note"}))
 
@@ -123,7 +123,6 @@ RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
     [
         (INSTANCE, "vswitchId", Op.REPLACE, ""),
         (INSTANCE, "userData", Op.UPDATE, "reboots"),
-        (INSTANCE, "imageId", Op.UPDATE, "wipes"),
         (INSTANCE, "instanceType", Op.UPDATE, "restarts"),
         (INSTANCE, "keyName", Op.UPDATE, "reboots"),
         (INSTANCE, "instanceName", Op.UPDATE, ""),
@@ -148,7 +147,6 @@ RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
         ("command:remote:Command", "connection", Op.UPDATE, "runs again"),
         ("command:remote:CopyToRemote", "source", Op.UPDATE, "copies again"),
         ("command:remote:CopyToRemote", "triggers", Op.REPLACE, ""),
-        ("command:local:Command", "create", Op.UPDATE, "runs again"),
     ],
 )
 def test_each_type_takes_a_change_as_its_provider_does(type_: str, key: str, op: Op, reason: str) -> None:

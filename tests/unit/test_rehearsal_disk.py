@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from rehearsal.errors import RehearsalError
-from rehearsal.resources.disk import EcsDisk, EcsDiskAttachment
+from rehearsal.cloud.resources.disk import Disk
+from rehearsal.cloud.resources.disk_attachment import DiskAttachment
+from rehearsal.engine.errors import RehearsalError
 
 SIZED = {"zoneId": "cn-hangzhou-i", "size": 20}
 
@@ -20,13 +21,13 @@ SIZED = {"zoneId": "cn-hangzhou-i", "size": 20}
     ],
 )
 def test_a_disk_that_is_not_rehearsed_is_refused_by_name(inputs: dict[str, Any], named: str) -> None:
-    EcsDisk().check(SIZED)
+    Disk().check(SIZED)
     with pytest.raises(RehearsalError, match=named):
-        EcsDisk().check(inputs)
+        Disk().check(inputs)
 
 
 @pytest.mark.parametrize("inputs", [{"bootable": True}, {"deleteWithInstance": True}])
 def test_an_attachment_is_of_a_data_disk_that_stays(inputs: dict[str, Any]) -> None:
-    EcsDiskAttachment().check({"diskId": "d-1", "instanceId": "i-1"})
+    DiskAttachment().check({"diskId": "d-1", "instanceId": "i-1"})
     with pytest.raises(RehearsalError, match=next(iter(inputs))):
-        EcsDiskAttachment().check(inputs)
+        DiskAttachment().check(inputs)

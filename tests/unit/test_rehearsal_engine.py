@@ -1,6 +1,5 @@
 """The engine's order of things, with resources that only write down what happens to them."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from rehearsal import state as state_module
-from rehearsal.compare import Op, Options, Schema
-from rehearsal.engine import Engine, Registration, Stopped
-from rehearsal.errors import RehearsalError, UserError
-from rehearsal.inputs import comparable, digest, plain
-from rehearsal.keys import Keys
-from rehearsal.resources import TYPES, Context, Resource
-from rehearsal.state import Record, State, decode, encode
+from rehearsal.engine.compare import Op, Options, Schema
+from rehearsal.engine.engine import Engine, Stopped
+from rehearsal.engine.errors import RehearsalError, UserError
+from rehearsal.engine.inputs import comparable, digest, plain
+from rehearsal.engine.registration import Registration
+from rehearsal.engine.resource import Context, Provider, Resource
+from rehearsal.engine.state import KEY, Record, State, decode, encode
+from tests.builders.stores import DIGEST_KEY, MemoryStore
 
-KEY = "00" * 32
+TYPE = "test:Probe"
 
 
-class Probe(Resource):
+class Probe(Resource[Context]):
     """Writes down what is done to it. An input `fail` makes its creation fail."""
 
     schema = Schema(replaces=frozenset({"zone"}), updates={"size": "", "fail": "", "text": ""})
@@ -63,158 +62,155 @@ class Silent:
         self.errors.append(message)
 
 
-@pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
-    made = Probe()
-    monkeypatch.setitem(TYPES, "test:Probe", made)
-    return made
+class Runs:
+    """Runs over one store, each with an engine as a new process has it."""
+
+    def __init__(self) -> None:
+        self.probe = Probe()
+        self.store = MemoryStore()
+        self.log = self.probe.log
+
+    def engine(self, values: dict[str, str] | None = None) -> Engine[Context]:
+        """An engine over what was written last. values: what the store holds instead."""
+        kept = values or self.store.load() or {KEY: DIGEST_KEY, "folder": "/"}
+        provider = Provider({TYPE: self.probe}, lambda token, args: {})
+        return Engine(Context(Path("/"), State(self.store, kept)), provider, Silent())
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """What goes to LXD: one entry for each write of the project's config."""
-    writes: list[dict[str, str]] = []
-    monkeypatch.setattr(State, "_write", lambda self: writes.append(dict(self._config)))
-    return writes
+def runs() -> Runs:
+    return Runs()
 
 
-def start(written: list[dict[str, str]], config: dict[str, str] | None = None) -> Engine:
-    """An engine as a new process has it: over what was written last."""
-    kept = config or (written[-1] if written else {"user.key": KEY, "user.folder": "/"})
-    keys = Keys(Path("/nonexistent"))
-    context = Context(Path("/"), State("test", kept), keys, "image", Path("/nonexistent"), lambda text: None)
-    return Engine(context, Silent())
-
-
-def wanted(name: str, options: Options | None = None, needs: tuple[str, ...] = (), **inputs: Any) -> Registration:
+def registration(name: str, options: Options | None = None, needs: tuple[str, ...] = (), **inputs: Any) -> Registration:
     secret = frozenset({"text"} & set(inputs))
     hidden = frozenset({"hidden"})
-    return Registration(name, "test:Probe", name, inputs, secret, needs, options or Options(), hidden)
+    return Registration(name, TYPE, name, inputs, secret, needs, options or Options(), hidden)
 
 
-def test_a_record_is_written_before_its_object_is_made(probe: Probe, written: list[dict[str, str]]) -> None:
-    record = start(written).register(wanted("a"))
-    assert probe.log == ["create a while pending"]
+def test_a_record_is_written_before_its_object_is_made(runs: Runs) -> None:
+    record = runs.engine().register(registration("a"))
+    assert runs.log == ["create a while pending"]
     assert record.outputs["made"] == "1"
-    assert decode(written[-1]["user.resource.1"]).status == "done"
+    assert decode(runs.store.writes[-1]["resource.1"]).status == "done"
 
 
-def test_the_second_run_finds_nothing_to_do(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a", size=1))
-    count = len(written)
-    engine = start(written)
-    assert engine.register(wanted("a", size=1)).outputs["made"] == "1"
-    assert probe.log == ["create a while pending"]
-    assert len(written) == count
+def test_the_second_run_finds_nothing_to_do(runs: Runs) -> None:
+    runs.engine().register(registration("a", size=1))
+    count = len(runs.store.writes)
+    engine = runs.engine()
+    assert engine.register(registration("a", size=1)).outputs["made"] == "1"
+    assert runs.log == ["create a while pending"]
+    assert len(runs.store.writes) == count
     assert engine.changes == 0
 
 
-def test_what_a_killed_run_began_is_cleared_away_and_begun_again(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a"))
-    killed = next(write for write in written if '"pending"' in write.get("user.resource.1", ""))
-    probe.log.clear()
-    start(written, killed).register(wanted("a"))
-    assert probe.log == ["delete a", "create a while pending"]
+def test_what_a_killed_run_began_is_cleared_away_and_begun_again(runs: Runs) -> None:
+    runs.engine().register(registration("a"))
+    killed = next(write for write in runs.store.writes if '"pending"' in write.get("resource.1", ""))
+    runs.log.clear()
+    runs.engine(killed).register(registration("a"))
+    assert runs.log == ["delete a", "create a while pending"]
 
 
-def test_what_is_gone_from_lxd_is_made_again(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a"))
-    probe.there = False
-    probe.log.clear()
-    start(written).register(wanted("a"))
-    assert probe.log == ["delete a", "create a while pending"]
+def test_what_no_longer_exists_is_made_again(runs: Runs) -> None:
+    runs.engine().register(registration("a"))
+    runs.probe.there = False
+    runs.log.clear()
+    runs.engine().register(registration("a"))
+    assert runs.log == ["delete a", "create a while pending"]
 
 
-def test_the_new_one_is_made_before_the_old_one_goes(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a", zone="x"))
-    probe.log.clear()
-    engine = start(written)
-    engine.register(wanted("a", zone="y"))
-    assert probe.log == ["create a while pending"]
+def test_the_new_one_is_made_before_the_old_one_goes(runs: Runs) -> None:
+    runs.engine().register(registration("a", zone="x"))
+    runs.log.clear()
+    engine = runs.engine()
+    engine.register(registration("a", zone="y"))
+    assert runs.log == ["create a while pending"]
     engine.delete_rest()
-    assert probe.log == ["create a while pending", "delete a x"]
+    assert runs.log == ["create a while pending", "delete a x"]
     assert [record.inputs["zone"] for record in engine.context.state.records()] == ["y"]
 
 
-def test_delete_before_replace_turns_that_round(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a", zone="x"))
-    probe.log.clear()
-    start(written).register(wanted("a", Options(delete_before_replace=True), zone="y"))
-    assert probe.log == ["delete a x", "create a while pending"]
+def test_delete_before_replace_turns_that_round(runs: Runs) -> None:
+    runs.engine().register(registration("a", zone="x"))
+    runs.log.clear()
+    runs.engine().register(registration("a", Options(delete_before_replace=True), zone="y"))
+    assert runs.log == ["delete a x", "create a while pending"]
 
 
-def test_a_failed_replacement_keeps_the_old_one(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a", zone="x"))
+def test_a_failed_replacement_keeps_the_old_one(runs: Runs) -> None:
+    runs.engine().register(registration("a", zone="x"))
     with pytest.raises(RehearsalError):
-        start(written).register(wanted("a", zone="y", fail=True))
-    done = start(written).context.state.done("a")
+        runs.engine().register(registration("a", zone="y", fail=True))
+    done = runs.engine().context.state.done("a")
     assert done is not None
     assert done.inputs == {"zone": "x"}
 
 
-def test_after_a_failure_nothing_else_is_started(probe: Probe, written: list[dict[str, str]]) -> None:
-    engine = start(written)
+def test_after_a_failure_nothing_else_is_started(runs: Runs) -> None:
+    engine = runs.engine()
     with pytest.raises(RehearsalError):
-        engine.register(wanted("a", fail=True))
+        engine.register(registration("a", fail=True))
     with pytest.raises(Stopped):
-        engine.register(wanted("b"))
+        engine.register(registration("b"))
     assert engine.watcher.errors == ["no room"]  # type: ignore[attr-defined]
-    assert probe.log == ["create a while pending"]
+    assert runs.log == ["create a while pending"]
 
 
-def test_ignored_inputs_are_applied_as_they_were(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a", size=1, text="1"))
-    start(written).register(wanted("a", Options(ignore_changes=("size",)), size=2, text="2"))
-    assert probe.log[-1] == "update a 1"
+def test_ignored_inputs_are_applied_as_they_were(runs: Runs) -> None:
+    runs.engine().register(registration("a", size=1, text="1"))
+    runs.engine().register(registration("a", Options(ignore_changes=("size",)), size=2, text="2"))
+    assert runs.log[-1] == "update a 1"
 
 
-def test_what_is_no_longer_registered_goes_dependents_first(probe: Probe, written: list[dict[str, str]]) -> None:
-    first = start(written)
+def test_what_is_no_longer_registered_goes_dependents_first(runs: Runs) -> None:
+    first = runs.engine()
     for name, needs in (("a", ()), ("b", ("a",)), ("c", ("b",)), ("d", ())):
-        first.register(wanted(name, needs=needs))
-    probe.log.clear()
-    second = start(written)
-    second.register(wanted("d"))
+        first.register(registration(name, needs=needs))
+    runs.log.clear()
+    second = runs.engine()
+    second.register(registration("d"))
     second.delete_rest()
-    assert probe.log == ["delete c", "delete b", "delete a"]
+    assert runs.log == ["delete c", "delete b", "delete a"]
 
 
-def test_protection_refuses_before_anything_is_deleted(probe: Probe, written: list[dict[str, str]]) -> None:
-    first = start(written)
-    first.register(wanted("a", Options(protect=True)))
-    first.register(wanted("b", needs=("a",)))
-    probe.log.clear()
-    second = start(written)
+def test_protection_refuses_before_anything_is_deleted(runs: Runs) -> None:
+    first = runs.engine()
+    first.register(registration("a", Options(protect=True)))
+    first.register(registration("b", needs=("a",)))
+    runs.log.clear()
+    second = runs.engine()
     with pytest.raises(RehearsalError, match=r"protected.* a;"):
         second.delete_rest()
-    assert probe.log == []
+    assert runs.log == []
     second.delete(second.context.state.records(), force=True)
-    assert probe.log == ["delete b", "delete a"]
+    assert runs.log == ["delete b", "delete a"]
 
 
-def test_two_resources_of_one_name_are_refused(probe: Probe, written: list[dict[str, str]]) -> None:
-    engine = start(written)
-    engine.register(wanted("a"))
+def test_two_resources_of_one_name_are_refused(runs: Runs) -> None:
+    engine = runs.engine()
+    engine.register(registration("a"))
     with pytest.raises(UserError, match="two resources"):
-        engine.register(wanted("a"))
+        engine.register(registration("a"))
 
 
-def test_no_secret_reaches_the_state_in_plain(probe: Probe, written: list[dict[str, str]]) -> None:
-    record = start(written).register(wanted("a", text="open sesame"))
+def test_no_secret_reaches_the_state_in_plain(runs: Runs) -> None:
+    record = runs.engine().register(registration("a", text="open sesame"))
     assert record.outputs["hidden"] == "plain text"
-    assert "open sesame" not in str(written)
-    assert "plain text" not in str(written)
+    assert "open sesame" not in str(runs.store.writes)
+    assert "plain text" not in str(runs.store.writes)
 
 
-def test_a_changed_secret_is_a_change(probe: Probe, written: list[dict[str, str]]) -> None:
-    start(written).register(wanted("a", text="1"))
-    engine = start(written)
-    engine.register(wanted("a", text="1"))
+def test_a_changed_secret_is_a_change(runs: Runs) -> None:
+    runs.engine().register(registration("a", text="1"))
+    engine = runs.engine()
+    engine.register(registration("a", text="1"))
     assert engine.changes == 0
     changes = []
     for _ in range(2):
-        engine = start(written)
-        engine.register(wanted("a", text="2"))
+        engine = runs.engine()
+        engine.register(registration("a", text="2"))
         changes.append(engine.changes)
     assert changes == [1, 0]
 
@@ -225,7 +221,7 @@ def test_whole_numbers_are_whole_again_after_their_way_through_protobuf() -> Non
 
 
 def test_digests_of_one_secret_differ_between_stacks() -> None:
-    assert digest("a", KEY) != digest("a", "11" * 32)
+    assert digest("a", DIGEST_KEY) != digest("a", "11" * 32)
 
 
 def test_a_file_is_compared_by_its_content(tmp_path: Path) -> None:
@@ -236,7 +232,7 @@ def test_a_file_is_compared_by_its_content(tmp_path: Path) -> None:
     two.write_text("same")
 
     def seen(path: Path) -> dict[str, Any]:
-        return comparable({"source": pulumi.FileAsset(str(path))}, frozenset(), KEY)
+        return comparable({"source": pulumi.FileAsset(str(path))}, frozenset(), DIGEST_KEY)
 
     assert seen(one) == seen(two)
     two.write_text("other")
@@ -254,11 +250,4 @@ def test_a_record_reads_back_as_it_was_written() -> None:
 
 def test_serials_go_on_where_they_ended() -> None:
     record = Record("41", "urn", "type", "name", "id", {})
-    assert State("test", {"user.key": KEY, "user.resource.41": encode(record)}).new_serial() == "42"
-
-
-def test_records_of_all_stacks_are_found() -> None:
-    record = Record("1", "urn", "type", "name", "id", {}, facts={"address": "198.18.0.1"})
-    config = {"user.key": KEY, "user.resource.1": encode(record)}
-    assert state_module.all_records({"one": config, "two": {"features.images": "false"}}) == [record]
-    assert dataclasses.replace(record, status="doomed") != record
+    assert State(MemoryStore(), {KEY: DIGEST_KEY, "resource.41": encode(record)}).new_serial() == "42"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rehearsal import firewall
+from rehearsal.cloud import firewall
 from tests.builders.stack import PROJECT
 
 FOLDER = Path(__file__).parent / "firewalls"
@@ -142,7 +142,7 @@ def test_the_uplink_is_where_the_kernel_leads_packets(routes: list[str], uplinks
         pytest.skip("needs root and the command ip")
     commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
     commands += ["rule add not fwmark 51820 table 51820", *(f"route add {route}" for route in routes)]
-    program = "from rehearsal import firewall; print(firewall._uplink())"
+    program = "from rehearsal.cloud import firewall; print(firewall._uplink())"
     script = "\n".join(["set -e", *(f"ip {one}" for one in commands), f'exec {sys.executable} -c "{program}"'])
     done = subprocess.run(
         ["unshare", "-m", "-n", "sh", "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False

@@ -12,12 +12,13 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
-from rehearsal import lock, processes, proof, trust
 from rehearsal.cli import main
-from rehearsal.errors import UserError
-from rehearsal.keys import Keys
-from rehearsal.passphrase import VARIABLE
-from rehearsal.show import short
+from rehearsal.cloud import lock, processes, trust
+from rehearsal.cloud.keys import Keys
+from rehearsal.commands import proof
+from rehearsal.commands.passphrase import VARIABLE
+from rehearsal.commands.show import short
+from rehearsal.engine.errors import UserError
 from tests.builders.stack import PROJECT
 
 DEB822 = """\
@@ -109,9 +110,14 @@ def test_a_second_run_of_a_stack_is_refused_with_who_holds_it(tmp_path: Path, mo
     monkeypatch.setattr(lock, "_FOLDER", tmp_path)
     monkeypatch.setattr(sys, "argv", ["rehearsal", "up", "--stack", "dev"])
     holder = r"dev is in use by process \d+ \(rehearse up --stack dev\)"
-    with lock.held("dev"), lock.held("other"), pytest.raises(UserError, match=holder), lock.held("dev"):
+    with (
+        lock.stack_lock("dev"),
+        lock.stack_lock("other"),
+        pytest.raises(UserError, match=holder),
+        lock.stack_lock("dev"),
+    ):
         pass
-    with lock.held("dev"):
+    with lock.stack_lock("dev"):
         pass
 
 
@@ -135,14 +141,15 @@ def test_help_imports_nothing_heavy() -> None:
 DRY = """
 import logging, sys
 from pathlib import Path
-from rehearsal import keys, preview, stack
-from rehearsal.state import State
+from rehearsal.cloud import keys, store
+from rehearsal.commands import foresee, overlay, stack_file
+from rehearsal.engine.stack import Stack
 for server in sys.argv[1:]:
-    config = dict(stack.load(Path.cwd(), "local").config)
+    config = dict(stack_file.load(Path.cwd(), "local").config)
     config["wsgi-ecs:server"] = server
-    wanted, _ = stack.overlay(stack.Stack("wsgi-ecs", "local", config), keys.NO_KEY)
+    stack, _ = overlay.rehearsed(Stack("wsgi-ecs", "local", config), keys.NO_KEY)
     logger = logging.Logger("dry")
-    preview.foresee(Path.cwd(), wanted, State("local", None), keys.Keys(Path("/nonexistent")), logger)
+    foresee.foresee(Path.cwd(), stack, store.no_state("local"), keys.Keys(Path("/nonexistent")), logger)
     print("taken")
 """
 
@@ -190,7 +197,7 @@ def test_the_proof_asks_the_address_for_the_urls_host(site: int) -> None:
 def test_the_proof_waits_for_a_machine_that_restarts_but_not_for_an_error(
     site: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rehearsal.proof.time.sleep", lambda _: None)
+    monkeypatch.setattr("rehearsal.commands.proof.time.sleep", lambda _: None)
     _Site.statuses[:] = [502, 200]
     assert proof.prove(f"http://a:{site}/", "127.0.0.1").good
     _Site.statuses[:] = [500, 200]

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from rehearsal import lxd
-from rehearsal.errors import UserError
-from rehearsal.state import Record, State, all_records, encode
+from rehearsal.cloud import lxd
+from rehearsal.cloud.store import ProjectStore, all_records, values_of
+from rehearsal.engine.errors import UserError
+from rehearsal.engine.state import Record, State, encode
 
 KEY = "00" * 32
 GOOD = json.loads(encode(Record("7", "urn", "type", "name", "id", {})))
@@ -97,7 +98,10 @@ def test_a_network_of_others_that_goes_away_meanwhile_is_no_answer(answering: Ca
 )
 def test_a_damaged_record_is_one_line_that_says_what_to_do(serial: str, text: str) -> None:
     config = {"user.key": KEY, f"user.resource.{serial}": text}
-    calls: list[Callable[[], Any]] = [lambda: State("dev", config), lambda: all_records({"dev": config})]
+    calls: list[Callable[[], Any]] = [
+        lambda: State(ProjectStore("dev"), values_of(config)),
+        lambda: all_records({"dev": config}),
+    ]
     for call in calls:
         with pytest.raises(UserError) as raised:
             call()
@@ -109,12 +113,34 @@ def test_a_damaged_record_is_one_line_that_says_what_to_do(serial: str, text: st
 
 @pytest.mark.parametrize("text", ["{", "[]", "null"])
 def test_damaged_outputs_are_one_line_where_they_are_asked_for(text: str) -> None:
-    state = State("dev", {"user.key": KEY, "user.outputs": text})
+    state = State(ProjectStore("dev"), {"key": KEY, "outputs": text})
     with pytest.raises(UserError, match=r"^LXD's project wsgi-ecs-dev: user\.outputs: damaged; .*--stack dev$"):
         _ = state.outputs
 
 
 def test_a_damaged_key_is_one_line_where_it_is_asked_for() -> None:
-    state = State("dev", {"user.key": "no hex"})
+    state = State(ProjectStore("dev"), {"key": "no hex"})
     with pytest.raises(UserError, match=r"^LXD's project wsgi-ecs-dev: user\.key: damaged; .*--stack dev$"):
         _ = state.key
+
+
+def test_records_of_all_stacks_are_found() -> None:
+    record = Record("1", "urn", "type", "name", "id", {}, facts={"address": "198.18.0.1"})
+    config = {"user.key": KEY, "user.resource.1": encode(record)}
+    assert all_records({"one": config, "two": {"features.images": "false"}}) == [record]
+
+
+def test_a_project_keeps_its_features_and_its_keys(
+    answering: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the version before has written is read, and written again under the same keys."""
+    config = {"user.key": KEY, "user.folder": "/old", "user.resource.7": json.dumps(GOOD), "features.images": "false"}
+    sent: list[Any] = []
+    monkeypatch.setattr(lxd.Lxd, "put", lambda self, path, body: sent.append((path, body)))
+    answering(http(json.dumps({"type": "sync", "metadata": {"config": config}})))
+    state = State.load(ProjectStore("dev"))
+    assert [record.serial for record in state.records()] == ["7"]
+    state.ensure("/new")
+    description = "Rehearsal of stack dev"
+    body = {"description": description, "config": {**config, "user.folder": "/new"}}
+    assert sent == [("/1.0/projects/wsgi-ecs-dev", body)]

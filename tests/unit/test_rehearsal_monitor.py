@@ -9,10 +9,12 @@ from google.protobuf import struct_pb2  # type: ignore[import-untyped]
 from pulumi.runtime import mocks
 from pulumi.runtime.proto import resource_pb2
 
-from rehearsal import instance_types, monitor
-from rehearsal.engine import Registration
-from rehearsal.errors import RehearsalError, UserError
-from rehearsal.state import Record
+from rehearsal.cloud import instance_types
+from rehearsal.cloud.registry import PROVIDER
+from rehearsal.engine import monitor
+from rehearsal.engine.errors import RehearsalError, UserError
+from rehearsal.engine.registration import Registration
+from rehearsal.engine.state import Record
 
 VPC = "alicloud:vpc/network:Network"
 SECRET_SIG = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
@@ -20,11 +22,19 @@ SECRET_SIG = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44
 
 class Engine:
     def __init__(self) -> None:
-        self.wanted: list[Registration] = []
+        self.registered: list[Registration] = []
 
-    def register(self, wanted: Registration) -> Record:
-        self.wanted.append(wanted)
-        return Record("1", wanted.urn, wanted.type, wanted.name, "vpc-1", {"cidrBlock": "old"}, {"status": "Available"})
+    def register(self, registration: Registration) -> Record:
+        self.registered.append(registration)
+        return Record(
+            "1",
+            registration.urn,
+            registration.type,
+            registration.name,
+            "vpc-1",
+            {"cidrBlock": "old"},
+            {"status": "Available"},
+        )
 
 
 @pytest.fixture
@@ -32,7 +42,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> tuple[monitor.RehearsalMonitor, Eng
     monkeypatch.setattr(monitor, "get_stack", lambda: "dev")
     monkeypatch.setattr(monitor, "get_project", lambda: "site")
     engine, refused = Engine(), list[str]()
-    return monitor.RehearsalMonitor(engine, refused.append), engine, refused
+    return monitor.RehearsalMonitor(engine, PROVIDER, refused.append), engine, refused
 
 
 Made = tuple[monitor.RehearsalMonitor, Engine, list[str]]
@@ -58,12 +68,12 @@ def test_a_resource_goes_to_the_engine_with_its_options(made: Made) -> None:
             dependencies=["b", "a"],
         )
     )
-    wanted = engine.wanted[0]
-    assert wanted.urn == f"urn:pulumi:dev::site::{VPC}::one"
-    assert wanted.inputs == {"cidrBlock": "10.0.0.0/8", "tags": {"n": 2}}
-    assert wanted.dependencies == ("a", "b")
-    assert (wanted.options.trigger, wanted.options.protect) == ('"v1"', True)
-    assert wanted.options.delete_before_replace is None
+    registration = engine.registered[0]
+    assert registration.urn == f"urn:pulumi:dev::site::{VPC}::one"
+    assert registration.inputs == {"cidrBlock": "10.0.0.0/8", "tags": {"n": 2}}
+    assert registration.dependencies == ("a", "b")
+    assert (registration.options.trigger, registration.options.protect) == ('"v1"', True)
+    assert registration.options.delete_before_replace is None
     assert answer.id == "vpc-1"
     assert dict(answer.object)["status"] == "Available"
     assert dict(answer.object)["cidrBlock"] == "old"
@@ -72,21 +82,21 @@ def test_a_resource_goes_to_the_engine_with_its_options(made: Made) -> None:
 def test_secret_inputs_are_known_as_such(made: Made) -> None:
     one, engine, _ = made
     one.RegisterResource(request(inputs={"description": {**SECRET_SIG, "value": "quiet"}}))
-    assert engine.wanted[0].inputs == {"description": "quiet"}
-    assert engine.wanted[0].secret == {"description"}
+    assert engine.registered[0].inputs == {"description": "quiet"}
+    assert engine.registered[0].secret == {"description"}
 
 
 def test_a_child_has_its_parents_types_in_its_urn(made: Made) -> None:
     one, engine, _ = made
     parent = "urn:pulumi:dev::site::wsgi:a:A$wsgi:b:B::p"
     one.RegisterResource(request(parent=parent))
-    assert engine.wanted[0].urn == f"urn:pulumi:dev::site::wsgi:a:A$wsgi:b:B${VPC}::one"
+    assert engine.registered[0].urn == f"urn:pulumi:dev::site::wsgi:a:A$wsgi:b:B${VPC}::one"
 
 
 def test_a_component_is_a_group_and_no_object(made: Made) -> None:
     one, engine, _ = made
     assert one.RegisterResource(request("wsgi:a:A", custom=False)).urn.endswith("wsgi:a:A::one")
-    assert engine.wanted == []
+    assert engine.registered == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_an_option_that_is_not_rehearsed_is_refused_by_name(made: Made, fields: 
     one, engine, refused = made
     with pytest.raises(UserError, match=named):
         one.RegisterResource(request(**fields))
-    assert engine.wanted == []
+    assert engine.registered == []
     assert len(refused) == 1
     assert "\n" not in refused[0]
 
@@ -118,7 +128,7 @@ def test_an_unknown_type_or_input_is_refused_by_name(made: Made) -> None:
         one.RegisterResource(request("alicloud:rds/instance:Instance"))
     with pytest.raises(UserError, match="enableIpv6"):
         one.RegisterResource(request(inputs={"enableIpv6": True}))
-    assert engine.wanted == []
+    assert engine.registered == []
 
 
 def test_the_stacks_outputs_are_kept_and_secret_ones_known(made: Made) -> None:
@@ -200,6 +210,6 @@ def test_contract_the_sdk_sends_no_option_that_we_do_not_know() -> None:
 
 
 def test_contract_no_output_values_arrive_as_inputs() -> None:
-    features = monitor.RehearsalMonitor(None, print).GetDeploymentInfo(None).supportedFeatures  # type: ignore
+    features = monitor.RehearsalMonitor(None, PROVIDER, print).GetDeploymentInfo(None).supportedFeatures  # type: ignore
     assert resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS in features
     assert resource_pb2.RESOURCE_MONITOR_FEATURE_OUTPUT_VALUES not in features

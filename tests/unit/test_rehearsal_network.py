@@ -4,19 +4,23 @@ import os
 import shutil
 import subprocess
 import sys
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
-from rehearsal.addressing import free_address, free_part, gateway, last
-from rehearsal.errors import RehearsalError
-from rehearsal.resources import TYPES
-from rehearsal.resources.pairs import Pair, acl_rules
+from rehearsal.cloud import tokens
+from rehearsal.cloud.acl import ingress_rules
+from rehearsal.cloud.addressing import free_address, free_part, gateway, last
+from rehearsal.cloud.keys import Keys
+from rehearsal.cloud.registry import TYPES
+from rehearsal.engine.errors import RehearsalError
+from rehearsal.engine.state import Record
 from tests.builders.stack import PROJECT
+from tests.builders.stores import NOWHERE, cloud_context
 
-PAIR = Pair("we0", "vsw-1", "sg-1", IPv4Interface("10.76.0.1/27"), {})
-OTHER = Pair("we1", "vsw-1", "sg-2", IPv4Interface("10.76.0.33/27"), {})
+GATEWAY = "10.76.0.1"
+SOURCES = {"sg-1": ["10.76.0.0/27"], "sg-2": ["10.76.0.32/27"]}
 OWN = {
     "action": "allow", "state": "enabled", "protocol": "tcp", "destination_port": "22", "source": "10.76.0.1/32",
     "description": "SSH from the rehearsing host",
@@ -48,7 +52,7 @@ def test_the_default_route_takes_nothing_not_even_in_halves() -> None:
         pytest.skip("needs root and the command ip")
     commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
     commands += [f"route add {cidr} dev one" for cidr in ("default", "0.0.0.0/1", "128.0.0.0/1", "10.8.0.0/24")]
-    program = "from rehearsal.addressing import routes; print(*routes())"
+    program = "from rehearsal.cloud.addressing import routes; print(*routes())"
     script = "\n".join(["set -e", *(f"ip {one}" for one in commands), f'exec {sys.executable} -c "{program}"'])
     line = ["unshare", "-m", "-n", "sh", "-c", script]
     done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -64,7 +68,7 @@ def test_a_block_has_its_last_address() -> None:
 
 
 def test_a_switch_holds_at_least_one_block() -> None:
-    switch = TYPES["alicloud:vpc/switch:Switch"]
+    switch = TYPES[tokens.SWITCH]
     switch.check({"cidrBlock": "10.76.0.0/24"})
     with pytest.raises(RehearsalError, match=r"cidrBlock.*/24"):
         switch.check({"cidrBlock": "10.76.0.0/25"})
@@ -81,7 +85,7 @@ def rule(**inputs: Any) -> dict[str, Any]:
 
 
 def rendered(*rules: dict[str, Any]) -> list[dict[str, str]]:
-    return acl_rules(rules, PAIR, [PAIR, OTHER], public=True)
+    return ingress_rules(rules, GATEWAY, SOURCES, public=True)
 
 
 def test_without_rules_only_the_rehearsing_host_comes_in_by_ssh() -> None:
@@ -89,7 +93,7 @@ def test_without_rules_only_the_rehearsing_host_comes_in_by_ssh() -> None:
 
 
 def test_without_a_public_address_not_even_the_host_comes_in() -> None:
-    assert acl_rules([], PAIR, [PAIR, OTHER], public=False) == []
+    assert ingress_rules([], GATEWAY, SOURCES, public=False) == []
 
 
 @pytest.mark.parametrize(
@@ -129,11 +133,18 @@ def test_two_rules_that_say_the_same_become_one() -> None:
 )
 def test_what_an_acl_cannot_say_is_refused(inputs: dict[str, Any]) -> None:
     with pytest.raises(RehearsalError, match=next(iter(inputs))):
-        TYPES["alicloud:ecs/securityGroupRule:SecurityGroupRule"].check(rule(**inputs))
+        TYPES[tokens.SECURITY_GROUP_RULE].check(rule(**inputs))
 
 
 @pytest.mark.parametrize("groups", [[], ["sg-1", "sg-2"]])
 def test_an_instance_is_in_one_security_group(groups: list[str]) -> None:
     inputs = {"vswitchId": "v", "imageId": "i", "instanceType": "ecs.c7.large", "securityGroups": groups}
     with pytest.raises(RehearsalError, match="security groups"):
-        TYPES["alicloud:ecs/instance:Instance"].check(inputs)
+        TYPES[tokens.INSTANCE].check(inputs)
+
+
+@pytest.mark.parametrize("key", ["imageId", "securityGroups"])
+def test_a_change_in_place_that_is_not_rehearsed_is_refused(key: str) -> None:
+    record = Record("1", "urn", tokens.INSTANCE, "machine", "i-1", {key: "old"}, {"rehearsalBridge": "we0"})
+    with pytest.raises(RehearsalError, match="not rehearsed"):
+        TYPES[tokens.INSTANCE].update(cloud_context(NOWHERE, Keys(NOWHERE)), record, {key: "new"}, (key,))

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib
 import io
 import json
 import logging
@@ -16,13 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from rehearsal import passphrase, program, run
-from rehearsal.compare import Op
-from rehearsal.engine import Engine
-from rehearsal.errors import UserError
-from rehearsal.monitor import RehearsalMonitor
-from rehearsal.show import Show, masked
-from rehearsal.stack import load, overlay
+from rehearsal.cloud import lock
+from rehearsal.cloud.registry import PROVIDER
+from rehearsal.commands import passphrase
+from rehearsal.commands.overlay import rehearsed
+from rehearsal.commands.show import Show, masked
+from rehearsal.commands.stack_file import load
+from rehearsal.engine import program
+from rehearsal.engine.compare import Op
+from rehearsal.engine.errors import UserError
+from rehearsal.engine.monitor import RehearsalMonitor
+from rehearsal.engine.registration import Registrar
 from tests.builders.encrypted import ENCRYPTION_SALT, KEY, PASSPHRASE, encrypt
 
 # Written by Pulumi's CLI, as ENCRYPTION_SALT.
@@ -97,7 +102,7 @@ def test_only_a_map_of_secure_text_alone_is_encrypted(root: Path, value: dict[st
 
 
 def test_the_overlay_of_a_rehearsal_keeps_what_is_secret(root: Path) -> None:
-    changed, _ = overlay(load(write(root, ENV), "dev"), "ssh-ed25519 AAAA own")
+    changed, _ = rehearsed(load(write(root, ENV), "dev"), "ssh-ed25519 AAAA own")
     assert changed.secret_keys == {"site:app"}
     assert changed.secrets == {PLAIN}
 
@@ -155,7 +160,7 @@ def test_the_passphrase_is_read_as_pulumi_reads_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "f").write_bytes(file)
-    assert passphrase.given(environ) == found
+    assert passphrase.from_environment(environ) == found
 
 
 def test_without_a_passphrase_the_variables_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +275,7 @@ def test_any_value_comes_back_as_it_was(tree: Any) -> None:
     value = sealed(tree, lambda text: {"secure": encrypt(text)})
     found = list(passphrase.find(value, "x"))
     plain = {encrypted: passphrase.decrypt(KEY, encrypted) for _, encrypted in found}
-    assert passphrase.replaced(value, plain) == sealed(tree, lambda text: text)
+    assert passphrase.with_plain_text(value, plain) == sealed(tree, lambda text: text)
     assert len({place for place, _ in found}) == len(found)
 
 
@@ -283,7 +288,7 @@ def test_the_program_learns_which_keys_are_secret(root: Path) -> None:
         f"pathlib.Path({str(root / 'found')!r}).write_text(json.dumps(found))\n"
     )
     for config, secret in ((ENV, True), ({"site:app": {"a": "b"}}, False)):
-        monitor = RehearsalMonitor(cast(Engine, None), print)
+        monitor = RehearsalMonitor(cast(Registrar, None), PROVIDER, print)
         program.run(root, load(write(root, config), "dev"), monitor, logging.Logger("dry"))
         value, marked = json.loads((root / "found").read_text())["site:app"]
         assert marked is secret
@@ -319,13 +324,14 @@ def test_nothing_that_is_shown_shows_a_secret() -> None:
     assert [n for n in "123456" if f"{n} [secret]" in shown] == list("123456")
 
 
-@pytest.mark.parametrize(("command", "inner"), [("up", "_up"), ("preview", "_foresee")])
-def test_an_error_of_a_run_does_not_show_a_secret(
-    root: Path, monkeypatch: pytest.MonkeyPatch, command: str, inner: str
-) -> None:
+@pytest.mark.parametrize("command", ["up", "preview"])
+def test_an_error_of_a_run_does_not_show_a_secret(root: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    module = importlib.import_module(f"rehearsal.commands.{command}")
+
     def refuse(*_: object) -> int:
         raise UserError(f"app.source: {PLAIN} is no folder")
 
-    monkeypatch.setattr(run, inner, refuse)
+    monkeypatch.setattr(lock, "_FOLDER", root)
+    monkeypatch.setattr(module, "predict", refuse)
     with pytest.raises(UserError, match=r"^app.source: \[secret\] is no folder$"):
-        getattr(run, command)(write(root, ENV), "dev")
+        getattr(module, command)(write(root, ENV), "dev")

@@ -15,18 +15,31 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from rehearsal import cli, engine, preview_text, program, run
-from rehearsal.compare import TWO_STEPS, Op
-from rehearsal.engine import Engine
-from rehearsal.errors import UserError
-from rehearsal.keys import NO_KEY, Keys
-from rehearsal.monitor import RehearsalMonitor
-from rehearsal.preview import CODE, Preview, foresee
-from rehearsal.preview_text import away, counted, lines
-from rehearsal.resources import TYPES, Context, Foreseen
-from rehearsal.show import Show
-from rehearsal.stack import Stack, overlay
-from rehearsal.state import Imagined, Record, State
+from rehearsal import cli
+from rehearsal.cloud import tokens
+from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.instance_types import answer
+from rehearsal.cloud.keys import NO_KEY, Keys
+from rehearsal.cloud.registry import TYPES
+from rehearsal.cloud.store import ProjectStore, no_state
+from rehearsal.commands import foresee as foreseeing
+from rehearsal.commands import up as updating
+from rehearsal.commands.foresee import Preview, foresee
+from rehearsal.commands.interruptions import away
+from rehearsal.commands.overlay import rehearsed
+from rehearsal.commands.preview import predict, print_preview
+from rehearsal.commands.preview_text import counted, lines
+from rehearsal.commands.rendered_files import CODE
+from rehearsal.commands.show import Show
+from rehearsal.commands.up import confirm
+from rehearsal.engine import program
+from rehearsal.engine.compare import TWO_STEPS, Op
+from rehearsal.engine.engine import Engine
+from rehearsal.engine.errors import UserError
+from rehearsal.engine.monitor import RehearsalMonitor
+from rehearsal.engine.resource import Foreseen, Provider
+from rehearsal.engine.stack import Stack
+from rehearsal.engine.state import KEY, Record, State
 from tests.builders.stack import PROJECT
 
 KEYS = Keys(Path("/nonexistent"))
@@ -35,7 +48,7 @@ Settings = dict[str, Any]
 
 
 @dataclass
-class Here(Foreseen):
+class Here(Foreseen[CloudContext]):
     """A type whose objects are made on paper, with the outputs that others want. gone, stopped: names of some."""
 
     def __init__(self, type_: str) -> None:
@@ -47,13 +60,13 @@ class Here(Foreseen):
     def id(self, name: str, inputs: Mapping[str, Any]) -> str:
         return str(inputs.get("keyPairName", f"{name}-id"))
 
-    def create(self, context: Context, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"ipAddress": "198.18.0.1", "primaryIpAddress": f"10.0.0.{record.serial}"}
 
-    def exists(self, context: Context, record: Record) -> bool:
+    def exists(self, context: CloudContext, record: Record) -> bool:
         return record.name not in self.gone
 
-    def drift(self, context: Context, record: Record) -> str:
+    def drift(self, context: CloudContext, record: Record) -> str:
         return "it is stopped, and is started" if record.name in self.stopped else ""
 
 
@@ -69,23 +82,28 @@ class Site:
     def __init__(self, root: Path, types: dict[str, Here]) -> None:
         self.root = root
         self.types = types
-        self.state = State("dev", None)
+        self.state = no_state("dev")
+        self.provider = Provider(types, answer)
 
     def stack(self, settings: Settings) -> Stack:
         values = {"server": {"os": "debian12"}, **settings}
         config = {f"wsgi-ecs:{key}": json.dumps(value) for key, value in values.items()}
-        return overlay(Stack("wsgi-ecs", "dev", config), NO_KEY)[0]
+        return rehearsed(Stack("wsgi-ecs", "dev", config), NO_KEY)[0]
 
     def up(self, seconds: Mapping[str, float] | None = None, **settings: Any) -> None:
         """Record a run. seconds: end of a name → how long it is said to have taken; 1 s for the others."""
-        state = Imagined(self.state)
-        runs = Engine(Context(self.root, state, KEYS, "", self.root, print), Ignored())
-        program.run(self.root, self.stack(settings), RehearsalMonitor(runs, print), SILENT)
+        state = self.state.imagined()
+        runs = Engine(CloudContext(self.root, state, KEYS, "", self.root, print), self.provider, Ignored())
+        program.run(self.root, self.stack(settings), RehearsalMonitor(runs, self.provider, print), SILENT)
         runs.delete_rest()
         for record in state.records():
             took = next((took for end, took in (seconds or {}).items() if record.name.endswith(end)), 1.0)
             state.put(replace(record, seconds=took))
-        self.state = State("dev", state._config)
+        self.keep(state)
+
+    def keep(self, state: State) -> None:
+        """Take an imagined state for the recorded one."""
+        self.state = State(ProjectStore("dev"), state._values)
 
     def preview(self, **settings: Any) -> Preview:
         return foresee(self.root, self.stack(settings), self.state, KEYS, SILENT)
@@ -98,14 +116,15 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (tmp_path / name).symlink_to(PROJECT / name)
     monkeypatch.chdir(tmp_path)
     types = {type_: Here(type_) for type_ in TYPES}
-    for module in (engine, preview_text):
-        monkeypatch.setattr(module, "TYPES", types)
+    site = Site(tmp_path, types)
+    monkeypatch.setattr(foreseeing, "PROVIDER", site.provider)
 
-    def write(self: State) -> None:
+    def write(self: ProjectStore, values: Mapping[str, str]) -> None:
         raise AssertionError("a preview writes")
 
-    monkeypatch.setattr(State, "_write", write)
-    return Site(tmp_path, types)
+    for method in ("ensure", "write", "delete"):
+        monkeypatch.setattr(ProjectStore, method, write)
+    return site
 
 
 def short(name: str) -> str:
@@ -211,22 +230,22 @@ def test_another_bootstrap_replaces_the_server_and_tells_why_in_which_order_and_
 
 def test_a_key_that_is_damaged_is_told_once(site: Site) -> None:
     """However many resources are under way that ask for it."""
-    site.state = State("dev", {"user.key": "no hex"})
+    site.state = State(ProjectStore("dev"), {KEY: "no hex"})
     with pytest.raises(UserError, match=r"user\.key: damaged"):
         site.preview()
 
 
 def test_what_was_never_measured_is_said_to_be(site: Site) -> None:
     site.up()
-    kept = Imagined(site.state)
+    kept = site.state.imagined()
     for record in kept.records():
         kept.put(replace(record, seconds=None if record.name.endswith("-ready") else 4))
-    site.state = State("dev", kept._config)
+    site.keep(kept)
     (line,) = away(site.preview(**SYSTEMD))
     assert line.endswith(": more than 16 s, as it took the last time")
     for record in kept.records():
         kept.put(replace(record, seconds=None))
-    site.state = State("dev", kept._config)
+    site.keep(kept)
     (line,) = away(site.preview(**SYSTEMD))
     assert line.endswith(": not measured yet")
 
@@ -263,7 +282,7 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     assert refused.endswith(f"; {TWO_STEPS}")
     assert list(ops(found)) == REPLACED
     with pytest.raises(UserError, match="two steps"):
-        run._tell(found, Show(Console(file=io.StringIO())), False)
+        print_preview(found, Show(Console(file=io.StringIO())), False)
 
 
 def test_a_protected_disk_is_not_deleted(site: Site) -> None:
@@ -309,7 +328,7 @@ def test_the_sites_time_away_ends_with_its_release_and_the_databases_with_its_ow
 
 def test_sites_that_come_and_go_are_told(site: Site) -> None:
     site.up(sites=TWO)
-    assert list(away(site.preview(sites={"a": TWO["a"]}))) == ["site b goes"]
+    assert list(away(site.preview(sites={"a": TWO["a"]}))) == ["site b will be deleted"]
     assert list(away(site.preview(sites={**TWO, "c": {"site": {"server_name": "c.example"}}}))) == [
         "site c is new: 503 until its first release"
     ]
@@ -406,14 +425,14 @@ def test_a_secret_in_a_file_is_masked(site: Site) -> None:
     site.up()
     found = site.preview(nginx={"extra": "# open sesame"})
     shown = io.StringIO()
-    run._tell(found, Show(Console(file=shown, width=200), ["open sesame"]), False)
+    print_preview(found, Show(Console(file=shown, width=200), ["open sesame"]), False)
     assert "    +# [secret]\n" in shown.getvalue()
     assert "sesame" not in shown.getvalue()
 
 
 def test_what_lxd_no_longer_has_is_created_and_what_stopped_is_started(site: Site) -> None:
     site.up()
-    instance = site.types["alicloud:ecs/instance:Instance"]
+    instance = site.types[tokens.INSTANCE]
     instance.stopped.add("wsgi-ecs-dev-instance")
     found = site.preview()
     assert ops(found) == {"instance": Op.UPDATE}
@@ -422,17 +441,17 @@ def test_what_lxd_no_longer_has_is_created_and_what_stopped_is_started(site: Sit
     instance.gone.add("wsgi-ecs-dev-instance")
     found = site.preview()
     assert ops(found)["instance"] is Op.CREATE
-    assert notes(found)["instance"] == "it was gone from LXD"
+    assert notes(found)["instance"] == "it no longer existed"
     assert ops(found)["association"] is Op.REPLACE
     assert "goes on answering" not in text(found)
 
 
 def test_what_a_killed_run_left_is_told(site: Site) -> None:
     site.up()
-    kept = Imagined(site.state)
-    begun, replaced = (kept.records(type_)[0] for type_ in ("alicloud:vpc/network:Network", "command:remote:Command"))
+    kept = site.state.imagined()
+    begun, replaced = (kept.records(type_)[0] for type_ in (tokens.VPC, tokens.COMMAND))
     kept.put(replace(begun, status="pending"), replace(replaced, serial="99", status="doomed"))
-    site.state = State("dev", kept._config)
+    site.keep(kept)
     found = site.preview()
     assert ops(found)["vpc"] is Op.CREATE
     left = [change for change in found.changes if change.op is Op.DELETE]
@@ -472,7 +491,7 @@ def test_what_is_not_rehearsed_is_refused_before_anything_is_made(site: Site) ->
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted", "asked"),
+    ("typed", "confirmed", "asked"),
     [
         ("yes\n", True, 1),
         ("y\n", True, 1),
@@ -482,16 +501,16 @@ def test_what_is_not_rehearsed_is_refused_before_anything_is_made(site: Site) ->
         ("what\nyes\n", True, 2),
     ],
 )
-def test_the_question_takes_yes_and_no(typed: str, wanted: bool, asked: int) -> None:
+def test_the_question_takes_yes_and_no(typed: str, confirmed: bool, asked: int) -> None:
     with CliRunner().isolation(input=typed) as (out, *_):
-        assert run._wanted(Preview((), (), (), True), Show(Console(file=io.StringIO()))) is wanted
+        assert confirm(Preview((), (), (), Path()), Show(Console(file=io.StringIO()))) is confirmed
         assert out.getvalue().decode().count("Do you want to perform this update? [yes/no/details]") == asked
 
 
 def test_details_are_shown_and_asked_after(site: Site) -> None:
     shown = io.StringIO()
     with CliRunner().isolation(input="details\nno\n"):
-        assert run._wanted(site.preview(), Show(Console(file=shown))) is False
+        assert confirm(site.preview(), Show(Console(file=shown))) is False
     assert "client_max_body_size" in shown.getvalue()
 
 
@@ -502,7 +521,7 @@ def test_nothing_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
         asked.append(ask)
         return 0
 
-    monkeypatch.setattr(run, "up", up)
+    monkeypatch.setattr(updating, "up", up)
     CliRunner().invoke(cli.main, ["up"])
     assert asked == [False]
 
@@ -510,4 +529,4 @@ def test_nothing_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_the_stacks_own_system_refuses_is_refused_though_another_is_rehearsed(site: Site) -> None:
     config = {"wsgi-ecs:server": '{"os": "alinux3"}', "wsgi-ecs:uwsgi": '{"install": "os"}'}
     with pytest.raises(UserError, match=r"^stacks/Pulumi\.dev\.yaml: uwsgi\.install: .*Python 3\.11"):
-        run._foresee(site.root, Stack("wsgi-ecs", "dev", config), Show(Console(file=io.StringIO())))
+        predict(site.root, Stack("wsgi-ecs", "dev", config), Show(Console(file=io.StringIO())))

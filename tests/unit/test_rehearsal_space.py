@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rehearsal import cli, host, image, lock, space, trust
-from rehearsal.errors import UserError
+from rehearsal import cli
+from rehearsal.cloud import host, image, lock, space, trust
+from rehearsal.engine.errors import UserError
 from tests.builders.stack import PROJECT
 
 
@@ -24,20 +25,22 @@ def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_
     space.check({tmp_path: part})
     with pytest.raises(UserError) as raised:
         space.check({tmp_path / "not" / "there": part, tmp_path: part})
-    told = re.fullmatch(
+    figures = re.fullmatch(
         re.escape(str(tmp_path))
         + r": ([\d.]+) GiB free, and this takes ([\d.]+) GiB there; make room and run the same again",
         str(raised.value),
     )
-    assert told
-    assert [float(figure) * space.GIB for figure in told.groups()] == pytest.approx([free, 2 * part], rel=0.1)
+    assert figures
+    assert [float(figure) * space.GIB for figure in figures.groups()] == pytest.approx([free, 2 * part], rel=0.1)
 
 
 def test_a_file_system_without_figures_is_not_refused(tmp_path: Path) -> None:
     """A tmpfs without a limit, in a mount namespace of its own."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    program = "import sys; from pathlib import Path; from rehearsal import space; space.check({Path(sys.argv[1]): 1})"
+    program = (
+        "import sys; from pathlib import Path; from rehearsal.cloud import space; space.check({Path(sys.argv[1]): 1})"
+    )
     script = 'mount -t tmpfs -o size=0 none "$1" && exec "$2" -c "$3" "$1"'
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script, "sh", tmp_path, sys.executable, program],
@@ -55,7 +58,7 @@ def test_a_disk_that_is_full_ends_a_command_with_one_line(monkeypatch: pytest.Mo
         Path("/dev/full").write_bytes(b"x" * 100)
         return 0
 
-    monkeypatch.setattr("rehearsal.inspect.logs", write)
+    monkeypatch.setattr("rehearsal.commands.logs.logs", write)
     done = CliRunner().invoke(cli.main, ["logs"])
     assert done.exit_code == 1
     assert done.output == f"rehearse: a disk: {os.strerror(errno.ENOSPC)}; make room and run the same again\n"

@@ -1,6 +1,5 @@
 """How machines are reached over SSH: again while there is no connection, and through another one."""
 
-import logging
 import shlex
 import socket
 from collections.abc import Iterator
@@ -9,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.errors import RehearsalError
-from rehearsal.keys import Keys
-from rehearsal.resources.base import Context
-from rehearsal.resources.command import RemoteCommand
-from rehearsal.state import State
+from rehearsal.cloud.keys import Keys
+from rehearsal.cloud.resources.remote_command import RemoteCommand
+from rehearsal.cloud.ssh_connection import dial
+from rehearsal.engine.errors import RehearsalError
 from tests.builders.connections import accepting
+from tests.builders.stores import cloud_context
 
 KEYS = Keys(Path("/keys 100%"))
 
@@ -74,9 +73,9 @@ def test_a_connection_that_ends_before_the_command_began_is_tried_again(
     port, heard = restarting
     keys = Keys(tmp_path / "keys")
     keys.ensure()
-    context = Context(tmp_path, State("dev", None), keys, "image", tmp_path, logging.getLogger(__name__).info)
+    context = cloud_context(tmp_path, keys)
     where = {"host": "127.0.0.1", "port": port, "dialErrorLimit": 2}
     with pytest.raises(RehearsalError, match=f"no SSH connection to 127.0.0.1:{port} after 2 attempts"):
-        RemoteCommand().dial(context, [*keys.ssh("i-app", "127.0.0.1", port=port), "--", "true"], where, "", "")
+        dial(context, [*keys.ssh("i-app", "127.0.0.1", port=port), "--", "true"], where, "", "")
     # Each attempt looks whether sshd is there, and then connects.
     assert len([said for said in heard if said.startswith(b"SSH-2.0-OpenSSH")]) == 2

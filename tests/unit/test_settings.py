@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from reference.samples import PUBLIC_KEY
-from rehearsal import stack as stacks
-from rehearsal.passphrase import VARIABLE
+from rehearsal.commands import stack_file as stacks
+from rehearsal.commands.passphrase import VARIABLE
 from schema.base import Model
 from settings import SettingsError
 from settings.files import check

@@ -1,6 +1,7 @@
 """Promises of the code's structure, read from its syntax trees."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,65 @@ def test_rooms_touch_only_what_they_may() -> None:
 def test_the_program_is_short() -> None:
     lines = (PROJECT / "__main__.py").read_text().splitlines()
     assert len(lines) < 60
+
+
+# Wing of the rehearsal → the wings that it may import.
+WINGS = {"engine": {"engine"}, "cloud": {"engine", "cloud"}, "commands": {"engine", "cloud", "commands"}}
+
+
+def imported_by(wing: str) -> dict[str, set[str]]:
+    """Full name of each module or object that a wing imports, even inside functions → the files that import it."""
+    found: dict[str, set[str]] = {}
+    for path in (PROJECT / "rehearsal" / wing).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: a relative import"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                found.setdefault(name, set()).add(path.name)
+    return found
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_of_the_rehearsal_imports_no_wing_above_it(wing: str) -> None:
+    found = {name: files for name, files in imported_by(wing).items() if name.split(".")[0] == "rehearsal"}
+    assert found
+    assert {name: files for name, files in found.items() if name.split(".")[1] not in WINGS[wing]} == {}
+
+
+def test_the_engine_knows_neither_lxd_nor_a_screen() -> None:
+    allowed = {"contract", "rehearsal", "pulumi", "google", "pydantic", *sys.stdlib_module_names}
+    assert {name for name in imported_by("engine") if name.split(".")[0] not in allowed} == set()
+    texts = [path.read_text() for path in (PROJECT / "rehearsal/engine").glob("*.py")]
+    assert not [text for text in texts if "alicloud:" in text or "lxd" in text.lower()]
+
+
+def test_the_cloud_knows_neither_settings_nor_a_screen() -> None:
+    assert not {name.split(".")[0] for name in imported_by("cloud")} & {
+        "settings",
+        "schema",
+        "rich",
+        "click",
+        "yaml",
+        "httpx",
+    }
+
+
+def test_only_one_module_of_the_rehearsal_reads_settings() -> None:
+    wings = PROJECT / "rehearsal"
+    readers = [path.name for path in wings.rglob("*.py") if "stack.project}" in path.read_text()]
+    assert readers == ["overlay.py"]
+    of_settings = [files for name, files in imported_by("commands").items() if name.split(".")[0] == "settings"]
+    assert set().union(*of_settings) <= {"overlay.py"}
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "rehearsal").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_module_of_the_rehearsal_is_readable_in_one_sitting(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    long = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 60]
+    assert long == []

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from contract.documents import Host
 from reference.samples import CLOUD
-from rehearsal import proof
-from rehearsal.stack import Stack, ca
+from rehearsal.commands import proof
+from rehearsal.commands.overlay import ca_file
+from rehearsal.engine.stack import Stack
 from serving import bootstrap, make_plan
 from settings import SettingsError, certificates
 from settings.loader import parse
@@ -554,5 +555,5 @@ def test_the_proof_says_whether_the_certificate_is_verified(
 
 def test_the_proofs_roots_are_those_of_the_settings(tmp_path: Path) -> None:
     config = Stack("wsgi-ecs", "x", {"wsgi-ecs:tls": '{"ca": "ca.pem"}'})
-    assert ca(config, tmp_path) == tmp_path / "ca.pem"
-    assert ca(Stack("wsgi-ecs", "x", {}), tmp_path) is None
+    assert ca_file(config, tmp_path) == tmp_path / "ca.pem"
+    assert ca_file(Stack("wsgi-ecs", "x", {}), tmp_path) is None

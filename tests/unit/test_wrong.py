@@ -18,10 +18,14 @@ import yaml
 from click.testing import CliRunner
 
 from reference.rows import rows
-from rehearsal import addressing, cli, host, lock, run
-from rehearsal.errors import UserError
-from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
-from rehearsal.stack import Stack
+from rehearsal import cli
+from rehearsal.cloud import addressing, host, lock, tokens
+from rehearsal.commands.foresee import Change, Preview
+from rehearsal.commands.host_checks import check_routes
+from rehearsal.commands.passphrase import FILE_VARIABLE, VARIABLE
+from rehearsal.engine.compare import Op
+from rehearsal.engine.errors import UserError
+from rehearsal.engine.state import Record
 from settings.files import check
 from settings.loader import parse
 from tests.builders.encrypted import PASSPHRASE
@@ -183,12 +187,13 @@ def test_what_pip_reads_is_taken(tmp_path: Path) -> None:
 
 def test_a_rehearsals_own_bridges_are_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = IPv4Network("10.99.0.0/16")
-    stack = Stack("wsgi-ecs", "one", {"wsgi-ecs:network": f'{{"cidr": "{whole}"}}'})
+    vpc = Record("1", "urn", tokens.VPC, "vpc", "vpc-1", {"cidrBlock": str(whole)})
+    preview = Preview([Change(Op.CREATE, "", None, vpc)], (), (), Path())
     monkeypatch.setattr(addressing, "routes", lambda: [(whole, "we0a1b2c3d-1")])
-    run._check_routes(stack)
+    check_routes("one", preview)
     # A part that is free is enough.
     monkeypatch.setattr(addressing, "routes", lambda: [(IPv4Network("10.99.0.0/17"), "tun0")])
-    run._check_routes(stack)
+    check_routes("one", preview)
     monkeypatch.setattr(addressing, "routes", lambda: [(whole, "web0")])
     with pytest.raises(UserError, match=r"network\.cidr: this host has routes over all of 10\.99\.0\.0/16"):
-        run._check_routes(stack)
+        check_routes("one", preview)

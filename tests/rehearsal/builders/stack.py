@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import yaml
 
-from rehearsal.passphrase import FILE_VARIABLE, VARIABLE
-from rehearsal.pebble import Pebble
+from rehearsal.cloud.pebble import Pebble
+from rehearsal.commands.passphrase import FILE_VARIABLE, VARIABLE
 from tests.builders.encrypted import ENCRYPTION_SALT
 
 # How the rehearsal marks what cannot live in the stack's own project.

@@ -1,0 +1,105 @@
+"""Answers of the provider's functions: instance types, zones and images of the cloud.
+
+Sizes: https://www.alibabacloud.com/help/en/ecs/user-guide/overview-of-instance-families
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from rehearsal.engine.errors import RehearsalError, UserError
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of an instance type. cpu: virtual CPUs. memory: MiB."""
+
+    cpu: int
+    memory: int
+
+
+_GIB = 1024
+
+SIZES = {
+    "ecs.t6-c4m1.large": Size(2, _GIB // 2),
+    "ecs.t6-c2m1.large": Size(2, _GIB),
+    "ecs.t6-c1m1.large": Size(2, 2 * _GIB),
+    "ecs.t6-c1m2.large": Size(2, 4 * _GIB),
+    "ecs.t6-c1m4.large": Size(2, 8 * _GIB),
+    "ecs.t6-c1m4.xlarge": Size(4, 16 * _GIB),
+    "ecs.t5-lc2m1.nano": Size(1, _GIB // 2),
+    "ecs.t5-lc1m1.small": Size(1, _GIB),
+    "ecs.t5-lc1m2.small": Size(1, 2 * _GIB),
+    "ecs.t5-lc1m2.large": Size(2, 4 * _GIB),
+    "ecs.e-c1m1.large": Size(2, 2 * _GIB),
+    "ecs.e-c1m2.large": Size(2, 4 * _GIB),
+    "ecs.e-c1m4.large": Size(2, 8 * _GIB),
+    "ecs.e-c1m2.xlarge": Size(4, 8 * _GIB),
+    "ecs.u1-c1m1.large": Size(2, 2 * _GIB),
+    "ecs.u1-c1m2.large": Size(2, 4 * _GIB),
+    "ecs.n4.small": Size(1, 2 * _GIB),
+    "ecs.n4.large": Size(2, 4 * _GIB),
+    "ecs.s6-c1m1.small": Size(1, _GIB),
+    "ecs.s6-c1m2.small": Size(1, 2 * _GIB),
+    "ecs.s6-c1m2.large": Size(2, 4 * _GIB),
+    "ecs.c6.large": Size(2, 4 * _GIB),
+    "ecs.c7.large": Size(2, 4 * _GIB),
+    "ecs.c7.xlarge": Size(4, 8 * _GIB),
+    "ecs.c8i.large": Size(2, 4 * _GIB),
+    "ecs.g6.large": Size(2, 8 * _GIB),
+    "ecs.g7.large": Size(2, 8 * _GIB),
+    "ecs.g7.xlarge": Size(4, 16 * _GIB),
+    "ecs.g8i.large": Size(2, 8 * _GIB),
+}
+
+ZONES = ("cn-hangzhou-h", "cn-hangzhou-i", "cn-hangzhou-j")
+
+# Every image is rehearsed on debian12: the stack's system was replaced before the program read it.
+IMAGES = (
+    "centos_7_9_x64_20G_alibase_20240628.vhd",
+    "aliyun_3_x64_20G_alibase_20250117.vhd",
+    "debian_12_11_x64_20G_alibase_20250614.vhd",
+    "ubuntu_22_04_x64_20G_alibase_20250722.vhd",
+)
+
+
+def size(instance_type: str) -> Size:
+    """The size of an instance type. Raises RehearsalError for a type that the table does not have."""
+    try:
+        return SIZES[instance_type]
+    except KeyError:
+        some = ", ".join(("ecs.t6-c1m1.large", "ecs.e-c1m2.large", "ecs.c7.large", "ecs.g7.large"))
+        raise RehearsalError(
+            f"instance_type {instance_type} is not in the rehearsal's table; it has {some} …"
+        ) from None
+
+
+def answer(token: str, args: dict[str, Any]) -> dict[str, Any]:
+    """The result of a provider function, with the provider's names. Raises UserError for an unknown function."""
+    match token:
+        case "alicloud:index/getZones:getZones":
+            instance_type = args.get("availableInstanceType")
+            ids = list(ZONES) if instance_type is None or instance_type in SIZES else []
+            zones = [{"id": zone, "localName": zone} for zone in ids]
+            return {**args, "id": "zones", "ids": ids, "zones": zones}
+        case "alicloud:ecs/getImages:getImages":
+            pattern = args.get("nameRegex") or ""
+            ids = [image for image in IMAGES if re.search(pattern, image)]
+            images = [{"id": image, "imageId": image, "name": image, "osType": "linux"} for image in ids]
+            return {**args, "id": "images", "ids": ids, "images": images}
+        case "alicloud:ecs/getInstanceTypes:getInstanceTypes":
+            ids = [name for name, has in SIZES.items() if _matches(name, has, args)]
+            found = [
+                {"id": name, "cpuCoreCount": SIZES[name].cpu, "memorySize": SIZES[name].memory / _GIB} for name in ids
+            ]
+            return {**args, "id": "types", "ids": ids, "instanceTypes": found}
+    raise UserError(f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes of alicloud")
+
+
+def _matches(name: str, has: Size, args: dict[str, Any]) -> bool:
+    return (
+        args.get("instanceType") in (None, name)
+        and args.get("cpuCoreCount") in (None, has.cpu)
+        and args.get("memorySize") in (None, has.memory / _GIB)
+        and name.startswith(args.get("instanceTypeFamily") or "")
+    )

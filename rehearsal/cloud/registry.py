@@ -1,0 +1,34 @@
+"""The resource types and provider functions that are rehearsed, and no others."""
+
+from rehearsal.cloud import tokens
+from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.instance_types import answer
+from rehearsal.cloud.resources.copy_to_remote import CopyToRemote
+from rehearsal.cloud.resources.disk import Disk
+from rehearsal.cloud.resources.disk_attachment import DiskAttachment
+from rehearsal.cloud.resources.eip_address import EipAddress
+from rehearsal.cloud.resources.eip_association import EipAssociation
+from rehearsal.cloud.resources.instance import Instance
+from rehearsal.cloud.resources.key_pair import KeyPair
+from rehearsal.cloud.resources.remote_command import RemoteCommand
+from rehearsal.cloud.resources.security_group import SecurityGroup
+from rehearsal.cloud.resources.security_group_rule import SecurityGroupRule
+from rehearsal.cloud.resources.switch import Switch
+from rehearsal.cloud.resources.vpc import Vpc
+from rehearsal.engine.resource import Provider, Resource
+
+TYPES: dict[str, Resource[CloudContext]] = {
+    tokens.VPC: Vpc(),
+    tokens.SWITCH: Switch(),
+    tokens.SECURITY_GROUP: SecurityGroup(),
+    tokens.SECURITY_GROUP_RULE: SecurityGroupRule(),
+    tokens.KEY_PAIR: KeyPair(),
+    tokens.INSTANCE: Instance(),
+    tokens.EIP_ADDRESS: EipAddress(),
+    tokens.EIP_ASSOCIATION: EipAssociation(),
+    tokens.DISK: Disk(),
+    tokens.DISK_ATTACHMENT: DiskAttachment(),
+    tokens.COMMAND: RemoteCommand(),
+    tokens.COPY_TO_REMOTE: CopyToRemote(),
+}
+PROVIDER = Provider(TYPES, answer)

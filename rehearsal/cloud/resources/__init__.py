@@ -1,0 +1,1 @@
+"""The rehearsed resource types, one module a type. `rehearsal.cloud.registry` lists them."""

@@ -1,0 +1,49 @@
+"""`destroy`: remove a stack's machines and everything that belongs to them."""
+
+import time
+from pathlib import Path
+
+from rehearsal.cloud import group_bridge, image, machine
+from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.keys import keys_of
+from rehearsal.cloud.lock import stack_lock
+from rehearsal.cloud.lxd import Lxd, reachable
+from rehearsal.cloud.pebble import Pebble
+from rehearsal.cloud.registry import PROVIDER
+from rehearsal.cloud.resources import disk
+from rehearsal.cloud.store import load_state
+from rehearsal.commands import authority
+from rehearsal.commands.show import Show
+from rehearsal.engine.engine import Engine
+from rehearsal.engine.errors import UserError
+
+
+def destroy(root: Path, name: str, force: bool = False) -> int:
+    """Remove a stack, whatever is left of it. force: delete protected resources, too. Returns the exit code."""
+    started = time.monotonic()
+    if not reachable():
+        raise UserError("LXD is not running, so no rehearsal is; ./rehearse setup starts it")
+    show = Show()
+    with stack_lock(name):
+        state = load_state(name)
+        keys = keys_of(root, name)
+        context = CloudContext(root, state, keys, "", image.CACHE, show.say)
+        with show:
+            Engine(context, PROVIDER, show).delete(state.records(), force)
+            existed = state.exists
+            _remove_unrecorded(context)
+            state.delete()
+            Pebble(name).close()
+        for file in (keys.known_hosts, keys.folder / authority.ROOTS):
+            file.unlink(missing_ok=True)
+        show.line(show.summary() if existed else f"stack {name}: nothing to destroy")
+        show.line(f"{time.monotonic() - started:.1f} s")
+    return 0
+
+
+def _remove_unrecorded(context: CloudContext) -> None:
+    """Remove what no record knows of, such as the rest of a killed run."""
+    for name in machine.names(context):
+        machine.remove(context, name)
+    group_bridge.remove_all(Lxd(), context.stack)
+    disk.remove_all(Lxd(), context.stack)

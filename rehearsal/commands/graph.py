@@ -1,0 +1,166 @@
+"""What a stack builds, as a Mermaid flowchart: who reaches which servers, and in what order they get a release.
+
+sources ──ports──▶ security group (its servers, a disk beside one) ──ports──▶ another security group
+
+https://mermaid.js.org/syntax/flowchart.html
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from contract.resources import is_apply, part_of, site_of_part
+from rehearsal.cloud import tokens
+from rehearsal.cloud.keys import NO_KEY
+from rehearsal.cloud.registry import PROVIDER, TYPES
+from rehearsal.commands import overlay, stack_file
+from rehearsal.commands.show import masked
+from rehearsal.engine import program
+from rehearsal.engine.errors import RehearsalError, UserError
+from rehearsal.engine.registration import Registration
+from rehearsal.engine.state import Record
+
+_EVERYBODY = "0.0.0.0/0"
+# Type token → registrations.
+Kinds = Mapping[str, list[Registration]]
+
+
+class Registered:
+    """Keeps all registrations. Ids and addresses are made from the resources' names, which they lead back to."""
+
+    def __init__(self) -> None:
+        self.found: list[Registration] = []
+
+    def register(self, registration: Registration) -> Record:
+        try:
+            TYPES[registration.type].check(registration.inputs)
+        except RehearsalError as error:
+            raise UserError(f"{registration.name} ({registration.type}): {error}") from None
+        self.found.append(registration)
+        name, address = registration.name, f"{registration.name}-address"
+        outputs = {"ipAddress": address, "primaryIpAddress": address, "zoneId": "zone"}
+        return Record(name, registration.urn, registration.type, name, name, inputs={}, outputs=outputs)
+
+
+def graph(root: Path, name: str) -> str:
+    """The chart of a stack. Nothing is created. Raises UserError as `up` does."""
+    config = stack_file.load(root, name)
+    registered = Registered()
+    own, _ = overlay.with_key(config, NO_KEY)
+    program.dry(root, own, registered, PROVIDER, logging.Logger("graph", logging.ERROR), preview=False)
+    # Sort by name, because threads register resources in any order.
+    return masked(chart(sorted(registered.found, key=lambda each: each.name)), config.secrets)
+
+
+def chart(found: Iterable[Registration]) -> str:
+    """Registrations → the chart's text."""
+    kinds: dict[str, list[Registration]] = {token: [] for token in TYPES}
+    for registration in found:
+        kinds[registration.type].append(registration)
+    groups = {group.name: f"g{number}" for number, group in enumerate(kinds[tokens.SECURITY_GROUP])}
+    servers = {server.name: f"s{number}" for number, server in enumerate(kinds[tokens.INSTANCE])}
+    lines = ["flowchart LR"]
+    edges: list[str] = []
+    sources: dict[str, str] = {}
+    for source, target, ports in _rules(kinds[tokens.SECURITY_GROUP_RULE]):
+        if source not in groups and source not in sources:
+            sources[source] = f"w{len(sources)}"
+            lines.append(f"  {sources[source]}([{_label('everybody' if source == _EVERYBODY else source)}])")
+        edges.append(f"  {groups.get(source) or sources[source]} -->|{_label(_ports(ports))}| {groups[target]}")
+    cidr = " ".join(str(vpc.inputs["cidrBlock"]) for vpc in kinds[tokens.VPC])
+    lines.append(f"  subgraph vpc[{_label(f'private network {cidr}')}]")
+    for group in kinds[tokens.SECURITY_GROUP]:
+        name = group.inputs["securityGroupName"]
+        lines.append(f"    subgraph {groups[group.name]}[{_label(f'security group {name}')}]")
+        for server in kinds[tokens.INSTANCE]:
+            if group.name in server.inputs["securityGroups"]:
+                lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds))}]")
+                lines += [f"      {line}" for line in _disks(server, servers[server.name], kinds)]
+        lines.append("    end")
+    return "\n".join([*lines, "  end", *edges])
+
+
+def _rules(rules: Iterable[Registration]) -> list[tuple[str, str, list[str]]]:
+    """Source (a CIDR or a group), group that it reaches, and the ports."""
+
+    def ends(rule: Registration) -> tuple[str, str]:
+        inputs = rule.inputs
+        return str(inputs.get("cidrIp") or inputs["sourceSecurityGroupId"]), str(inputs["securityGroupId"])
+
+    ordered = sorted(rules, key=ends)
+    return [(*key, [str(rule.inputs["portRange"]) for rule in several]) for key, several in groupby(ordered, ends)]
+
+
+def _ports(ranges: Iterable[str]) -> str:
+    """`80/80`, `3031/3031`, `3032/3032` → `80, 3031-3032`."""
+    spans: list[list[int]] = []
+    for first, last in sorted(tuple(map(int, span.split("/"))) for span in ranges):
+        if spans and spans[-1][1] + 1 == first:
+            spans[-1][1] = last
+        else:
+            spans.append([first, last])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def _about(server: Registration, kinds: Kinds) -> list[str]:
+    """Lines about a server: its name, its type, its public address, its sites, and its turn in a release."""
+    name = str(server.inputs["instanceName"])
+    lines = [name, str(server.inputs["instanceType"])]
+    if server.inputs.get("spotStrategy") not in (None, "NoSpot"):
+        lines.append("spot")
+    associations = [each for each in kinds[tokens.EIP_ASSOCIATION] if _is_of(each, server)]
+    bound = {association.inputs["allocationId"] for association in associations}
+    for address in kinds[tokens.EIP_ADDRESS]:
+        if address.name in bound:
+            lines.append(f"public address, {address.inputs['bandwidth']} Mbit/s")
+    parts = [part_of(name, copied.name) for copied in kinds[tokens.COPY_TO_REMOTE]]
+    sites = [site for part in parts if part and (site := site_of_part(part)) is not None]
+    if sites:
+        lines.append(f"sites: {', '.join(sites)}" if len(sites) > 1 else f"site: {sites[0]}")
+    turns = _turns(kinds)
+    if len(turns) > 1:
+        lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")
+    return lines
+
+
+def _turns(kinds: Kinds) -> dict[str, int]:
+    """Server → its turn in a release, counted from 1: servers with the same turn get the release at the same time."""
+    applied = {command.urn: command for command in kinds[tokens.COMMAND] if is_apply(command.name)}
+    owners = {urn: _owner(command, kinds) for urn, command in applied.items()}
+    needs: dict[str, set[str]] = {}
+    for urn, command in applied.items():
+        before = {owners[other] for other in command.dependencies if other in owners}
+        needs.setdefault(owners[urn], set()).update(before - {owners[urn]})
+
+    def turn(server: str) -> int:
+        return 1 + max(map(turn, needs[server]), default=0)
+
+    return {server: turn(server) for server in needs}
+
+
+def _owner(command: Registration, kinds: Kinds) -> str:
+    """The server that an apply command runs on. One server's name may begin with the name of another one."""
+    names = {str(server.inputs["instanceName"]): server.name for server in kinds[tokens.INSTANCE]}
+    return names[max((name for name in names if part_of(name, command.name)), key=len)]
+
+
+def _disks(server: Registration, key: str, kinds: Kinds) -> list[str]:
+    attached = {each.inputs["diskId"] for each in kinds[tokens.DISK_ATTACHMENT] if _is_of(each, server)}
+    found = [disk for disk in kinds[tokens.DISK] if disk.name in attached]
+    return [f"{key} --- {key}d[({_label('data disk', str(disk.inputs['size']) + ' GiB')})]" for disk in found]
+
+
+def _is_of(bound: Registration, server: Registration) -> bool:
+    """Whether an association or attachment is the server's."""
+    return bool(bound.inputs["instanceId"] == server.name)
+
+
+def _label(*lines: Any) -> str:
+    """Text in quotes; escaped, so that no character of it ends the text: https://mermaid.js.org/syntax/flowchart.html#entity-codes-to-escape-characters"""
+    return '"' + "<br>".join("".join(map(_character, str(line))) for line in lines) + '"'
+
+
+def _character(letter: str) -> str:
+    return letter if letter.isalnum() or letter in " .,:/-_" else f"#{ord(letter)};"

@@ -1,0 +1,29 @@
+"""`logs`: the last lines of the logs of a stack's machines."""
+
+from contract import paths
+from rehearsal.cloud.lxd import Lxd, LxdError
+from rehearsal.cloud.store import project_of
+from rehearsal.commands.machines import ensure_running, existing_state, machine_name, machines
+from rehearsal.engine.errors import RehearsalError
+
+_FILES = (
+    "/var/log/cloud-init-output.log /var/log/nginx/*error* /var/log/supervisor/supervisord.log"
+    f" $(find {paths.LOG} -name '*.log' 2>/dev/null)"
+)
+_SCRIPT = (
+    f'for file in {_FILES}; do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; '
+    'if systemctl -q is-active mariadb; then printf "\\n==> mariadb <==\\n"; journalctl -u mariadb -n 40; fi'
+)
+
+
+def logs(stack: str) -> int:
+    """Print the last lines of each log of each machine. Returns the exit code. Raises UserError or RehearsalError."""
+    state = existing_state(stack)
+    for machine in machines(state):
+        print(f"machine {machine_name(state, machine)}")
+        ensure_running(state, machine)
+        try:
+            print(Lxd(project_of(stack)).exec(machine.id, ["sh", "-c", _SCRIPT]))
+        except LxdError as error:
+            raise RehearsalError(str(error)) from None
+    return 0

@@ -1,0 +1,94 @@
+"""Files that come onto machines with a change, and how they differ from the files before."""
+
+import difflib
+import tarfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from contract.documents import APP_FOLDER, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER
+from rehearsal.engine.state import Record
+
+# Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
+CODE = (APP_FOLDER, TOOL_FOLDER)
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """Name → mode and digest of each file."""
+
+    files: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Release:
+    """front: nginx, apart (nginx on another machine) or none."""
+
+    front: str
+
+
+_MANIFEST = TypeAdapter(_Manifest)
+_RELEASE = TypeAdapter(_Release)
+# What reading an archive raises when it is missing, damaged or of another version.
+_UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Files of one place. old, new: name → text.
+
+    old is None when there were no files, or when they are not known any more (`lost`).
+    """
+
+    title: str
+    old: Mapping[str, str] | None
+    new: Mapping[str, str]
+    lost: bool = False
+
+    @cached_property
+    def differences(self) -> dict[str, list[str]]:
+        """Name → lines of its unified diff, for the files that differ."""
+        old = self.old or {}
+        found = {}
+        for name in sorted({*old, *self.new}):
+            before, after = old.get(name, ""), self.new.get(name, "")
+            if (name in old, before) != (name in self.new, after):
+                one, other = (name if name in files else "/dev/null" for files in (old, self.new))
+                lines = difflib.unified_diff(before.splitlines(), after.splitlines(), one, other, n=2, lineterm="")
+                found[name] = list(lines)
+        return found
+
+
+def archive_name(record: Record | None) -> str:
+    """File name of the archive that a CopyToRemote copies, which its content decides; "" when it is not known."""
+    path = record.inputs.get("remotePath") if record else None
+    return Path(path).name if isinstance(path, str) else ""
+
+
+def unpack(archive: Path) -> dict[str, str] | None:
+    """Name → text of an archive's files; digests for the files of CODE. None for an archive that cannot be read."""
+    texts = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if not member.name.startswith(CODE) and (file := tar.extractfile(member)):
+                    texts[member.name] = file.read().decode(errors="replace")
+        # Remove the manifest from the texts, because the files that it lists are compared themselves.
+        manifest = _MANIFEST.validate_json(texts.pop(MANIFEST_FILE)).files
+    except _UNREADABLE:
+        return None
+    return {**texts, **{name: digest for name, (_, digest) in manifest.items() if name.startswith(CODE)}}
+
+
+def front_of(archive: Path) -> str | None:
+    """What is in front of the application in a site's release; None for any other archive."""
+    try:
+        with tarfile.open(archive) as tar:
+            file = tar.extractfile(RELEASE_FILE)
+            return _RELEASE.validate_json(file.read()).front if file else None
+    except _UNREADABLE:
+        return None

@@ -1,0 +1,29 @@
+"""`restore`: read a dump back into a stack's database."""
+
+import subprocess
+from pathlib import Path
+
+from rehearsal.commands.dump import check_dump, copy, database_command, finish, local_path, pipe, size_text
+
+
+def restore(root: Path, name: str, file: str) -> int:
+    """Replace tables by those of the same name in the dump. Returns the exit code.
+
+    Raises UserError or RehearsalError.
+    """
+    path = local_path(file)
+    check_dump(path, file)
+    command = database_command(root, name, "load")
+    with path.open("rb") as dump:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+        stdin = pipe(process.stdin)
+        try:
+            size = copy(dump, stdin, "sent")
+            stdin.close()
+        except BrokenPipeError:
+            size = 0
+    finish(process, "restore")
+    print(f"{file}: {size_text(size)} restored into the database of stack {name}")
+    return 0

@@ -1,0 +1,55 @@
+"""The end of an update: the outputs, and whether the site answers."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rehearsal.cloud import group_bridge, tokens
+from rehearsal.cloud.context import CloudContext
+from rehearsal.commands.proof import prove
+from rehearsal.commands.show import Show
+
+# Outputs that are shown first.
+_FIRST = ("url", "address", "ssh", "release")
+
+
+def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca: Path | None) -> int:
+    """Show the outputs and the site's answer. Returns the exit code.
+
+    ca: file with the roots that vouch for the site, None for the well-known roots.
+    """
+    if "ssh" in outputs:
+        outputs["ssh"] = f"./rehearse ssh --stack {context.stack}"
+    show.line(show.summary())
+    show.outputs(_ordered(outputs))
+    if not outputs.get("url") or not outputs.get("address"):
+        return 0
+    answer = prove(str(outputs["url"]), str(outputs["address"]), ca)
+    shut_out = answer.status is None and not _lets_in_host(context, str(outputs["url"]))
+    show.line(answer.line, "bold green" if answer.good else "yellow" if shut_out else "bold red")
+    if shut_out:
+        show.line("access.http does not let this host in; on the machine itself the release has answered")
+    elif not answer.good:
+        show.line(answer.body)
+        return 1
+    return 0
+
+
+def _lets_in_host(context: CloudContext, url: str) -> bool:
+    """Whether a rule of the stack lets this host reach the site's port. Through NAT it comes from a gateway."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    gateways = [bridge.address.ip for bridge in group_bridge.of_stack(context.host, context.stack)]
+    records = context.state.records(tokens.SECURITY_GROUP_RULE)
+    rules = [record.inputs for record in records if record.status == "done"]
+    return any(
+        gateway in ip_network(rule["cidrIp"])
+        for rule in rules
+        if rule.get("cidrIp") and rule.get("portRange") == f"{port}/{port}"
+        for gateway in gateways
+    )
+
+
+def _ordered(outputs: dict[str, object]) -> dict[str, object]:
+    """The outputs of _FIRST, then the others by name."""
+    return {key: outputs[key] for key in (*_FIRST, *sorted(set(outputs) - set(_FIRST))) if key in outputs}

@@ -1,0 +1,94 @@
+"""`up`: create or update a stack's machines, and prove that the site answers."""
+
+import time
+from pathlib import Path
+
+import click
+
+from rehearsal.cloud import host, image, lock, machine, packages_cache, tokens
+from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.keys import keys_of
+from rehearsal.cloud.registry import PROVIDER
+from rehearsal.cloud.store import load_state
+from rehearsal.commands import authority, local_archives, overlay, stack_file
+from rehearsal.commands.execute import execute
+from rehearsal.commands.foresee import Preview
+from rehearsal.commands.host_checks import check_host
+from rehearsal.commands.owner import give_project_to_user
+from rehearsal.commands.preview import masked_errors, predict, print_preview
+from rehearsal.commands.show import Show
+from rehearsal.commands.site_check import check_site
+from rehearsal.engine.engine import Engine
+from rehearsal.engine.stack import Stack
+
+
+def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
+    """Create or update a stack. Returns the exit code. Raises UserError or RehearsalError.
+
+    ask: let the user confirm the preview if there is anything to do. details: show all of the preview.
+    """
+    started = time.monotonic()
+    stack = stack_file.load(root, name)
+    with masked_errors(stack), lock.stack_lock(name):
+        show = Show(secrets=stack.secrets)
+        preview = predict(root, stack, show)
+        check_host(root, name, preview)
+        if preview.anything:
+            print_preview(preview, show, details)
+            if ask and not confirm(preview, show):
+                return 1
+            show.line("Update", "bold")
+            started = time.monotonic() if ask else started
+        context, rehearsed = _prepare(root, stack, show)
+        engine = Engine(context, PROVIDER, show)
+        with show:
+            code, outputs = execute(root, rehearsed, engine, show)
+        if code == 0:
+            code = check_site(context, outputs, show, overlay.ca_file(rehearsed, root))
+            show.line(f"{time.monotonic() - started:.1f} s")
+            if engine.changes:
+                _keep_packages(context)
+        give_project_to_user(root)
+    return code
+
+
+def _prepare(root: Path, stack: Stack, show: Show) -> tuple[CloudContext, Stack]:
+    """Make this host ready. Returns what the resources work with, and the stack as the program will read it."""
+    host.prepare(show.note)
+    alias = image.ensure(show.note)
+    keys = keys_of(root, stack.name)
+    has_new_key = keys.ensure()
+    rehearsed, system_notes = overlay.rehearsed(stack, keys.public)
+    rehearsed, archive_notes = local_archives.replace_urls(rehearsed, image.cache_folder() / "archives")
+    rehearsed, point, authority_notes = authority.start(rehearsed, keys.folder / authority.ROOTS, show.note)
+    for text in (*system_notes, *archive_notes, *authority_notes):
+        show.note(text)
+    context = CloudContext(root, load_state(stack.name), keys, alias, image.cache_folder(), show.say, point)
+    for record in context.state.records(tokens.EIP_ADDRESS):
+        if "address" in record.facts:
+            point(record.facts["address"])
+    if has_new_key:
+        machine.introduce(context)
+    return context, rehearsed
+
+
+def confirm(preview: Preview, show: Show) -> bool:
+    """Ask the user whether to perform the update that was shown."""
+    choices = ("yes", "no", "details")
+    question = "Do you want to perform this update? [yes/no/details]"
+    while True:
+        try:
+            answer = click.prompt(question, prompt_suffix=" ", default="no", show_default=False).strip().lower()
+        except click.Abort:
+            answer = "no"
+        meant = [choice for choice in choices if answer and choice.startswith(answer)]
+        if meant == ["details"]:
+            print_preview(preview, show, details=True)
+        elif meant:
+            return meant == ["yes"]
+
+
+def _keep_packages(context: CloudContext) -> None:
+    """Keep the packages that machines have downloaded, for the next machines."""
+    for record in context.state.records(tokens.INSTANCE):
+        packages_cache.collect(context.lxd, record.id, context.cache)
