@@ -17,7 +17,7 @@ def replace_urls(stack: Stack, cache: Path, download: bool = True) -> tuple[Stac
         program, registry = archive.program, source_archives.registry_of(archive.program)
         where = source_archives.find(cache, program, archive.version, archive.sha256, download)
         if where:
-            stack = overlay.with_archive(stack, program, cache / archive.sha256)
+            stack = overlay.with_archive(stack, archive, cache / archive.sha256)
             notes.append(f"{program}.archive: taken from {where}, the same checksum")
         elif download:
             notes.append(f"{program}.archive: not in {registry}, so the machine downloads it")

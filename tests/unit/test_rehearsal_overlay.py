@@ -1,40 +1,72 @@
 """What a rehearsal changes in a stack's settings, and which stacks ask Let's Encrypt for certificates."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rehearsal.commands.overlay import asks_lets_encrypt, operating_system, rehearsed
+from reference.samples import PUBLIC_KEY
+from rehearsal.commands.overlay import (
+    asks_lets_encrypt,
+    operating_system,
+    rehearsed,
+    source_archives,
+    with_archive,
+)
+from rehearsal.engine.errors import UserError
 from rehearsal.engine.stack import Stack
 
-# As the program takes a boolean.
-YES: tuple[Any, ...] = ("yes", "on", "1", 1, "t", "y", 1.0)
-NO: tuple[Any, ...] = (False, "false", "no", "off", 0, None, "maybe", [])
+DOMAIN = {"server_name": "www.example.test"}
+# Values of a boolean as the program reads them.
+YES: tuple[Any, ...] = (True, "true", "yes", "on", "1", 1, "t", "y", 1.0)
+NO: tuple[Any, ...] = (False, "false", "no", "off", 0)
+ACME = "https://acme-v02.api.letsencrypt.org/directory"
+STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
+
+def asks(tls: dict[str, Any], sites: dict[str, Any] | None = None) -> bool:
+    config = {"tls": tls, "site": DOMAIN, "sites": sites or {}}
+    return asks_lets_encrypt(Stack("site", "dev", {f"site:{key}": json.dumps(part) for key, part in config.items()}))
+
+
+@pytest.mark.parametrize("value", YES)
+def test_a_site_asks_lets_encrypt_when_its_stack_names_no_other_ca(value: Any) -> None:
+    assert asks({"acme": value})
+
+
+@pytest.mark.parametrize("value", NO)
+def test_a_stack_without_acme_asks_nobody(value: Any) -> None:
+    assert not asks({"acme": value})
+    assert not asks({})
+
+
+def test_lets_encrypt_is_known_by_its_domain() -> None:
+    assert asks({"acme": True, "directory": ACME})
+    assert asks({"acme": True, "directory": STAGING})
+    assert not asks({"acme": True, "directory": "https://letsencrypt.org.example.test/directory"})
+    assert not asks({"acme": True, "directory": "https://ca.example.test/directory"})
+
+
+def test_one_site_of_several_is_enough() -> None:
+    assert asks({}, {"www": {"tls": {"acme": True}}, "other": {"site": {"server_name": "other.example.test"}}})
+    assert not asks({}, {"www": {"nginx": {"listen": 8080}}})
 
 
 @pytest.mark.parametrize(
-    ("tls", "sites", "asks"),
+    ("section", "value", "line"),
     [
-        ({}, {}, False),
-        ({"acme": True}, {}, True),
-        ({"acme": "true"}, {}, True),
-        *(({"acme": value}, {}, True) for value in YES),
-        *(({"acme": value}, {}, False) for value in NO),
-        ({"acme": True, "directory": "https://acme-v02.api.letsencrypt.org/directory"}, {}, True),
-        ({"acme": True, "directory": "https://acme-staging-v02.api.letsencrypt.org/directory"}, {}, True),
-        ({"acme": True, "directory": "https://letsencrypt.org.example.test/directory"}, {}, False),
-        ({}, {"www": {"tls": {"acme": True}}, "other": {}}, True),
-        ({"certificate": "cert.pem"}, {"www": {"nginx": {}}}, False),
-        ({"acme": True, "directory": "https://ca.example.test/directory"}, {}, False),
-        # The program's to refuse.
-        ("yes", {"www": "no map"}, False),
-        ({}, {"www": {"tls": "no map"}}, False),
+        ("tls", "yes", "tls: allowed: a map of keys"),
+        ("sites", {"www": "no map"}, "sites.www: allowed: a map of keys"),
+        ("server", {"os": "plan9"}, "server.os: allowed: centos7, alinux3, debian12 or ubuntu2204"),
     ],
 )
-def test_a_stack_that_asks_a_ca_and_names_none(tls: Any, sites: Any, asks: bool) -> None:
-    config = {"wsgi-ecs:tls": json.dumps(tls), "wsgi-ecs:sites": json.dumps(sites)}
-    assert asks_lets_encrypt(Stack("wsgi-ecs", "dev", config)) is asks
+def test_a_wrong_value_is_refused_in_the_programs_own_line(section: str, value: Any, line: str) -> None:
+    stack = Stack("site", "dev", {f"site:{section}": json.dumps(value)})
+    for read in (asks_lets_encrypt, operating_system, lambda stack: rehearsed(stack, PUBLIC_KEY)):
+        with pytest.raises(UserError) as error:
+            read(stack)
+        assert str(error.value) == f"stacks/Pulumi.dev.yaml: {line}"
 
 
 def changed(**sections: object) -> tuple[dict[str, object], list[str]]:
@@ -45,18 +77,18 @@ def changed(**sections: object) -> tuple[dict[str, object], list[str]]:
 
 @pytest.mark.parametrize("server", [{"os": "centos7"}, {}, {"os": "alinux3"}, {"os": "ubuntu2204"}])
 def test_a_system_without_an_image_is_rehearsed_on_debian12_and_said_so(server: dict[str, str]) -> None:
-    config, notes = changed(server={**server, "disk_gib": 30}, access={"public_key": "k"})
-    assert config["site:server"] == {"os": "debian12", "disk_gib": 30}
+    config, notes = changed(server={**server, "disk_gib": 30}, access={"public_key": PUBLIC_KEY})
+    assert config["site:server"] == {"os": "debian12", "disk_gib": 30, "mirrors": {}}
     assert len(notes) == 1
     assert server.get("os", "centos7") in notes[0]
 
 
 def test_nothing_is_changed_or_said_where_nothing_is_missing() -> None:
-    config, notes = changed(server={"os": "debian12"}, access={"public_key": "k", "http": []})
+    config, notes = changed(server={"os": "debian12"}, access={"public_key": PUBLIC_KEY, "http": []})
     assert notes == []
     assert config == {
         "site:server": {"os": "debian12"},
-        "site:access": {"public_key": "k", "http": []},
+        "site:access": {"public_key": PUBLIC_KEY, "http": []},
         "rehearsal:active": True,
     }
 
@@ -67,12 +99,22 @@ def test_a_stack_without_a_key_gets_the_rehearsals_own() -> None:
     assert "access.public_key" in notes[0]
 
 
-def test_an_unknown_system_is_left_for_the_program_to_refuse() -> None:
-    config, notes = changed(server={"os": "plan9"}, access={"public_key": "k"})
-    assert config["site:server"] == {"os": "plan9"}
-    assert notes == []
-
-
 @pytest.mark.parametrize(("server", "system"), [({"os": "alinux3"}, "alinux3"), ({}, "centos7")])
 def test_the_programs_default_system_is_known(server: dict[str, str], system: str) -> None:
     assert operating_system(Stack("site", "dev", {"site:server": json.dumps(server)})) == system
+
+
+def test_a_systems_package_mirrors_stay_behind_and_its_index_comes_along() -> None:
+    mirrors = {"packages": "https://m.example.test/centos", "index": ["https://m.example.test/simple/"]}
+    config, _ = changed(server={"os": "centos7", "mirrors": {**mirrors, "packages": [mirrors["packages"]]}})
+    assert config["site:server"] == {"os": "debian12", "mirrors": {"index": mirrors["index"]}}
+
+
+def test_an_archive_is_replaced_wherever_its_url_is_named() -> None:
+    url = {"install": "source", "version": "2.0.31", "archive": "https://example.test/u.tar.gz", "sha256": "0" * 64}
+    sites = {"shop": {"uwsgi": url}, "blog": {"site": {"location": "/blog/"}}}
+    stack = Stack("site", "dev", {"site:sites": json.dumps(sites), "site:server": '{"os": "debian12"}'})
+    (archive,) = source_archives(stack)
+    done = with_archive(stack, archive, Path("/cache/u"))
+    assert json.loads(done.config["site:sites"])["shop"]["uwsgi"]["archive"] == "/cache/u"
+    assert list(source_archives(done)) == []

@@ -554,6 +554,7 @@ def test_the_proof_says_whether_the_certificate_is_verified(
 
 
 def test_the_proofs_roots_are_those_of_the_settings(tmp_path: Path) -> None:
-    config = Stack("wsgi-ecs", "x", {"wsgi-ecs:tls": '{"ca": "ca.pem"}'})
+    asking = {"wsgi-ecs:tls": '{"ca": "ca.pem", "acme": true}', "wsgi-ecs:site": '{"server_name": "www.example.test"}'}
+    config = Stack("wsgi-ecs", "x", asking)
     assert ca_file(config, tmp_path) == tmp_path / "ca.pem"
     assert ca_file(Stack("wsgi-ecs", "x", {}), tmp_path) is None
