@@ -24,7 +24,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from contract.documents import plain
 from serving import bootstrap, host_files, machines, nginx, release_files
 from settings import SettingsError
 from settings.loader import parse
@@ -226,7 +225,7 @@ def files(config: dict[str, Any]) -> list[tuple[str, str]]:
         for own in (host_files(machine.plan), *map(release_files, machine.plan.sites)):
             texts += [(name, text) for name, text in own.items() if not name.startswith("tool/")]
         if machine.plan.role == "db":
-            texts += [("accounts.sql", module("database").accounts(plain(machine.plan.host), "x", {}))]
+            texts += [("accounts.sql", module("database").accounts(machine.plan.host, "x", None))]
     for site in found.each:
         texts += [("htpasswd", text.get_secret_value()) for text in nginx.secret_files(site).values()]
     return texts

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contract.documents import Probe
 from tests.unit.machine import module
 from tests.unit.machine.server import Server
 from tests.unit.test_machine_release import only_slot
@@ -31,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def status(server: Server, host: str, path: str = "/") -> int:
     """What a request from outside gets."""
-    request = {"host": host, "path": path, "port": server.entrance.server_port}
+    request = Probe(path=path, host=host, port=server.entrance.server_port, tls=False)
     return int(module("probe").through_entrance(request).status)
 
 
@@ -89,7 +90,7 @@ def test_a_site_that_is_no_longer_named_is_removed_and_the_others_serve_on(serve
 @pytest.mark.parametrize(
     ("old", "new", "reason", "then"),
     [
-        ("sendfile on", "no_such_directive on", "nginx refuses the configuration", "mend the setting"),
+        ("sendfile on", "no_such_directive on", "nginx refuses the configuration", "fix the setting"),
         ("shop.test", "elsewhere.test", "site shop does not answer any more: status 404", ""),
     ],
 )
@@ -129,7 +130,7 @@ def test_a_run_killed_before_its_proof_is_undone_by_the_next(server: Server) -> 
     assert status(server, "shop.test") == 404
     # What it had left is not taken for what served before.
     output = server.prepare(bad, wanted=1)
-    assert "wsgi-ecs: the run before was ended before its proof: going back\n" in output
+    assert "wsgi-ecs: the previous run was interrupted before its health check; rolling back\n" in output
     assert status(server, "shop.test") == 200
 
 

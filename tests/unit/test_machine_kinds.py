@@ -222,7 +222,7 @@ def test_an_emperor_that_does_not_run_is_told_with_what_to_do(server: Server) ->
     (server.root / "emperor.sock").unlink()
     output = server.apply(server.archive(), wanted=1)
     assert "still serves: uWSGI's emperor does not answer: " in output
-    assert "wsgi-ecs: next: see systemctl status wsgi-emperor on the server" in output
+    assert "wsgi-ecs: next: look at systemctl status wsgi-emperor on the server" in output
     assert server.serving == "bootstrap"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from contract import paths
+from contract.documents import Endpoint, Probe
 from serving import bootstrap, emperor, host_files, layout, machines, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
@@ -76,7 +78,7 @@ def test_a_release_takes_the_port_that_is_free() -> None:
         assert facts.free_port([port, free]) == free
 
 
-REQUEST = {"host": "www.example.com", "path": "/healthz?full=1", "port": 80, "uwsgi_params": {}}
+REQUEST = Probe(path="/healthz?full=1", host="www.example.com", port=80, tls=False)
 
 
 @pytest.mark.parametrize("protocol", ["uwsgi", "http"])
@@ -84,7 +86,7 @@ REQUEST = {"host": "www.example.com", "path": "/healthz?full=1", "port": 80, "uw
 def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen: str) -> None:
     address = f"unix:{tmp_path}/s" if listen == "unix" else f"{listen}:{free_ports()}"
     application = Application("id", "ok", protocol, address)
-    answer = probe.through_endpoint({"protocol": protocol, "address": address}, REQUEST)
+    answer = probe.through_endpoint(Endpoint(protocol, address), REQUEST)
     application.stop()
     assert (answer.good, answer.status, answer.body) == (True, 200, "the answer")
     asked = application.asked[0]
@@ -98,8 +100,8 @@ def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen:
 
 def test_the_probe_names_the_application_to_a_uwsgi_that_loads_it_by_request(tmp_path: Path) -> None:
     application = Application("id", "ok", "uwsgi", f"unix:{tmp_path}/s")
-    request = {**REQUEST, "uwsgi_params": {"UWSGI_SCRIPT": "app:app"}}
-    probe.through_endpoint({"protocol": "uwsgi", "address": f"unix:{tmp_path}/s"}, request)
+    request = REQUEST._replace(uwsgi_params={"UWSGI_SCRIPT": "app:app"})
+    probe.through_endpoint(Endpoint("uwsgi", f"unix:{tmp_path}/s"), request)
     application.stop()
     assert application.asked[0]["UWSGI_SCRIPT"] == "app:app"
 
@@ -108,11 +110,11 @@ def test_the_probe_names_the_application_to_a_uwsgi_that_loads_it_by_request(tmp
 def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, address: str) -> None:
     place = address.format(tmp_path if "unix" in address else free_ports())
     with pytest.raises(OSError, match=r"No such file|refused"):
-        probe.through_endpoint({"protocol": "http", "address": place}, REQUEST)
+        probe.through_endpoint(Endpoint("http", place), REQUEST)
 
 
 def test_what_is_printed_is_utf_8_whatever_a_file_is_called(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    module("release").say("静态 \udcff.css")
+    module("servers").say("静态 \udcff.css")
     assert capfdbinary.readouterr().out == "wsgi-ecs: 静态 \\udcff.css\n".encode()
 
 
@@ -139,13 +141,13 @@ def listener(answer: bytes, *, hold: bool = False) -> tuple[socket.socket, int]:
 def test_what_is_no_answer_is_told_as_such(answer: bytes) -> None:
     server, port = listener(answer)
     with server, pytest.raises(OSError, match="closed without an answer"):
-        probe.through_entrance({**REQUEST, "port": port})
+        probe.through_entrance(REQUEST._replace(port=port))
 
 
 def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
     server, port = listener(b".", hold=True)
     with server, pytest.raises(OSError, match=r"no whole answer|timed out"):
-        probe.through_entrance({**REQUEST, "port": port}, timeout=0.2)
+        probe.through_entrance(REQUEST._replace(port=port), timeout=0.2)
 
 
 PRINTED = r"""
@@ -160,7 +162,7 @@ def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_p
     done = subprocess.run(
         [python36() or sys.executable, "-B", "-S", "-c", PRINTED],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(PROJECT / "machine")},
+        env={"PYTHONPATH": f"{PROJECT}:{PROJECT}/machine"},
         capture_output=True,
         text=True,
         check=True,
@@ -187,7 +189,7 @@ def test_a_command_is_run_with_nothing_to_read_and_all_that_it_prints_is_kept() 
         capture_output=True,
         text=True,
         input="not for the command",
-        env={"LC_ALL": "C"},
+        env={"LC_ALL": "C", "PYTHONPATH": str(PROJECT)},
     )
     assert done.stderr == ""
     output, unchecked, error = done.stdout.splitlines()
@@ -323,22 +325,17 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
             ran.append(command)
             return versions.get(command[0], "") if command[1] == "-c" else ""
 
+    (site,) = make_plan(parse({"server": {"os": "debian12"}}, "test")).sites
     (tmp_path / "srv/venvs").mkdir(parents=True)
     (tmp_path / "app").mkdir()
     (tmp_path / "app/requirements.txt").touch()
     monkeypatch.setattr(venvs, "Builder", Builder)
-    monkeypatch.setattr(module("files"), "ROOT", str(tmp_path / "srv"))
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
     monkeypatch.setattr(module("files"), "own", lambda *_: None)
 
     def made(python: str) -> str:
         ran.clear()
-        release = {
-            "python": python,
-            "system": "x",
-            "build_pins": [],
-            "server_pins": [],
-            "requirements": "requirements.txt",
-        }
+        release = site.release._replace(python=python, build_pins=[], server_pins=[])
         path = str(venvs.make(release, str(tmp_path), print))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
         return path

@@ -12,9 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.network import Rule, groups
+from contract import paths
+from contract.documents import Account
 from rehearsal import backup
 from rehearsal.errors import UserError
-from serving import bootstrap, host_files, machines
+from serving import bootstrap, host_files, machines, mysql
 from serving.systems import SYSTEMS
 from settings import SettingsError
 from settings.loader import parse
@@ -161,7 +163,9 @@ def test_the_disk_stands_in_the_switchs_zone_and_outlives_its_machine(run_progra
     assert program.inputs(":Instance", "dev-instance")["instanceName"] == "wsgi-ecs-dev"
 
 
-TOLD = {"database": "my_app", "user": "app", "network": "10.76.0.0/255.255.240.0"}
+DATABASE = mysql.document(parse(MYSQL, FILE), SYSTEMS["debian12"])._replace(
+    database="my_app", user="app", network="10.76.0.0/255.255.240.0"
+)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
@@ -169,7 +173,7 @@ TOLD = {"database": "my_app", "user": "app", "network": "10.76.0.0/255.255.240.0
 @example("\\")
 @example("密码 \U0001f511")
 def test_nothing_of_a_password_gets_into_sql(password: str) -> None:
-    text, other = (database.accounts(TOLD, database.hashed(each), {}) for each in (password, "x"))
+    text, other = (database.accounts(DATABASE, database.hashed(each), None) for each in (password, "x"))
     assert re.fullmatch(r"[*][0-9A-F]{40}", database.hashed(password))
     assert text.replace(database.hashed(password), "") == other.replace(database.hashed("x"), "")
 
@@ -179,7 +183,7 @@ def test_the_hash_is_the_one_of_mysqls_manual() -> None:
 
 
 def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone() -> None:
-    text = database.accounts(TOLD, "*X", {})
+    text = database.accounts(DATABASE, "*X", None)
     # _ alone would be any character: my_app would be myXapp too.
     assert (
         r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD '*X';" in text
@@ -191,17 +195,17 @@ def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone()
 @pytest.mark.parametrize(
     ("before", "identified"),
     [
-        ({}, "BY PASSWORD '*NEW'"),
+        (None, "BY PASSWORD '*NEW'"),
         (
-            {"user": "app", "password": "*OLD"},
+            Account("app", "*OLD"),
             "VIA mysql_native_password USING '*NEW' OR mysql_native_password USING '*OLD'",
         ),
-        ({"user": "app", "password": "*NEW"}, "BY PASSWORD '*NEW'"),
-        ({"user": "another", "password": "*OLD"}, "BY PASSWORD '*NEW'"),
+        (Account("app", "*NEW"), "BY PASSWORD '*NEW'"),
+        (Account("another", "*OLD"), "BY PASSWORD '*NEW'"),
     ],
 )
-def test_the_password_that_the_application_still_has_is_good_too(before: dict[str, str], identified: str) -> None:
-    assert f" IDENTIFIED {identified};" in database.accounts(TOLD, "*NEW", before)
+def test_the_password_that_the_application_still_has_is_good_too(before: Account | None, identified: str) -> None:
+    assert f" IDENTIFIED {identified};" in database.accounts(DATABASE, "*NEW", before)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_the_password_that_the_application_still_has_is_good_too(before: dict[st
     [("5.5.68-MariaDB\n", False), ("10.3.39-MariaDB", False), ("10.4.0-MariaDB", True), ("11.8.2-MariaDB-deb13", True)],
 )
 def test_old_versions_have_one_password(version: str, several: bool) -> None:
-    assert database.takes_several(version) == several
+    assert database.has_several_passwords(version) == several
 
 
 @pytest.fixture
@@ -242,11 +246,11 @@ def test_a_disk_with_anything_else_is_left_alone(image: str) -> None:
 
 
 def test_data_of_another_system_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "FOLDER", str(tmp_path))
-    database.same_system("centos7")
-    database.same_system("centos7")
+    monkeypatch.setattr(paths, "DATA", str(tmp_path))
+    database.check_system("centos7")
+    database.check_system("centos7")
     with pytest.raises(servers.ReleaseError, match="the data of centos7, which MariaDB of debian12 may not read"):
-        database.same_system("debian12")
+        database.check_system("debian12")
 
 
 @pytest.mark.parametrize("content", [b"", b"no gzip", b"\x1f\x8b\x08\x00"])
