@@ -10,8 +10,8 @@ import pytest
 
 from contract.documents import Probe
 from tests.unit.machine import module
+from tests.unit.machine.promises import only_slot
 from tests.unit.machine.server import Server
-from tests.unit.test_machine_release import only_slot
 
 SHOP: dict[str, Any] = {"site": {"server_name": "shop.test"}}
 BLOG: dict[str, Any] = {"site": {"location": "/blog/"}}
@@ -271,11 +271,11 @@ def test_without_nginx_a_site_moves_to_another_port_with_its_next_release() -> N
     server = Server({"serving": {"front": "none"}, "sites": {"shop": {"uwsgi": {"http": "0.0.0.0:PORT"}}}})
     server.prepare()
     server.apply(server.archive(site="shop"))
-    config = {**server.config, "sites": {"shop": {"uwsgi": {"http": f"0.0.0.0:{server._port + 1}"}}}}
+    config = {**server.config, "sites": {"shop": {"uwsgi": {"http": f"0.0.0.0:{server.port + 1}"}}}}
     server.prepare(server.host(config))
     assert not any("nginx" in command for command in server.commands)
     archive = server.archive(site="shop", config=config)
     server.apply(archive)
     only_slot(server, archive.id, "shop")
-    assert server.programs["shop-b"].address.endswith(f":{server._port + 1}")
+    assert server.programs["shop-b"].address.endswith(f":{server.port + 1}")
     server.close()

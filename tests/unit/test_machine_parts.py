@@ -1,11 +1,13 @@
 """The release tool's parts: facts of the machine, the probe, the environment, requirements."""
 
+import ast
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from serving import bootstrap, emperor, host_files, layout, machines, make_plan,
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.application import Application
-from tests.unit.machine.server import free_ports
+from tests.unit.machine.ports import Ports
 
 facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "venvs", "servers"))
 
@@ -30,6 +32,15 @@ def test_a_release_carries_the_whole_tool() -> None:
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"database.py", "disk.py"}
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "machine").glob("*.py")), ids=lambda path: path.stem)
+def test_the_tool_is_read_in_one_sitting(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: count for name, count in lines.items() if count > 60} == {}
 
 
 @pytest.mark.parametrize(
@@ -68,14 +79,18 @@ def test_the_listen_queue_is_the_kernels_or_what_every_kernel_allows(
 
 
 def test_a_release_takes_the_port_that_is_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with Ports() as port, socket.create_server(("127.0.0.1", port)):
         with pytest.raises(OSError, match=f"all of the ports {port} are in use"):
             facts.free_port([port])
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            free = other.getsockname()[1]
-        assert facts.free_port([port, free]) == free
+        assert facts.free_port([port, port + 1]) == port + 1
+        assert facts.free_port([port, port + 1, port + 2], others={port + 1}) == port + 2
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that nobody else takes."""
+    with Ports() as first:
+        yield first
 
 
 REQUEST = Probe(path="/healthz?full=1", host="www.example.com", port=80, tls=False)
@@ -83,8 +98,8 @@ REQUEST = Probe(path="/healthz?full=1", host="www.example.com", port=80, tls=Fal
 
 @pytest.mark.parametrize("protocol", ["uwsgi", "http"])
 @pytest.mark.parametrize("listen", ["unix", "127.0.0.1", "0.0.0.0"])  # noqa: S104
-def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen: str) -> None:
-    address = f"unix:{tmp_path}/s" if listen == "unix" else f"{listen}:{free_ports()}"
+def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen: str, port: int) -> None:
+    address = f"unix:{tmp_path}/s" if listen == "unix" else f"{listen}:{port}"
     application = Application("id", "ok", protocol, address)
     answer = probe.through_endpoint(Endpoint(protocol, address), REQUEST)
     application.stop()
@@ -107,8 +122,8 @@ def test_the_probe_names_the_application_to_a_uwsgi_that_loads_it_by_request(tmp
 
 
 @pytest.mark.parametrize("address", ["unix:{}/s", "127.0.0.1:{}"])
-def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, address: str) -> None:
-    place = address.format(tmp_path if "unix" in address else free_ports())
+def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, address: str, port: int) -> None:
+    place = address.format(tmp_path if "unix" in address else port)
     with pytest.raises(OSError, match=r"No such file|refused"):
         probe.through_endpoint(Endpoint("http", place), REQUEST)
 
