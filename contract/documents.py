@@ -28,7 +28,7 @@ MYSQL_CONFIG_FILE = "mysql.cnf"
 # Modules of machine/ that every release carries as tool/<name>.py, beside this package as tool/contract/.
 TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
-    "traffic", "venvs", "builds", "servers", "files", "probe", "facts", "with_env", "managers",
+    "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")

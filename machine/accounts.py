@@ -10,9 +10,9 @@ import pwd
 from typing import Callable, Collection, Dict, List, Optional
 
 import files
+from commands import run
 from contract import paths
 from contract.documents import HostSite
-from servers import run
 
 
 def make(site: HostSite, nginx_user: Optional[str]) -> None:

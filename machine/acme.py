@@ -21,14 +21,14 @@ import accounts
 import builds
 import certificates
 import files
+from commands import ReleaseError, Say, run
 from contract import paths
 from contract.documents import ACME_FILE, CONFIG_FOLDER, Acme, decode
-from servers import Nginx, ReleaseError, Say, run
+from nginx import Nginx
 from unpacked import Unpacked
 from venvs import Builder
 
 LOCK = "/run/wsgi-ecs-acme.lock"
-UNIT = "wsgi-ecs-acme"
 UNITS = "/etc/systemd/system"
 _SECONDS = 120
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
@@ -92,7 +92,7 @@ def _install(requirement: str, target: str) -> None:
 
 def schedule() -> None:
     """Start or remove the hourly timer. Its units come with what the machine's sites share."""
-    timer = UNIT + ".timer"
+    timer = paths.ACME_UNIT + ".timer"
     here = os.path.join(paths.host_root(), "current")
     is_wanted = settings() is not None
     if not is_wanted:
@@ -100,8 +100,8 @@ def schedule() -> None:
             return
         run("systemctl", "disable", "-q", timer)
         run("systemctl", "stop", timer)
-        run("systemctl", "reset-failed", UNIT + ".service", check=False)
-    for name in (UNIT + ".service", timer):
+        run("systemctl", "reset-failed", paths.ACME_UNIT + ".service", check=False)
+    for name in (paths.ACME_UNIT + ".service", timer):
         if is_wanted:
             with open(os.path.join(here, name), encoding="utf-8") as file:
                 files.write(os.path.join(UNITS, name), file.read(), 0o644)

@@ -21,9 +21,9 @@ from typing import Any, Dict, Iterator, List, Set
 
 import facts
 import files
+from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import RELEASE_FILE, STATE_FILE, Build, HostState, Release
-from servers import ReleaseError, Say
 from unpacked import Unpacked
 from venvs import Builder
 

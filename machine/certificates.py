@@ -15,8 +15,9 @@ import tempfile
 from typing import Dict, Iterable, List, Optional, Tuple
 
 import files
+from commands import ReleaseError, run
 from contract import paths
-from servers import NGINX_CONF, Nginx, ReleaseError, run
+from nginx import NGINX_CONF, Nginx
 
 _SELF_SIGNED_DAYS = "365"
 # OpenSSL 1.0.2 has no command-line options for this.

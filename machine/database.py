@@ -16,6 +16,7 @@ import drift
 import facts
 import files
 import host
+from commands import ReleaseError, Say, roll_back, run
 from contract import paths
 from contract.documents import (
     CONFIG_FOLDER,
@@ -27,7 +28,7 @@ from contract.documents import (
     DatabaseState,
     decode,
 )
-from servers import ReleaseError, Say, roll_back, run, size, tail
+from logs import size, tail
 from unpacked import Unpacked
 
 UNIT = "mariadb"
@@ -52,7 +53,8 @@ def prepare(folder: str, password: Optional[str], say: Say) -> None:
     check_system(database.system)
     initialise(database.datadir, say)
     configure(database, unpacked.text(CONFIG_FOLDER + MYSQL_CONFIG_FILE), say)
-    files.write(paths.DATABASE_COMMAND, unpacked.text(CONFIG_FOLDER + "wsgi-ecs-database"), 0o755)
+    command = unpacked.text(CONFIG_FOLDER + os.path.basename(paths.DATABASE_COMMAND))
+    files.write(paths.DATABASE_COMMAND, command, 0o755)
     old = old_account()
     sql(accounts(database, hashed(password), old if has_several_passwords(sql("SELECT VERSION()")) else None))
     sql(dropped(database, {database.user, old.user if old else database.user}))

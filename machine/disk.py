@@ -6,8 +6,8 @@ import time
 from typing import Dict, Optional
 
 import files
+from commands import ReleaseError, Say, run
 from contract import paths
-from servers import ReleaseError, Say, run
 
 FSTAB = "/etc/fstab"
 # The first disk beside the system's, as virtio and as NVMe name it.

@@ -8,7 +8,7 @@ import os
 from typing import Dict, List
 
 import files
-from servers import run
+from commands import run
 
 UNITS = "/etc/systemd/system"
 _FILE = "wsgi-ecs-restart.conf"

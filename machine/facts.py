@@ -4,8 +4,8 @@ import os
 import socket
 from typing import Collection, Dict, Iterable, Optional
 
+from commands import ReleaseError
 from contract import placeholders
-from servers import ReleaseError
 
 CGROUP = "/sys/fs/cgroup"
 MEMINFO = "/proc/meminfo"

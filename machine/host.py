@@ -23,6 +23,7 @@ import facts
 import files
 import probe
 import venvs
+from commands import ReleaseError, Say, roll_back
 from contract import paths
 from contract.documents import (
     CONFIG_FOLDER,
@@ -35,8 +36,9 @@ from contract.documents import (
     OwnNginx,
     decode,
 )
+from logs import size, tail
 from managers import MANAGERS
-from servers import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx, ReleaseError, Say, roll_back, size, tail
+from nginx import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx
 from slots import restore_nginx_files
 from unpacked import Unpacked
 

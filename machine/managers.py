@@ -10,11 +10,11 @@ import time
 from typing import Any, Dict, Optional, Tuple, Type
 
 import files
+from commands import ReleaseError, run
+from contract import paths
 from contract.documents import SlotState
-from servers import ReleaseError, run
 
 RUNNING, STARTING, FAILED = "RUNNING", "STARTING", "FAILED"
-EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
 
 
 class Manager:
@@ -122,7 +122,7 @@ class Emperor(Manager):
         try:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(5)
-                client.connect(EMPEROR_STATS)
+                client.connect(paths.EMPEROR_STATS)
                 with client.makefile("rb") as answer:
                     stats = json.loads(answer.read().decode("utf-8", "replace"))
         except (OSError, ValueError) as error:

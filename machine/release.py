@@ -29,8 +29,9 @@ import acme
 import drift
 import files
 import host
+from commands import SIGNALS, ReleaseError, describe, say
+from nginx import Nginx
 from rollout import Rollout
-from servers import SIGNALS, Nginx, ReleaseError, describe, say
 
 # Seconds to wait for other runs: the sites of a machine are released one after another, each perhaps with a virtual
 # environment to build.

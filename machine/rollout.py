@@ -12,10 +12,11 @@ import drift
 import files
 import host
 import venvs
+from commands import ReleaseError, Say, describe, roll_back
 from contract import paths
 from contract.documents import RELEASE_FILE, Release, SlotState, decode
 from managers import MANAGERS
-from servers import Nginx, NoNginx, ReleaseError, Say, describe, roll_back
+from nginx import Nginx, NoNginx
 from slots import other_slot
 from traffic import Site
 from unpacked import Unpacked

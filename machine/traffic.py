@@ -9,10 +9,12 @@ from typing import Optional, Set
 
 import files
 import probe
+from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import Release, SlotState
+from logs import printed, size, tail
 from managers import RUNNING, STARTING, Manager
-from servers import Nginx, ReleaseError, Say, printed, size, tail
+from nginx import Nginx
 from slots import Slots, other_slot
 
 START_SECONDS = 60.0

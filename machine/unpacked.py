@@ -6,8 +6,8 @@ import os
 from typing import List
 
 import files
+from commands import ReleaseError
 from contract.documents import MANIFEST_FILE, SOURCE_FOLDER, TOOL_FOLDER, Manifest
-from servers import ReleaseError
 
 SEND_AGAIN = "raise release.generation, which sends a new archive, and run up again"
 
@@ -85,7 +85,13 @@ class Unpacked:
             files.own(path, "root", 0o755)
         for name in names:
             files.write(os.path.join(folder, name), self.text(name), 0o644)
-        return [os.path.join(folder, name) for name in names]
+        written = [os.path.join(folder, name) for name in names]
+        # Remove the modules that only an older tool had.
+        for here, _, present in os.walk(os.path.join(folder, TOOL_FOLDER)):
+            for path in (os.path.join(here, name) for name in present):
+                if path not in written:
+                    files.remove(path)
+        return written
 
 
 def local(name: str) -> str:

@@ -16,9 +16,9 @@ import signal
 from typing import Any, List, Set, Tuple
 
 import files
+from commands import ReleaseError, Say, run
 from contract import paths
 from contract.documents import APP_FOLDER, Release
-from servers import ReleaseError, Say, run
 
 _NAMED = re.compile(r"^\s*(?:-r|-c|--requirement\b|--constraint\b)[ =]*(\S+)", re.MULTILINE)
 # Lines by which pip installs from the release itself, whose content is not in the text of the requirements.

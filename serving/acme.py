@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from contract import paths
 from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme, encode
 from serving import layout
 from serving.systems import System
 from serving.templates import render
 from settings import Settings
-
-UNIT = "wsgi-ecs-acme"
 
 
 def domains(settings: Settings) -> list[str]:
@@ -29,10 +28,14 @@ def host_files(settings: Settings, system: System) -> dict[str, str]:
         return {}
     tls = settings.tls
     document = Acme(names, tls.directory, ACME_CA_FILE if tls.ca else None, system.acme_client)
-    values = {"tool": f"{layout.HOST}/current/tool/release.py", "unit": UNIT}
+    unit = paths.ACME_UNIT
+    values = {"tool": f"{layout.HOST}/current/tool/release.py", "unit": unit}
     return {
         ACME_FILE: encode(document),
-        **{f"{UNIT}.{kind}": render(f"templates/acme/acme.{kind}.j2", **values) for kind in ("service", "timer")},
+        **{
+            f"{paths.ACME_UNIT}.{kind}": render(f"templates/acme/acme.{kind}.j2", **values)
+            for kind in ("service", "timer")
+        },
     }
 
 

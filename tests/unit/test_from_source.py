@@ -161,7 +161,7 @@ class Builder:
     def end_leftovers(self) -> None: ...
 
     def run(self, *command: str, **options: Any) -> Any:
-        return module("servers").run(*command, **options)
+        return module("commands").run(*command, **options)
 
 
 @pytest.fixture

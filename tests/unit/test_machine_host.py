@@ -113,7 +113,7 @@ def test_a_configuration_that_does_not_serve_leaves_the_old_one(
 def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server) -> None:
     server.refuses.add("reload")
     output = server.prepare(server.host(OTHERS), wanted=1)
-    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
+    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and rolling back failed too: " in output
     server.refuses.clear()
     server.prepare(server.host(OTHERS))
     has_only(server, "shop", "wiki")

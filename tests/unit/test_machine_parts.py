@@ -1,6 +1,7 @@
 """The release tool's parts: facts of the machine, the probe, the environment, requirements."""
 
 import ast
+import hashlib
 import json
 import os
 import socket
@@ -13,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from contract import paths
-from contract.documents import Endpoint, Probe
+from contract.documents import Endpoint, Manifest, Probe, encode
 from serving import bootstrap, emperor, host_files, layout, machines, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.application import Application
 from tests.unit.machine.ports import Ports
 
-facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "venvs", "servers"))
+commands, facts, probe, venvs = (module(name) for name in ("commands", "facts", "probe", "venvs"))
 
 
 def test_a_release_carries_the_whole_tool() -> None:
@@ -32,6 +33,22 @@ def test_a_release_carries_the_whole_tool() -> None:
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"database.py", "disk.py"}
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
+
+
+def test_a_tool_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    (tmp_path / "sent/tool/contract").mkdir(parents=True)
+    (tmp_path / "there/tool/older").mkdir(parents=True)
+    (tmp_path / "there/tool/gone.py").touch()
+    names = ("tool/a.py", "tool/contract/b.py")
+    for name in names:
+        (tmp_path / "sent" / name).write_text("new\n")
+    digest = hashlib.sha256(b"new\n").hexdigest()
+    files = {name: ["644", digest] for name in names}
+    manifest = Manifest(hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12], files)
+    (tmp_path / "sent/manifest.json").write_text(encode(manifest))
+    written = module("unpacked").Unpacked(str(tmp_path / "sent")).place_tool(str(tmp_path / "there"))
+    assert written == [f"{tmp_path}/there/{name}" for name in names]
+    assert {str(path) for path in (tmp_path / "there").rglob("*.py")} == set(written)
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "machine").glob("*.py")), ids=lambda path: path.stem)
@@ -129,7 +146,7 @@ def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, addres
 
 
 def test_what_is_printed_is_utf_8_whatever_a_file_is_called(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    module("servers").say("静态 \udcff.css")
+    commands.say("静态 \udcff.css")
     assert capfdbinary.readouterr().out == "wsgi-ecs: 静态 \\udcff.css\n".encode()
 
 
@@ -166,8 +183,8 @@ def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
 
 
 PRINTED = r"""
-import servers
-print(servers.printed("log", 0))
+import logs
+print(logs.printed("log", 0))
 """
 
 
@@ -186,12 +203,12 @@ def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_p
 
 
 RUN = r"""
-import servers
-print(ascii(servers.run("/bin/sh", "-c", "echo out; echo err >&2; cat; printf '\\303\\251\\377'")))
-print(ascii(servers.run("/bin/sh", "-c", "echo no; exit 1", check=False)))
+import commands
+print(ascii(commands.run("/bin/sh", "-c", "echo out; echo err >&2; cat; printf '\\303\\251\\377'")))
+print(ascii(commands.run("/bin/sh", "-c", "echo no; exit 1", check=False)))
 try:
-    servers.run("/bin/sh", "-c", "seq 50; exit 3")
-except servers.ReleaseError as error:
+    commands.run("/bin/sh", "-c", "seq 50; exit 3")
+except commands.ReleaseError as error:
     print(str(error), error.lines.split())
 """
 
@@ -302,7 +319,7 @@ def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_pa
         r"flask==3.0.0 # \xff",
         r"flask==3.0.0 # \xff",
     ]
-    with pytest.raises(servers.ReleaseError, match="no requirements file"):
+    with pytest.raises(commands.ReleaseError, match="no requirements file"):
         venvs.requirement_texts(str(tmp_path / "missing.txt"))
 
 

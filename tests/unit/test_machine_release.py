@@ -318,7 +318,7 @@ def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server, good: Arc
 def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server, good: Archive) -> None:
     server.refuses.add("reload")
     output = server.apply(server.archive("ok", "# 2\n"), {"KEY": "two"}, wanted=1)
-    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
+    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and rolling back failed too: " in output
     assert "wsgi-ecs: next: check on the server that its services run" in output
     server.refuses.clear()
     assert "nothing to do" in server.apply(good, {"KEY": "one"})

@@ -25,7 +25,7 @@ from tests.conftest import CLOUD, OFFICE, PROJECT, Recorder
 from tests.unit.machine import module
 from tests.unit.test_program import secret
 
-database, disk, servers = (module(name) for name in ("database", "disk", "servers"))
+commands, database, disk = (module(name) for name in ("commands", "database", "disk"))
 FILE = "stacks/Pulumi.dev.yaml"
 MYSQL = {"mysql": {"password": "hunter2"}}
 Run = Callable[..., Recorder]
@@ -240,7 +240,7 @@ def test_a_blank_disk_is_formatted_once_and_then_kept(image: str) -> None:
 def test_a_disk_with_anything_else_is_left_alone(image: str) -> None:
     subprocess.run(["mkswap", image], check=True, capture_output=True)
     before = Path(image).read_bytes()
-    with pytest.raises(servers.ReleaseError, match="only ext4 is mounted"):
+    with pytest.raises(commands.ReleaseError, match="only ext4 is mounted"):
         disk.file_system(image, print)
     assert Path(image).read_bytes() == before
 
@@ -249,7 +249,7 @@ def test_data_of_another_system_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(paths, "DATA", str(tmp_path))
     database.check_system("centos7")
     database.check_system("centos7")
-    with pytest.raises(servers.ReleaseError, match="the data of centos7, which MariaDB of debian12 may not read"):
+    with pytest.raises(commands.ReleaseError, match="the data of centos7, which MariaDB of debian12 may not read"):
         database.check_system("debian12")
 
 

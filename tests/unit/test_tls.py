@@ -409,7 +409,7 @@ class FakeNginx:
 
     def check(self, file: str) -> None:
         if self.refuses:
-            raise module("servers").ReleaseError("nginx refuses the configuration", "[emerg] bad\nmore")
+            raise module("commands").ReleaseError("nginx refuses the configuration", "[emerg] bad\nmore")
 
     def workers(self) -> set[int]:
         return {1}
@@ -426,7 +426,7 @@ def test_a_certificate_for_another_key_or_that_nginx_refuses_leaves_the_old_one(
         (GIVEN.certificate, FakeNginx(), "the CA's certificate is not for this machine's key"),
         (second.certificate, FakeNginx(refuses=True), "nginx refuses the configuration"),
     ):
-        with pytest.raises(module("servers").ReleaseError, match=why):
+        with pytest.raises(module("commands").ReleaseError, match=why):
             pairs.replace(WWW, chain, nginx)
         assert pairs.are_in_place(sent(first))
         assert nginx.reloads == 0
@@ -464,7 +464,7 @@ def test_of_the_clients_traceback_the_user_sees_the_cas_words(lines: str, words:
 
 
 def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> None:
-    error = module("servers").ReleaseError
+    error = module("commands").ReleaseError
     pairs.put({}, [], [WWW])
     own = pairs.Certificate(WWW)
     waits = f"the certificate of {WWW} has not come yet, browsers warn of the one that has signed itself: "
@@ -489,14 +489,14 @@ def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> No
     ],
 )
 def test_what_is_no_certificate_on_standard_input_is_refused_without_its_text(text: str) -> None:
-    with pytest.raises(module("servers").ReleaseError) as error:
+    with pytest.raises(module("commands").ReleaseError) as error:
         release.read(io.BytesIO(text.encode()), "prepare")
     assert str(error.value) == "standard input is not JSON as {hosts, tls}"
     assert release.read(io.BytesIO(b" "), "prepare") is None
     for text, verb in (('{"hosts": {}, "tls": {}}', "prepare"), ('{"env": {}, "files": {}}', "apply")):
         assert release.read(io.BytesIO(text.encode()), verb) == json.loads(text)
         # What is not named must not be taken for nothing.
-        with pytest.raises(module("servers").ReleaseError):
+        with pytest.raises(module("commands").ReleaseError):
             release.read(io.BytesIO(b"{}"), verb)
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[3]
 sys.path[:0] = [str(PROJECT / "machine"), str(PROJECT)]
-names = ("builds", "drop_ins", "files", "host", "managers", "release", "servers", "traffic", "venvs", "contract.paths")
+names = ("builds", "commands", "drop_ins", "files", "host", "nginx", "release", "traffic", "venvs", "contract.paths")
 modules: Any = [importlib.import_module(name) for name in names]
-builds, drop_ins, files, host, managers, release, servers, traffic, venvs, paths = modules
+builds, commands, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
 sleep, listdir = time.sleep, os.listdir
 
 
@@ -88,7 +88,7 @@ class Builder:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "no-such-package" in Path(command[-1]).read_text():
                 lines = "ERROR: No matching distribution found for no-such-package"
-                raise servers.ReleaseError("pip ended with 1", lines)
+                raise commands.ReleaseError("pip ended with 1", lines)
         return "flask==3.0.0\n" if command[1] == "freeze" else ""
 
 
@@ -96,14 +96,14 @@ def move(root: str) -> None:
     """Have the tool find below `root` what it finds elsewhere on a machine."""
     paths.ROOT, paths.ETC, paths.RUN, paths.LOG = (f"{root}/{name}" for name in ("srv", "etc", "run", "log"))
     paths.CACHE, paths.STATUS_COMMAND = root + "/cache", root + "/status"
+    paths.EMPEROR_STATS = root + "/emperor.sock"
     files.LOCK, files.TMPFILES = root + "/lock", root + "/tmpfiles"
-    servers.NGINX_PID, servers.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
-    servers.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
+    nginx.NGINX_PID, nginx.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
+    nginx.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     builds._PARENTS = (root + "/local",)
     host.NGINX_CONF, host.LOGROTATE = root + "/etc/nginx.conf", root + "/logrotate"
     drop_ins.UNITS = root + "/units"
-    managers.EMPEROR_STATS = root + "/emperor.sock"
 
 
 def hasten() -> None:

@@ -1,135 +1,18 @@
-"""Running commands, rolling back when one fails, reading logs, and nginx on this machine.
-
-Python 3.6, standard library only.
-"""
+"""nginx on this machine: the OS's, or one that was built from source. Python 3.6, standard library only."""
 
 import os
-import re
-import signal
-import subprocess
-import sys
 import time
-import traceback
-from typing import Any, Callable, Optional, Set
+from typing import Optional, Set
 
 import files
+from commands import ReleaseError, run
 from contract.documents import OwnNginx
+from logs import size, tail
 
 NGINX_CONF = "/etc/nginx/nginx.conf"
 NGINX_PID = "/run/nginx.pid"
 NGINX_UNIT = "/etc/systemd/system/nginx.service.d/wsgi-ecs.conf"
 NGINX_LOG = "/var/log/nginx/error.log"
-
-
-# Prints a line for the user.
-Say = Callable[[str], object]
-SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-
-
-class ReleaseError(Exception):
-    """A release that is refused: what is wrong, the lines that explain it, and what the user does next.
-
-    was_rolled_back: whether the old release serves again. is_first: whether there was no old release.
-    """
-
-    was_rolled_back = True
-    is_first = False
-
-    def __init__(self, what: str, lines: str = "", then: str = "") -> None:
-        super().__init__(what)
-        self.lines = lines
-        self.then = then
-
-
-def say(text: str, to: Any = None) -> None:
-    """Print a line as UTF-8, whatever the locale is. A release goes on when nobody reads its output any more."""
-    stream = to or sys.stdout
-    try:
-        stream.buffer.write(("wsgi-ecs: " + text + "\n").encode("utf-8", "backslashreplace"))
-        stream.buffer.flush()
-    except OSError:
-        pass
-
-
-def run(*command: str, **options: Any) -> str:
-    """Run a command. Returns its output (stdout and stderr); raises ReleaseError when it fails, unless check=False."""
-    check = options.pop("check", True)
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        **options,
-    )
-    # Without a locale, as over SSH, Python 3.6 would decode as ASCII.
-    output = str(done.stdout.decode("utf-8", "replace"))
-    if check and done.returncode != 0:
-        what = "{} ended with {}".format(" ".join(command), done.returncode)
-        raise ReleaseError(what, "\n".join(output.splitlines()[-40:]))
-    return output
-
-
-def describe(error: BaseException) -> str:
-    """An exception as one line; an unexpected exception names its place in this tool."""
-    if isinstance(error, (ReleaseError, OSError)):
-        return " ".join(str(error).split())
-    here = os.path.dirname(__file__)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = [frame for frame in frames if os.path.dirname(frame.filename) == here][-1]
-    name = os.path.basename(place.filename)
-    return "{}: {} ({}:{})".format(type(error).__name__, " ".join(str(error).split()), name, place.lineno)
-
-
-def roll_back(error: BaseException, undo: Callable[[], object]) -> None:
-    """Undo the run that `error` has ended, and ignore signals meanwhile. Raises ReleaseError when that fails too."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        undo()
-    except (ReleaseError, OSError) as second:
-        worse = ReleaseError(
-            "{}; and going back to the one before failed: {}".format(describe(error), describe(second)),
-            "\n".join(filter(None, (getattr(error, "lines", ""), getattr(second, "lines", "")))),
-            "check on the server that its services run (systemctl --failed), then run up again, which recovers",
-        )
-        worse.was_rolled_back = False
-        raise worse from error
-
-
-def size(path: str) -> int:
-    """Bytes of a file, 0 when there is none."""
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def tail(path: str, offset: int = 0, lines: int = 40) -> str:
-    """The last lines of a file from a byte offset on; an empty text when there is none."""
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < offset:
-                offset = 0
-            # A log may be large: only its end is read.
-            file.seek(max(offset, size(path) - 65536))
-            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
-    except OSError:
-        return ""
-
-
-# The last line of a traceback, after which an application server may print many lines of its own.
-_REASON = re.compile(r"([A-Za-z_]\w*\.)*\w*(Error|Exception)\b")
-
-
-def printed(path: str, offset: int) -> str:
-    """What the application printed into its log: the last lines, preceded by earlier errors that they do not have.
-
-    The lines in which uWSGI introduces itself are left out.
-    """
-    lines = tail(path, offset, 400).splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("*** Operational MODE")]
-    lines = lines[starts[-1] + 1 if starts else 0 :]
-    last = lines[-40:]
-    reasons = [line for line in lines[:-40] if _REASON.match(line) and line not in last]
-    return "\n".join(list(dict.fromkeys(reasons))[-5:] + last)
-
 
 # The OS's unit with another binary. Its own ExecStartPre would check the OS's nginx.
 _UNIT = """# Written by wsgi-ecs.
