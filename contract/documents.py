@@ -5,9 +5,11 @@ has a default.
 """
 
 import json
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Type, TypeVar
 
 from contract.placeholders import fill
+
+T = TypeVar("T")
 
 # What an archive holds, beside files of its own: the application, configs with placeholders, this tool, sources.
 MANIFEST_FILE = "manifest.json"
@@ -25,8 +27,8 @@ MYSQL_CONFIG_FILE = "mysql.cnf"
 
 # Modules of machine/ that every release carries as tool/<name>.py, beside this package as tool/contract/.
 TOOL = (
-    "release", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots", "venvs", "builds",
-    "servers", "files", "probe", "facts", "with_env", "managers",
+    "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
+    "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
@@ -111,7 +113,6 @@ class Release(NamedTuple):
     pidfile: str
     command: str
     computed: str
-    sized_by: List[str]
     builds: List[Build]
     log: str
     front: str
@@ -120,6 +121,7 @@ class Release(NamedTuple):
     stop_seconds: int
     keep: int
     generation: int
+    sized_by: List[str] = []
 
 
 class SlotState(NamedTuple):
@@ -232,6 +234,13 @@ class DatabaseState(NamedTuple):
     written: Dict[str, str] = {}
 
 
+class Account(NamedTuple):
+    """account.json on a database's data disk: the account that the application has. password: its hash."""
+
+    user: str
+    password: str
+
+
 class Acme(NamedTuple):
     """acme.json. directory: URL of the CA's. ca: name of the file with its root, None for the known ones.
 
@@ -244,23 +253,47 @@ class Acme(NamedTuple):
     client: str
 
 
-def slot_state(release: Release, identifier: str, slot: str, facts: Dict[str, str]) -> SlotState:
-    """What a slot holds of a release whose placeholders these facts fill. Raises UnfilledError for a fact it lacks."""
-    names = [name for name in SlotState._fields if name in Release._fields and name not in SlotState._field_defaults]
-    found = {name: filled(getattr(release, name), facts) for name in names}
-    return SlotState(release=identifier, slot=slot, facts=facts, **found)
+Filler = Callable[[str, Dict[str, str]], str]
 
 
-def filled(value: Any, facts: Dict[str, str]) -> Any:
-    """A document, or a part of one, with facts in place of the placeholders in its texts. Raises UnfilledError."""
+def slot_state(
+    release: Release, identifier: Optional[str], slot: str, facts: Dict[str, str], filler: Filler = fill
+) -> SlotState:
+    """What a slot holds of a release whose placeholders these facts fill.
+
+    filler: of placeholders.py; `fill` raises UnfilledError for a fact that is not known.
+    """
+    return SlotState(
+        release=identifier,
+        slot=slot,
+        facts=facts,
+        site=release.site,
+        manager=release.manager,
+        program=filler(release.program, facts),
+        program_config=filler(release.program_config, facts),
+        program_link=filler(release.program_link, facts),
+        endpoint=filled(release.endpoint, facts, filler),
+        pidfile=filler(release.pidfile, facts),
+        log=filler(release.log, facts),
+        command=filler(release.command, facts),
+        env_file=release.env_file,
+    )
+
+
+def filled(value: T, facts: Dict[str, str], filler: Filler = fill) -> T:
+    """A document, or a part of one, with facts in place of the placeholders in its texts."""
+    return _filled(value, facts, filler)  # type: ignore[no-any-return]
+
+
+def _filled(value: Any, facts: Dict[str, str], filler: Filler) -> Any:
     if isinstance(value, str):
-        return fill(value, facts)
+        return filler(value, facts)
     if hasattr(value, "_fields"):
-        return type(value)(*[filled(part, facts) for part in value])
+        return type(value)(*[_filled(part, facts, filler) for part in value])
     if isinstance(value, dict):
-        return {key: filled(part, facts) for key, part in value.items()}
+        return {key: _filled(part, facts, filler) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [filled(part, facts) for part in value]
+        return [_filled(part, facts, filler) for part in value]
     return value
 
 
@@ -282,9 +315,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def decode(kind: Any, text: str) -> Any:
+def decode(kind: Type[T], text: str) -> T:
     """JSON text → a document of that kind. Raises ValueError when it is none."""
-    return read(kind, json.loads(text))
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("no {}: {}".format(kind.__name__, type(value).__name__))
+    return read(kind, value)  # type: ignore[no-any-return]
 
 
 def read(kind: Any, value: Any) -> Any:
@@ -295,6 +331,8 @@ def read(kind: Any, value: Any) -> Any:
     if value is None:
         return None
     if hasattr(kind, "_fields"):
+        if not isinstance(value, dict):
+            raise ValueError("no {}: {}".format(kind.__name__, type(value).__name__))
         types = kind.__annotations__
         missing = [name for name in kind._fields if name not in value and name not in kind._field_defaults]
         if missing:

@@ -25,6 +25,11 @@ MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
 DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
+# uWSGI's emperor tells of its vassals here.
+EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
+# Name of the service and the timer that ask for certificates.
+ACME_UNIT = "wsgi-ecs-acme"
+
 BUILD_USER = "wsgi-build"
 BUILD_HOME = "/var/lib/wsgi-build"
 ACME_USER = "wsgi-acme"

@@ -29,7 +29,12 @@ class UnfilledError(ValueError):
 
 def fill(text: str, facts: Dict[str, str]) -> str:
     """Replace every @@fact@@ of a text. Raises UnfilledError when one is left."""
-    filled = _PLACEHOLDER.sub(lambda match: facts.get(match.group(1), match.group(0)), text)
+    filled = fill_known(text, facts)
     if "@@" in filled:
         raise UnfilledError([line for line in filled.splitlines() if "@@" in line])
     return filled
+
+
+def fill_known(text: str, facts: Dict[str, str]) -> str:
+    """Replace each @@fact@@ of a text that is known, and leave the others."""
+    return _PLACEHOLDER.sub(lambda match: facts.get(match.group(1), match.group(0)), text)

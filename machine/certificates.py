@@ -1,10 +1,10 @@
 """The certificates of this machine's domains, and their private keys.
 
-/etc/wsgi-ecs/tls/<domain>.crt   what nginx sends: the certificate and those between it and its root (0644)
-/etc/wsgi-ecs/tls/<domain>.key   root's alone (0600)
+/etc/wsgi-ecs/tls/<domain>.crt   what nginx sends: the certificate and its intermediate certificates (0644)
+/etc/wsgi-ecs/tls/<domain>.key   only root may read it (0600)
 /etc/wsgi-ecs/tls/<domain>.ca    directory of the CA that was asked for it (acme.py)
 
-A domain whose certificate is still to come has one that has signed itself, so that nginx's configuration is
+A domain has a self-signed certificate until a CA has issued one, so that nginx's configuration is
 the same from the first second. Python 3.6, standard library only.
 """
 
@@ -12,12 +12,15 @@ import os
 import shutil
 import ssl
 import tempfile
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import files
-from servers import NGINX_CONF, ReleaseError, run
+from commands import ReleaseError, run
+from contract import paths
+from nginx import NGINX_CONF, Nginx
 
 _SELF_SIGNED_DAYS = "365"
-# Options that say the same are unknown to OpenSSL 1.0.2.
+# OpenSSL 1.0.2 has no command-line options for this.
 _REQUEST = """[req]
 prompt = no
 distinguished_name = name
@@ -30,10 +33,16 @@ subjectAltName = DNS:{1}
 """
 
 
-class Certificate:
-    """begins, ends: seconds since the epoch. self_signed: nobody has vouched for it."""
+# Domain → certificate and private_key, PEM texts.
+Given = Dict[str, Dict[str, str]]
+# Path, text and mode of a file.
+_File = Tuple[str, str, int]
 
-    def __init__(self, domain):
+
+class Certificate:
+    """begins, ends: seconds since the epoch. self_signed: no CA has issued it."""
+
+    def __init__(self, domain: str) -> None:
         options = ("-startdate", "-enddate", "-subject_hash", "-issuer_hash", "-in", path(domain, "crt"))
         lines = run("openssl", "x509", "-noout", *options).split("\n")
         dates = [ssl.cert_time_to_seconds(line.split("=", 1)[1]) for line in lines if "=" in line]
@@ -42,24 +51,25 @@ class Certificate:
         self.self_signed = hashes[0] == hashes[1]
 
 
-def path(domain, kind):
-    """Path of a domain's certificate (crt) or private key (key)."""
-    return os.path.join(_folder(), "{}.{}".format(domain.replace("*", "_"), kind))
+def path(domain: str, kind: str) -> str:
+    """Path of a domain's certificate (crt), private key (key) or CA (ca)."""
+    return "{}.{}".format(paths.certificate(domain), kind)
 
 
-def _folder():
-    return os.path.join(files.ETC, "tls")
+def _folder() -> str:
+    return os.path.dirname(paths.certificate(""))
 
 
-def same(given):
-    """Whether the given ones are in place. given: domain → {"certificate", "private_key"}, PEM texts."""
-    return all(_read(file) == text for file, text, _ in _texts(given))
+def are_in_place(given: Given) -> bool:
+    """Whether the given certificates and keys are in place."""
+    return all(files.text(file) == text for file, text, _ in _texts(given))
 
 
-def put(given, domains, own):
-    """Put the given ones in place. Returns what stood there, for give_back.
+def put(given: Given, domains: Iterable[str], own: Iterable[str]) -> Dict[str, Optional[str]]:
+    """Put the given certificates in place. Returns the files as they were, for put_back.
 
-    domains: that need a given one. own: that begin with one of their own. Raises ReleaseError, with nothing changed.
+    domains: which need a given certificate. own: which begin with a self-signed certificate.
+    Raises ReleaseError, with nothing changed.
     """
     missing = [domain for domain in domains if domain not in given and not _whole(domain)]
     if missing:
@@ -68,19 +78,19 @@ def put(given, domains, own):
         )
     if (given or own) and not os.path.isdir(_folder()):
         os.mkdir(_folder(), 0o700)
-    wanted = _texts(given) + [part for domain in own if not _whole(domain) for part in _self_signed(domain)]
-    before = {file: _read(file) for file, _, _ in wanted}
+    new = _texts(given) + [part for domain in own if not _whole(domain) for part in _self_signed(domain)]
+    before = {file: files.text(file) for file, _, _ in new}
     try:
-        for file, text, mode in wanted:
+        for file, text, mode in new:
             files.write(file, text, mode)
     except BaseException:
-        give_back(before)
+        put_back(before)
         raise
     return before
 
 
-def give_back(before):
-    """Leave the certificates as they were."""
+def put_back(before: Dict[str, Optional[str]]) -> None:
+    """Leave the certificates as they were. before: path → text, None for a file that was not there."""
     for file, text in before.items():
         if text is None:
             files.remove(file)
@@ -88,15 +98,15 @@ def give_back(before):
             files.write(file, text, _mode(file))
 
 
-def remove_others(domains):
-    """Remove what belongs to no domain of this machine, and what a killed run left."""
+def remove_others(domains: Iterable[str]) -> None:
+    """Remove the files that belong to no domain of this machine, and those that a killed run left."""
     kept = [path(domain, kind) for domain in domains for kind in ("crt", "key", "ca")]
     for name in os.listdir(_folder()) if os.path.isdir(_folder()) else ():
         if os.path.join(_folder(), name) not in kept:
             files.remove(os.path.join(_folder(), name))
 
 
-def request(domain, scratch):
+def request(domain: str, scratch: str) -> str:
     """A certificate signing request for the domain's key, in a file of the folder `scratch`. Returns its path."""
     made = os.path.join(scratch, "request.csr")
     config = _config(domain, scratch)
@@ -104,32 +114,32 @@ def request(domain, scratch):
     return made
 
 
-def replace(domain, chain, nginx):
-    """Put a certificate for the domain's key in place of the one that serves.
+def replace(domain: str, chain: str, nginx: Nginx) -> None:
+    """Replace the certificate of a domain. chain: for the same key, as PEM text.
 
-    Raises ReleaseError with the old one in place.
+    Raises ReleaseError with the old certificate in place.
     """
     file = path(domain, "crt")
-    before = {file: _read(file)}
+    before = {file: files.text(file)}
     files.write(file + ".got", chain, 0o644)
     try:
         certified = run("openssl", "x509", "-noout", "-pubkey", "-in", file + ".got")
         if certified != run("openssl", "pkey", "-pubout", "-in", path(domain, "key")):
-            raise ReleaseError("it is not for this machine's key")
+            raise ReleaseError("the CA's certificate is not for this machine's key")
         os.rename(file + ".got", file)
         try:
             nginx.check(NGINX_CONF)
             if nginx.workers():
                 nginx.reload()
         except BaseException:
-            give_back(before)
+            put_back(before)
             raise
     finally:
         files.remove(file + ".got")
 
 
-def _texts(given):
-    """Path, text and mode of each file. The key first: without its certificate it is of no use to anybody."""
+def _texts(given: Given) -> List[_File]:
+    """The files of given certificates. The key comes first, because a key without its certificate does no harm."""
     return [
         (path(domain, kind), pair[name], _mode(path(domain, kind)))
         for domain, pair in sorted(given.items())
@@ -137,37 +147,30 @@ def _texts(given):
     ]
 
 
-def _self_signed(domain):
+def _self_signed(domain: str) -> List[_File]:
     scratch = tempfile.mkdtemp(prefix="new-", dir=_folder())
     key, certificate = os.path.join(scratch, "key"), os.path.join(scratch, "crt")
     try:
         run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
         options = ("-days", _SELF_SIGNED_DAYS, "-key", key, "-config", _config(domain, scratch), "-out", certificate)
         run("openssl", "req", "-new", "-x509", "-sha256", *options)
-        return _texts({domain: {"certificate": _read(certificate), "private_key": _read(key)}})
+        pair = {"certificate": files.text(certificate) or "", "private_key": files.text(key) or ""}
+        return _texts({domain: pair})
     finally:
         shutil.rmtree(scratch)
 
 
-def _config(domain, scratch):
+def _config(domain: str, scratch: str) -> str:
     config = os.path.join(scratch, "request.cnf")
-    # A common name ends at 64 characters, and nobody reads it: the name that counts is the alternative one.
+    # A common name has at most 64 characters. Clients read only the alternative name.
     name = "CN = " + domain if len(domain) <= 64 else "O = wsgi-ecs"
     files.write(config, _REQUEST.format(name, domain), 0o600)
     return config
 
 
-def _whole(domain):
+def _whole(domain: str) -> bool:
     return all(os.path.exists(path(domain, kind)) for kind in ("crt", "key"))
 
 
-def _mode(file):
+def _mode(file: str) -> int:
     return 0o600 if file.endswith(".key") else 0o644
-
-
-def _read(file):
-    try:
-        with open(file, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None

@@ -1,88 +1,101 @@
-"""MySQL (MariaDB) on this machine: its disk, configuration, account and schema, as the release of it says.
+"""MySQL (MariaDB) on this machine: its disk, configuration, account and schema, as the release says.
 
-The data are on the data disk, made there when it is empty and kept otherwise, so that another machine goes on
+The data are on the data disk. An empty disk gets new data; existing data are kept, so that a replaced machine goes on
 with them. Python 3.6, standard library only.
 """
 
 import hashlib
-import json
 import os
 import re
 import subprocess
 import time
+from typing import List, Optional, Set, Tuple, Union
 
 import disk
 import drift
 import facts
 import files
 import host
-from servers import ReleaseError, go_back, run, size, tail
+from commands import ReleaseError, Say, roll_back, run
+from contract import paths
+from contract.documents import (
+    CONFIG_FOLDER,
+    HOST_FILE,
+    MYSQL_CONFIG_FILE,
+    STATE_FILE,
+    Account,
+    Database,
+    DatabaseState,
+    decode,
+)
+from logs import size, tail
 from unpacked import Unpacked
 
 UNIT = "mariadb"
 # Without its disk MySQL must not start on an empty folder.
 DROP_IN = "/etc/systemd/system/mariadb.service.d/wsgi-ecs.conf"
-# CentOS 7's; Debian's is the journal.
+# CentOS 7 has this log; Debian has the journal.
 LOG = "/var/log/mariadb/mariadb.log"
-COMMAND = "/usr/local/sbin/wsgi-ecs-database"
-# {"user": name, "password": hash} of the account that the application has; with the data, whatever machine has them.
-_SETTLED = os.path.join(disk.FOLDER, "account.json")
+# The account that the application has is kept with the data, because the disk may move to another machine.
+_ACCOUNT = os.path.join(paths.DATA, "account.json")
 
 
-def prepare(folder, password, say):
+def prepare(folder: str, password: Optional[str], say: Say) -> None:
     """Bring MySQL to what the release in `folder` says, which changes nothing when it is there already.
 
-    password: of the application's account. What the application had before is good until `settle`: it gets the new
-    one machine by machine, or refuses the release. Raises ReleaseError or OSError.
+    password: of the application's account. The account or password before it is valid until drop_old_credentials:
+    the machines of the application get the new password one by one, or refuse their release.
+    Raises ReleaseError or OSError.
     """
-    unpacked, told = _read(folder, password)
-    drift.replaced(drift.of_database(), say)
+    unpacked, database, password = _read(folder, password)
+    drift.report_overwritten(drift.of_database(), say)
     disk.mount(say)
-    same_system(told["system"])
-    initialise(told["datadir"], say)
-    configure(told, unpacked.read("config/mysql.cnf").decode(), say)
-    files.write(COMMAND, unpacked.read("config/wsgi-ecs-database").decode(), 0o755)
-    before = settled()
-    sql(accounts(told, hashed(password), before if takes_several(sql("SELECT VERSION()")) else {}))
-    sql(dropped(told, {told["user"], before.get("user", told["user"])}))
-    apply_schema(told["database"], told["applied"], [(name, unpacked.read(name)) for name in told["schema"]], say)
-    tool = unpacked.place_tool(files.ROOT)
-    paths = [*tool, host.write_status(files.ROOT), COMMAND, told["config"], DROP_IN]
-    files.write(os.path.join(files.ROOT, "state.json"), json.dumps({"written": files.noted(paths)}), 0o644)
-    forget(unpacked.id)
-    say("database {} is ready".format(told["database"]))
+    check_system(database.system)
+    initialise(database.datadir, say)
+    configure(database, unpacked.text(CONFIG_FOLDER + MYSQL_CONFIG_FILE), say)
+    command = unpacked.text(CONFIG_FOLDER + os.path.basename(paths.DATABASE_COMMAND))
+    files.write(paths.DATABASE_COMMAND, command, 0o755)
+    old = old_account()
+    sql(accounts(database, hashed(password), old if has_several_passwords(sql("SELECT VERSION()")) else None))
+    sql(dropped(database, {database.user, old.user if old else database.user}))
+    apply_schema(database, [(name, unpacked.read(name)) for name in database.schema], say)
+    tool = unpacked.place_tool(paths.ROOT)
+    written = [*tool, host.write_status(paths.ROOT), paths.DATABASE_COMMAND, database.config, DROP_IN]
+    files.write_document(os.path.join(paths.ROOT, STATE_FILE), DatabaseState(files.digests(written)), 0o644)
+    remove_other_archives(unpacked.id)
+    say("database {} is ready".format(database.database))
 
 
-def settle(folder, password, say):
+def drop_old_credentials(folder: str, password: Optional[str], say: Say) -> None:
     """End the account or the password that the application had before. Raises ReleaseError or OSError."""
-    _, told = _read(folder, password)
-    wanted = {"user": told["user"], "password": hashed(password)}
-    sql(accounts(told, wanted["password"], {}))
-    sql(dropped(told, {told["user"]}))
-    files.write(_SETTLED, json.dumps(wanted), 0o600)
-    say("database {} takes no other password than the application's".format(told["database"]))
+    _, database, password = _read(folder, password)
+    account = Account(database.user, hashed(password))
+    sql(accounts(database, account.password, None))
+    sql(dropped(database, {database.user}))
+    files.write_document(_ACCOUNT, account, 0o600)
+    say("database {} accepts only the application's current password".format(database.database))
 
 
-def _read(folder, password):
-    """The unpacked release and what it says. Raises ReleaseError."""
+def _read(folder: str, password: Optional[str]) -> Tuple[Unpacked, Database, str]:
+    """The unpacked release, its document and the password. Raises ReleaseError."""
     if not password:
-        raise ReleaseError("no password on standard input")
+        raise ReleaseError("no password on standard input", then="run up again, which sends it")
     unpacked = Unpacked(folder)
-    return unpacked, json.loads(unpacked.read("host.json").decode())
+    return unpacked, decode(Database, unpacked.text(HOST_FILE)), password
 
 
-def settled():
-    """The account that the application had last, an empty dict when no release has reached it yet."""
+def old_account() -> Optional[Account]:
+    """The account that the application had last, None before a first release."""
     try:
-        return files.read_json(_SETTLED)
+        return files.document(Account, _ACCOUNT)
     except (FileNotFoundError, ValueError):
-        # A disk that was taken away while this was written has it empty.
-        return {}
+        # The file is empty when the disk was taken away while the file was written.
+        return None
 
 
-def same_system(name):
-    """Refuse data of another operating system's MariaDB, whose version may be years away."""
-    path = os.path.join(disk.FOLDER, "system")
+def check_system(name: str) -> None:
+    """Refuse data of another operating system's MariaDB, whose version may be years older or newer."""
+    path = os.path.join(paths.DATA, "system")
     if not os.path.exists(path):
         files.write(path, name + "\n", 0o644)
     with open(path) as file:
@@ -94,8 +107,8 @@ def same_system(name):
         )
 
 
-def initialise(datadir, say):
-    """Make the system tables of a new disk: under another name until they are whole."""
+def initialise(datadir: str, say: Say) -> None:
+    """Make the system tables of a new disk, under another name until they are complete."""
     if os.path.isdir(datadir):
         return
     say("initialising the database in " + datadir)
@@ -103,17 +116,17 @@ def initialise(datadir, say):
     files.remove(draft)
     run("mysql_install_db", "--user=mysql", "--datadir=" + draft)
     files.remove(os.path.join(draft, "test"))
-    # A disk may be taken from a machine at any time: under its name the folder is whole.
+    # A disk may be taken from a machine at any time, and under this name the folder must be complete.
     os.sync()
     os.rename(draft, datadir)
 
 
-def configure(told, text, say):
-    """Have MySQL run with this configuration; one that it does not start with is taken back. Raises ReleaseError."""
-    text = text.replace("@@half_memory@@", "{}M".format(max(64, facts.memory() // 2)))
-    path, unit = told["config"], "[Unit]\nRequiresMountsFor={}\n".format(told["datadir"])
-    before = _text(path)
-    is_same = (text, unit) == (before, _text(DROP_IN))
+def configure(database: Database, text: str, say: Say) -> None:
+    """Have MySQL run with this configuration, or with the old one if it does not start. Raises ReleaseError then."""
+    text = facts.fill(text, {"half_memory": "{}M".format(max(64, facts.memory() // 2))})
+    path, unit = database.config, "[Unit]\nRequiresMountsFor={}\n".format(database.datadir)
+    before = files.text(path)
+    is_same = (text, unit) == (before, files.text(DROP_IN))
     if is_same and run("systemctl", "is-active", UNIT, check=False).strip() == "active":
         return
     os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
@@ -121,7 +134,7 @@ def configure(told, text, say):
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "-q", UNIT)
 
-    def start(config):
+    def start(config: str) -> None:
         began, offset = time.time(), size(LOG)
         files.write(path, config, 0o644)
         try:
@@ -136,52 +149,46 @@ def configure(told, text, say):
         start(text)
     except BaseException as error:
         if before is not None:
-            go_back(error, lambda: start(before))
+            old = before
+            roll_back(error, lambda: start(old))
         raise
 
 
-def _text(path):
-    """Text of a file, None when there is none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-def dropped(told, users):
-    """SQL that ends the accounts that may not be: those that come with the package, and ours but those of `users`."""
+def dropped(database: Database, users: Set[str]) -> str:
+    """SQL that drops the accounts that come with the package, and those of this tool except `users`."""
     kept = ", ".join("'{}'".format(user) for user in sorted(users))
     unwanted = sql(
         "SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.user WHERE user = '' "
         "OR (user = 'root' AND host <> 'localhost') "
-        # No other account is of a network with its mask: they are this tool's.
-        "OR (host LIKE '%/%' AND NOT (user IN ({}) AND host = '{}'))".format(kept, told["network"])
+        # Only this tool makes accounts of a network with its mask.
+        "OR (host LIKE '%/%' AND NOT (user IN ({}) AND host = '{}'))".format(kept, database.network)
     ).splitlines()
     return "".join("DROP USER {};\n".format(account) for account in unwanted)
 
 
-def takes_several(version):
+def has_several_passwords(version: str) -> bool:
     """Whether MariaDB of this version lets an account have several passwords."""
     # https://mariadb.com/kb/en/authentication-from-mariadb-10-4/
-    return tuple(map(int, re.match(r"(\d+)\.(\d+)", version).groups())) >= (10, 4)
+    major, minor = version.split(".")[:2]
+    return (int(major), int(re.sub(r"\D.*", "", minor, flags=re.DOTALL))) >= (10, 4)
 
 
-def accounts(told, password, before):
+def accounts(database: Database, password: str, old: Optional[Account]) -> str:
     """SQL that makes the database and the application's account.
 
-    password: its hash. before: the account that the application has, whose password is good beside it.
+    password: its hash. old: the account that the application has, whose password stays valid too.
     """
     # _ stands for any character in the name of a GRANT.
-    pattern, account = told["database"].replace("_", "\\_"), "'{user}'@'{network}'".format(**told)
-    # It takes the form of MariaDB 5.5 in all versions.
+    pattern = database.database.replace("_", "\\_")
+    account = "'{}'@'{}'".format(database.user, database.network)
+    # All versions of MariaDB accept the form of 5.5.
     identified = "BY PASSWORD '{}'".format(password)
-    if before.get("user") == told["user"] and before["password"] != password:
-        either = ("mysql_native_password USING '{}'".format(each) for each in (password, before["password"]))
+    if old and old.user == database.user and old.password != password:
+        either = ("mysql_native_password USING '{}'".format(each) for each in (password, old.password))
         identified = "VIA " + " OR ".join(either)
     statements = [
-        "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci".format(told["database"]),
-        # Opened to every account by the package.
+        "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci".format(database.database),
+        # The package opens these to every account.
         "DELETE FROM mysql.db WHERE db IN ('test', 'test\\\\_%')",
         "FLUSH PRIVILEGES",
         "GRANT ALL PRIVILEGES ON `{}`.* TO {} IDENTIFIED {}".format(pattern, account, identified),
@@ -189,37 +196,43 @@ def accounts(told, password, before):
     return ";\n".join(statements) + ";\n"
 
 
-def hashed(password):
-    """What MySQL stores of a password (mysql_native_password); nothing of the text itself gets into SQL or a log."""
+def hashed(password: str) -> str:
+    """The hash that MySQL stores (mysql_native_password), so that the password itself is in no SQL and no log."""
     # https://mariadb.com/kb/en/authentication-plugin-mysql_native_password/
     once = hashlib.sha1(password.encode("utf-8", "surrogateescape")).digest()  # noqa: S324
     return "*" + hashlib.sha1(once).hexdigest().upper()  # noqa: S324
 
 
-def apply_schema(database, table, schema, say):
-    """Bring the database to its schema: each file once, in order. schema: (name, content) of each. table: knows them.
+def apply_schema(database: Database, schema: List[Tuple[str, bytes]], say: Say) -> None:
+    """Bring the database to its schema: each file once, in order. schema: (name, content) of each.
 
-    Raises ReleaseError for a file that is another than the one that was applied.
+    Raises ReleaseError for a file that was changed after it was applied.
     """
+    name_of_database, table = database.database, database.applied
     columns = "file INT PRIMARY KEY, sha256 CHAR(64) NOT NULL, applied TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"
-    sql("CREATE TABLE IF NOT EXISTS {} ({})".format(table, columns), database)
-    rows = sql("SELECT file, sha256 FROM " + table, database).splitlines()
+    sql("CREATE TABLE IF NOT EXISTS {} ({})".format(table, columns), name_of_database)
+    rows = sql("SELECT file, sha256 FROM " + table, name_of_database).splitlines()
     applied = {int(number): digest for number, digest in (row.split("\t") for row in rows)}
     digests = [hashlib.sha256(content).hexdigest() for _, content in schema]
     for number, (name, _) in enumerate(schema):
         if applied.get(number, digests[number]) != digests[number]:
             raise ReleaseError(
-                "mysql.schema_files: {} is not what was applied as file {}".format(os.path.basename(name), number + 1),
-                then="put it back as it was, and what is to change into a file after it",
+                "mysql.schema_files: {} was changed after it was applied as file {}".format(
+                    os.path.basename(name), number + 1
+                ),
+                then="restore the file as it was, and put the change into a new file after it",
             )
     for number, (name, content) in enumerate(schema):
         if number not in applied:
             say("applying " + os.path.basename(name))
-            sql(content, database)
-            sql("INSERT INTO {} (file, sha256) VALUES ({}, '{}')".format(table, number, digests[number]), database)
+            sql(content, name_of_database)
+            sql(
+                "INSERT INTO {} (file, sha256) VALUES ({}, '{}')".format(table, number, digests[number]),
+                name_of_database,
+            )
 
 
-def sql(statements, database=""):
+def sql(statements: Union[str, bytes], database: str = "") -> str:
     """Run SQL, text or bytes, as MySQL's root. Returns its rows, columns between tabs. Raises ReleaseError."""
     command = ["mysql", "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
     done = subprocess.run(
@@ -229,15 +242,15 @@ def sql(statements, database=""):
         stderr=subprocess.PIPE,
     )
     if done.returncode:
-        # Without the statement itself, which may hold a password's hash.
+        # Only MySQL's errors are shown, because the statement may hold a password's hash.
         lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith("ERROR")]
-        raise ReleaseError("MySQL refused it", "\n".join(lines))
+        raise ReleaseError("MySQL refused a statement", "\n".join(lines))
     return done.stdout.decode("utf-8", "replace")
 
 
-def forget(identifier):
-    """Remove the archives that came before this one."""
-    incoming = os.path.join(files.ROOT, "incoming")
+def remove_other_archives(identifier: str) -> None:
+    """Remove the archives of other releases."""
+    incoming = paths.incoming()
     for name in os.listdir(incoming):
         if not name.startswith(identifier):
             files.remove(os.path.join(incoming, name))

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import time
+from typing import Dict, Optional
 
 import files
-from servers import ReleaseError, run
+from commands import ReleaseError, Say, run
+from contract import paths
 
-FOLDER = "/srv/data"
 FSTAB = "/etc/fstab"
 # The first disk beside the system's, as virtio and as NVMe name it.
 DEVICES = ("/dev/vdb", "/dev/nvme1n1")
@@ -15,36 +16,38 @@ DEVICES = ("/dev/vdb", "/dev/nvme1n1")
 _PATIENCE = 60
 
 
-def mount(say):
-    """Have the data disk mounted on FOLDER, now and at each boot. What it holds is kept.
+def mount(say: Say) -> None:
+    """Mount the data disk on paths.DATA, now and at each boot. Its content is kept.
 
-    Where no such device is and something is mounted already, as in a rehearsal, that is the disk.
-    Raises ReleaseError.
+    Without such a device, whatever is mounted there already is the disk, as in a rehearsal. Raises ReleaseError.
     """
-    # By the kernel's list: os.path.ismount does not see one folder of a file system mounted on another.
-    is_mounted = subprocess.call(["mountpoint", "-q", FOLDER]) == 0
+    # mountpoint reads the kernel's list; os.path.ismount does not see a folder that is mounted on another folder.
+    is_mounted = subprocess.call(["mountpoint", "-q", paths.DATA]) == 0
     device = find(0 if is_mounted else _PATIENCE)
     if is_mounted and device is None:
         return
     if device is None:
-        raise ReleaseError("no data disk: none of {} is there".format(", ".join(DEVICES)))
-    line = "UUID={} {} ext4 defaults,nofail 0 2".format(file_system(device, say), FOLDER)
+        raise ReleaseError(
+            "no data disk: none of {} is there".format(", ".join(DEVICES)),
+            then="check that the disk is attached to this server, and run up again",
+        )
+    line = "UUID={} {} ext4 defaults,nofail 0 2".format(file_system(device, say), paths.DATA)
     with open(FSTAB, encoding="utf-8") as file:
         lines = file.read().splitlines()
-    kept = [other for other in lines if other.split()[1:2] != [FOLDER]]
+    kept = [other for other in lines if other.split()[1:2] != [paths.DATA]]
     if kept + [line] != lines:
         files.write(FSTAB, "\n".join(kept + [line]) + "\n", 0o644)
         run("systemctl", "daemon-reload")
     if not is_mounted:
-        os.makedirs(FOLDER, exist_ok=True)
-        run("mount", FOLDER)
-        say("the data disk {} is mounted on {}".format(device, FOLDER))
-    # A disk that has grown; otherwise it does nothing.
+        os.makedirs(paths.DATA, exist_ok=True)
+        run("mount", paths.DATA)
+        say("the data disk {} is mounted on {}".format(device, paths.DATA))
+    # The disk may have grown; otherwise resize2fs does nothing.
     run("resize2fs", device)
 
 
-def find(seconds):
-    """The device of the data disk, waited for; None when there is none."""
+def find(seconds: float) -> Optional[str]:
+    """The device of the data disk, None when none has come within `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         for device in DEVICES:
@@ -55,8 +58,8 @@ def find(seconds):
         time.sleep(1)
 
 
-def file_system(device, say):
-    """UUID of the device's ext4, made when the device is blank. Raises ReleaseError for anything else on it."""
+def file_system(device: str, say: Say) -> str:
+    """UUID of the device's ext4, which is made on a blank device. Raises ReleaseError for any other content."""
     found = _probed(device)
     if not found:
         say("making a file system on {}".format(device))
@@ -67,8 +70,8 @@ def file_system(device, say):
     return found["UUID"]
 
 
-def _probed(device):
-    """What blkid finds on the device itself, whatever its cache says; an empty dict for a blank one."""
+def _probed(device: str) -> Dict[str, str]:
+    """What blkid finds on the device itself, without its cache; an empty dict for a blank device."""
     done = subprocess.run(["blkid", "-p", "-o", "export", device], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode not in (0, 2):
         raise ReleaseError("blkid {} ended with {}".format(device, done.returncode), done.stderr.decode())

@@ -1,90 +1,99 @@
-"""Files that are no longer as they were released: somebody has edited them by hand.
+"""Files that are no longer as they were released, because somebody has edited them by hand.
 
-What a run has written is held against what it noted of it (files.noted), the application against its release's
-manifest. Python 3.6, standard library only.
+A run notes a digest of each file that it writes, and an application has its release's manifest: both are compared
+with the files as they are now. Python 3.6, standard library only.
 """
 
 import hashlib
+import json
 import os
+from typing import Callable, Dict, List, Optional, Tuple
 
 import files
+from contract import paths
+from contract.documents import MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
 from unpacked import local
 
-# What a release's folder has beside what was sent.
-_OWN = ("manifest.json", "served")
+# Files in a release's folder that this tool adds to what was sent.
+_ADDED_BY_TOOL = (MANIFEST_FILE, "served")
 _NEXT = "raise release.generation and run up again, which puts back what was released"
 
+# Path and kind of the edit: changed, missing or added.
+Edit = Tuple[str, str]
 
-def report(say):
-    """Tell which releases serve and what was edited. Returns whether anything was."""
+
+def report(say: Callable[[str], object]) -> bool:
+    """Print which releases serve and which files were edited. Returns whether any file was."""
     found = of_host() + of_database()
-    # MySQL's own machine has none.
-    for name in files.sites() if os.path.isdir(files.site_root("")) else ():
-        state = files.state(os.path.join(files.site_root(name), "current"))
-        say("site {}: {}".format(name, "release " + state["release"] if state else "waits for its first release"))
+    for name in files.site_names():
+        state = files.slot_state(os.path.join(paths.site_root(name), "current"))
+        say("site {}: {}".format(name, "release {}".format(state.release) if state else "waits for its first release"))
         if state:
             found += of_site(name, state)
-    for path, what in sorted(found):
-        say("edited by hand: {} ({})".format(path, what))
+    for path, kind in sorted(found):
+        say("edited by hand: {} ({})".format(path, kind))
     if found:
         say("next: " + _NEXT)
     return bool(found)
 
 
-def replaced(found, say):
-    """Tell what was edited of the files that a release is about to write. The stack's outputs have it from here."""
-    for path, what in sorted(found):
-        say("{} was edited by hand ({}): this release has its own".format(path, what))
+def report_overwritten(found: List[Edit], say: Callable[[str], object]) -> None:
+    """Name the edited files that a release is about to overwrite. components/release.py reads these lines."""
+    for path, kind in sorted(found):
+        say("{} was edited by hand ({}): this release has its own".format(path, kind))
 
 
-def of_host():
-    """As of_site, of what the sites share."""
-    return _noted(files.state(os.path.join(files.host_root(), "current")))
+def of_host() -> List[Edit]:
+    """The edited files that the sites share."""
+    return _edited(files.host_state().written)
 
 
-def of_database():
-    """As of_site, of a database's server."""
-    return _noted(files.state(files.ROOT))
-
-
-def of_site(name, state):
-    """(path, what became of it) of each edited file of a site. state: of the slot that serves."""
-    return _noted(state) + _application(os.path.join(files.site_root(name), "releases", state["release"]))
-
-
-def _noted(state):
-    """The files that are others than the run has noted, as of_site has them."""
-    return [
-        (path, what)
-        for path, digest in state.get("written", {}).items()
-        for what in _became(path, lambda: files.noted([path])[path] == digest)  # noqa: B023
-    ]
-
-
-def _application(folder):
-    """Those of a release's folder, where nobody has anything to write."""
+def of_database() -> List[Edit]:
+    """The edited files of a database's server."""
     try:
-        sent = files.read_json(os.path.join(folder, "manifest.json"))
+        return _edited(files.document(DatabaseState, os.path.join(paths.ROOT, STATE_FILE)).written)
     except (OSError, ValueError):
-        return [(os.path.join(folder, "manifest.json"), "missing")]
-    names = {os.path.join(folder, local(name)): digest for name, (_, digest) in sent.items()}
-    found = [(path, what) for path, digest in names.items() for what in _became(path, lambda: _sha256(path) == digest)]  # noqa: B023
-    for here, _, there in os.walk(folder):
-        paths = (os.path.join(here, name) for name in there if not (here == folder and name in _OWN))
-        found += [(path, "added") for path in paths if path not in names]
+        return []
+
+
+def of_site(name: str, state: SlotState) -> List[Edit]:
+    """The edited files of a site. state: of the slot that serves."""
+    return _edited(state.written) + _application(os.path.join(paths.site_root(name), "releases", str(state.release)))
+
+
+def _edited(written: Dict[str, str]) -> List[Edit]:
+    """The files that differ from what the run has noted. written: path → digest."""
+    kinds = {path: edit_kind(lambda: files.digests([path])[path] == digest) for path, digest in written.items()}  # noqa: B023
+    return [(path, kind) for path, kind in kinds.items() if kind]
+
+
+def _application(folder: str) -> List[Edit]:
+    """The edited files of a release's folder, in which nobody but this tool writes."""
+    manifest = os.path.join(folder, MANIFEST_FILE)
+    try:
+        with open(manifest, encoding="utf-8") as file:
+            sent = json.load(file)
+    except (OSError, ValueError):
+        return [(manifest, "missing")]
+    digests = {os.path.join(folder, local(name)): digest for name, (_, digest) in sent.items()}
+    kinds = {path: edit_kind(lambda: _sha256(path) == digest) for path, digest in digests.items()}  # noqa: B023
+    found = [(path, kind) for path, kind in kinds.items() if kind]
+    for here, _, names in os.walk(folder):
+        present = (os.path.join(here, name) for name in names if not (here == folder and name in _ADDED_BY_TOOL))
+        found += [(path, "added") for path in present if path not in digests]
     return found
 
 
-def _became(path, is_same):
-    """What became of a file: one word, or none."""
+def edit_kind(is_same: Callable[[], bool]) -> Optional[str]:
+    """How a file was edited: changed or missing, None when it was not. is_same: compares the file as it is now."""
     try:
-        return () if is_same() else ("changed",)
+        return None if is_same() else "changed"
     except FileNotFoundError:
-        return ("missing",)
+        return "missing"
     except (OSError, ValueError):
-        return ("changed",)
+        return "changed"
 
 
-def _sha256(path):
+def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()

@@ -5,17 +5,21 @@
 
 import glob
 import os
+from typing import Dict, List
 
 import files
-from servers import run
+from commands import run
 
 UNITS = "/etc/systemd/system"
 _FILE = "wsgi-ecs-restart.conf"
 
 
-def place(drop_ins):
-    """Write the drop-ins, and remove those of other units. drop_ins: unit → text. Returns the paths."""
-    wanted = {_path(unit): text for unit, text in drop_ins.items()}
+def place(texts: Dict[str, str]) -> List[str]:
+    """Write the drop-ins, and remove those of other units. texts: unit → text. Returns the paths.
+
+    systemd reads its units again when anything has changed.
+    """
+    wanted = {_path(unit): text for unit, text in texts.items()}
     is_changed = False
     for path in glob.glob(_path("*")):
         if path not in wanted:
@@ -33,5 +37,5 @@ def place(drop_ins):
     return sorted(wanted)
 
 
-def _path(unit):
+def _path(unit: str) -> str:
     return os.path.join(UNITS, unit + ".d", _FILE)

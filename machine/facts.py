@@ -2,13 +2,17 @@
 
 import os
 import socket
+from typing import Collection, Dict, Iterable, Optional
+
+from commands import ReleaseError
+from contract import placeholders
 
 CGROUP = "/sys/fs/cgroup"
 MEMINFO = "/proc/meminfo"
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
 
 
-def _number(path):
+def _number(path: str) -> Optional[int]:
     try:
         with open(path) as file:
             return int(file.read().split()[0])
@@ -16,15 +20,15 @@ def _number(path):
         return None
 
 
-def cpus():
+def cpus() -> int:
     """CPUs that this machine may use: its affinity, capped by the cgroup's quota (v2, then v1)."""
     count = len(os.sched_getaffinity(0))
-    quota = None
+    quota: Optional[float] = None
     try:
         with open(CGROUP + "/cpu.max") as file:
-            limit, period = file.read().split()
-            quota = None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
+            words = file.read().split()
+            quota = None if words[0] == "max" else int(words[0]) / int(words[1])
+    except (OSError, ValueError, IndexError, ZeroDivisionError):
         limit = _number(CGROUP + "/cpu/cpu.cfs_quota_us")
         period = _number(CGROUP + "/cpu/cpu.cfs_period_us")
         if limit and period and limit > 0:
@@ -32,24 +36,24 @@ def cpus():
     return count if quota is None else max(1, min(count, int(quota)))
 
 
-def of_programs():
-    """What a site's programs are sized by, as texts."""
+def of_programs() -> Dict[str, str]:
+    """Fact → value of what a site's programs are sized by."""
     return {"cpus": str(cpus()), "workers": str(2 * cpus() + 1), "somaxconn": str(somaxconn())}
 
 
-def memory():
+def memory() -> int:
     """MiB of memory that this machine has."""
     with open(MEMINFO) as file:
         return next(int(line.split()[1]) for line in file if line.startswith("MemTotal:")) // 1024
 
 
-def somaxconn():
+def somaxconn() -> int:
     """Longest listen queue that the kernel allows; uWSGI refuses to start above it."""
     return _number(SOMAXCONN) or 128
 
 
-def free_port(candidates, others=()):
-    """The first of the loopback ports that nobody listens on and that is not of `others`.
+def free_port(candidates: Iterable[int], others: Collection[int] = ()) -> int:
+    """The first of the loopback ports that nobody listens on and that is not among `others`.
 
     Raises OSError when all are taken.
     """
@@ -64,3 +68,12 @@ def free_port(candidates, others=()):
                 continue
             return port
     raise OSError("all of the ports {} are in use".format(", ".join(map(str, candidates))))
+
+
+def fill(text: str, known: Dict[str, str]) -> str:
+    """A text of a release with this machine's facts in place of its placeholders. Raises ReleaseError."""
+    try:
+        return placeholders.fill(text, known)
+    except placeholders.UnfilledError as error:
+        what = "the release names a fact that this machine does not have"
+        raise ReleaseError(what, "\n".join(error.lines)) from None

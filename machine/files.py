@@ -1,4 +1,4 @@
-"""Where the release tool's files are, and how one is replaced: at once, with its group and mode.
+"""How the release tool replaces a file (at once, with its group and mode), and the documents that it has left.
 
 Python 3.6, standard library only.
 """
@@ -9,50 +9,62 @@ import json
 import os
 import pwd
 import shutil
+from typing import Dict, Iterable, List, Optional, Type, TypeVar
 
-ROOT = "/srv/wsgi-ecs"
-ETC = "/etc/wsgi-ecs"
-RUN = "/run/wsgi-ecs"
-LOG = "/var/log/wsgi-ecs"
-CACHE = "/var/cache/nginx"
+from contract import paths
+from contract.documents import STATE_FILE, HostState, SlotState, decode, encode
+
 TMPFILES = "/etc/tmpfiles.d"
-# Not in /run/lock, where any user of the machine could take the lock and keep it.
+# Any user of the machine could take a lock in /run/lock and keep it.
 LOCK = "/run/wsgi-ecs-release.lock"
 
-
-def sites():
-    """Names of the sites on this machine."""
-    return sorted(os.listdir(os.path.join(ROOT, "sites")))
+T = TypeVar("T")
 
 
-def current_releases():
-    """Ids of what serves: each site's, and that of what they share. New secrets come without their archives."""
-    states = [state(os.path.join(folder, "current")) for folder in (host_root(), *map(site_root, sites()))]
-    return [found["release"] for found in states if "release" in found]
+def site_names() -> List[str]:
+    """Names of the sites on this machine; a database's server has none."""
+    return sorted(os.listdir(paths.sites())) if os.path.isdir(paths.sites()) else []
 
 
-def site_root(name):
-    return os.path.join(ROOT, "sites", name)
+def current_releases() -> List[str]:
+    """Ids of what serves: the release of each site, and the one that the sites share.
+
+    A release that only has new secrets is sent without its archive, so these archives are kept.
+    """
+    states = [slot_state(os.path.join(paths.site_root(name), "current")) for name in site_names()]
+    found = [state.release for state in [host_state(), *states] if state]
+    return [release for release in found if release]
 
 
-def host_root():
-    return os.path.join(ROOT, "host")
-
-
-def logs(name):
-    return os.path.join(LOG, name)
-
-
-def env_file(name):
-    return os.path.join(ETC, name + ".env.json")
-
-
-def read_json(path):
+def document(kind: Type[T], path: str) -> T:
+    """The document in a file. Raises OSError or ValueError."""
     with open(path, encoding="utf-8") as file:
-        return json.load(file)
+        return decode(kind, file.read())
 
 
-def text(path):
+def host_state(slot: str = "current") -> HostState:
+    """What a run has left of what the sites share; every field has its default before the first run."""
+    return _state(HostState, os.path.join(paths.host_root(), slot)) or HostState()
+
+
+def slot_state(folder: str) -> Optional[SlotState]:
+    """What a run has left in a site's slot, None for a slot that is empty or whose state is damaged."""
+    return _state(SlotState, folder)
+
+
+def _state(kind: Type[T], folder: str) -> Optional[T]:
+    try:
+        return document(kind, os.path.join(folder, STATE_FILE))
+    except (OSError, ValueError):
+        return None
+
+
+def write_document(path: str, content: object, mode: int, group: str = "root") -> None:
+    """Replace a file by a document of the contract, as JSON text."""
+    write(path, encode(content), mode, group)
+
+
+def text(path: str) -> Optional[str]:
     """Text of a file, None when there is no such file."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -61,17 +73,9 @@ def text(path):
         return None
 
 
-def state(folder):
-    """What a run has left in state.json of a folder, an empty dict before that."""
-    try:
-        return read_json(os.path.join(folder, "state.json"))
-    except (OSError, ValueError):
-        return {}
-
-
-def digest(value):
+def digest(value: object) -> str:
     """Keyed digest of a JSON value that holds secrets: the key never leaves this machine."""
-    key_file = os.path.join(ETC, "digest.key")
+    key_file = os.path.join(paths.ETC, "digest.key")
     if not os.path.exists(key_file):
         write(key_file, os.urandom(32).hex(), 0o600)
     with open(key_file) as file:
@@ -79,39 +83,39 @@ def digest(value):
     return hmac.new(key, json.dumps(value, sort_keys=True).encode(), "sha256").hexdigest()
 
 
-def noted(paths):
-    """Path → keyed digest of what a text file holds, for drift.py to hold it against later."""
+def digests(names: Iterable[str]) -> Dict[str, str]:
+    """Path → keyed digest of a text file, by which drift.py later finds that it was edited."""
     found = {}
-    for path in paths:
+    for path in names:
         with open(path, encoding="utf-8") as file:
             found[path] = digest(file.read())
     return found
 
 
-def write(path, text, mode, group="root"):
+def write(path: str, content: str, mode: int, group: str = "root") -> None:
     """Replace a file: a reader sees the old or the new one, whole and with its final mode."""
     new = path + ".new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+        file.write(content)
     own(new, group, mode)
     os.rename(new, path)
 
 
-def copy(source, path, mode):
-    """Replace a file by a copy, root's."""
+def copy(source: str, path: str, mode: int) -> None:
+    """Replace a file by a copy that root owns."""
     with open(source, encoding="utf-8") as file:
         write(path, file.read(), mode)
 
 
-def own(path, group, mode):
-    """Give a file to root and `group`. An unprivileged run, a test's, sets the mode alone."""
+def own(path: str, group: str, mode: int) -> None:
+    """Give a file to root and `group`. An unprivileged run, which only a test is, sets the mode and no owner."""
     if os.geteuid() == 0:
         os.chown(path, 0, grp.getgrnam(group).gr_gid)
     os.chmod(path, mode)
 
 
-def link(target, path):
+def link(target: str, path: str) -> None:
     """Point a symbolic link elsewhere at once."""
     new = path + ".new"
     if os.path.lexists(new):
@@ -120,16 +124,18 @@ def link(target, path):
     os.rename(new, path)
 
 
-def remove(path):
-    """Remove a file, a link or a folder with all that it holds, or nothing when there is none."""
+def remove(path: str) -> None:
+    """Remove a file, a link or a folder with all that it holds. Nothing happens when there is none."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     elif os.path.lexists(path):
         os.unlink(path)
 
 
-def log(path, user):
-    """Make a log, unless it is there, that `user` may write: an earlier release may have run as another."""
+def log(path: str, user: str) -> None:
+    """Make a log that `user` may write. An existing log changes its owner: an earlier release may have run as another
+    user.
+    """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o640))
     os.chmod(path, 0o640)
     if os.geteuid() == 0:

@@ -1,17 +1,17 @@
-"""What the sites of this machine share: their users and folders, and nginx.
+"""What the sites of this machine share: their users and folders, its services, and nginx.
 
     host/a, host/b   nginx.conf, this tool and state.json; each includes the parts that the sites' own releases bring
-    host/current     link to the one that serves; its state says "before" until it has proved itself
+    host/current     link to the slot that serves; its state says "before" until it has proved itself
     /etc/nginx/nginx.conf → host/current/nginx.conf
 
-A site that is new answers 503 until its first release; one that is no longer named is removed, with all that
-it had. The other sites serve on: one that answered before and does not after ends with the old configuration
+A new site answers 503 until its first release. A site that is no longer named is removed with all that it had. The
+other sites serve on: when a site that answered before does not answer after the switch, the old configuration comes
 back. Python 3.6, standard library only.
 """
 
 import glob
-import json
 import os
+from typing import Dict, List, Optional, Set
 
 import accounts
 import acme
@@ -19,35 +19,37 @@ import builds
 import certificates
 import drift
 import drop_ins
+import facts
 import files
 import probe
 import venvs
+from commands import ReleaseError, Say, roll_back
+from contract import paths
+from contract.documents import (
+    CONFIG_FOLDER,
+    HOST_FILE,
+    STATE_FILE,
+    Entrance,
+    Host,
+    HostSite,
+    HostState,
+    OwnNginx,
+    decode,
+)
+from logs import size, tail
 from managers import MANAGERS
-from servers import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx, ReleaseError, go_back, size, tail
-from slots import SLOTS, WAITING, put_back
+from nginx import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx
+from slots import restore_nginx_files
 from unpacked import Unpacked
 
 HOSTS = "/etc/hosts"
 _MARK = "# wsgi-ecs"
-
-
-def state(folder="current"):
-    """What was prepared last, an empty dict before that."""
-    return files.state(os.path.join(files.host_root(), folder))
-
-
-def own_nginx():
-    """Which nginx runs: {"folder", "link"} of one from source, None for the OS's."""
-    return state().get("nginx")
-
-
-STATUS = "/usr/local/sbin/wsgi-ecs-status"
 _STATUS = """#!/bin/sh
 # What serves here, and which files were edited by hand. Written by wsgi-ecs.
 exec /usr/bin/python3 -B {}/tool/release.py status
 """
 LOGROTATE = "/etc/logrotate.d/wsgi-ecs"
-# nginx makes each file again, its own, and may write into the old one until it has heard of it.
+# nginx makes each file again as its own user, and writes into the old file until it gets the signal.
 _ROTATED = """# Written by wsgi-ecs.
 {0}/*/access.log {0}/*/error.log {{
     daily
@@ -72,134 +74,148 @@ _ROTATED = """# Written by wsgi-ecs.
 """
 
 
-def prepare(folder, hosts, given, say):
-    """Put the release of the machine in `folder` in place. Raises ReleaseError with the old one in place.
+def own_nginx() -> Optional[OwnNginx]:
+    """The nginx from source that runs, None for the OS's."""
+    return files.host_state().nginx
 
-    hosts: name → IPv4 address of the stack's other machines. given: domain → certificate and private_key, None for
-    those in place.
+
+def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Given], say: Say) -> None:
+    """Put the release of the machine in `folder` in place. Raises ReleaseError with the old release in place.
+
+    hosts: name → IPv4 address of the stack's other machines. given: certificates, None for those in place.
     """
     unpacked = Unpacked(folder)
-    host = json.loads(unpacked.read("host.json").decode())
-    before = state().get("before")
-    if before:
-        say("the run before was ended before its proof: going back")
-        return_to(before)
-    old, given = state(), given or {}
-    digest = files.digest(given) if given else old.get("tls")
-    wanted = (unpacked.id, hosts, digest)
-    if (old.get("release"), old.get("hosts", {}), old.get("tls")) == wanted and certificates.same(given):
+    host = decode(Host, unpacked.text(HOST_FILE))
+    recover_interrupted_release(say)
+    old, given = files.host_state(), given or {}
+    digest = files.digest(given) if given else old.tls
+    is_same = (old.release, old.hosts, old.tls) == (unpacked.id, hosts, digest)
+    if is_same and certificates.are_in_place(given):
         say("what the sites share is in place: nothing to do")
         return
-    drift.replaced(drift.of_host(), say)
-    has_nginx = host["has_nginx"]
-    services = drop_ins.place(host.get("drop_ins", {}))
+    drift.report_overwritten(drift.of_host(), say)
+    services = drop_ins.place(host.drop_ins)
     name_hosts(hosts)
-    for site in host["sites"]:
-        accounts.make(site, host["nginx_user"] if has_nginx else None)
-        if has_nginx:
-            wait(site)
-            drift.replaced(put_back(site["name"], site["web_group"]), say)
-    if has_nginx:
-        files.write(LOGROTATE, _ROTATED.format(files.LOG, NGINX_PID), 0o644)
-    for build in host["builds"]:
+    for site in host.sites:
+        make_site(site, host, say)
+    if host.has_nginx:
+        files.write(LOGROTATE, _ROTATED.format(paths.LOG, NGINX_PID), 0o644)
+    for build in host.builds:
         builds.make(build, unpacked, say)
-    own = [{"folder": build["folder"], "link": build["link"]} for build in host["builds"]]
-    if host["acme"]:
+    if host.acme:
         acme.prepare(unpacked, say)
-    written = place(unpacked, host, own[0] if own else None, given)
-    written.update(files.noted([*services, write_status(os.path.join(files.host_root(), "current"))]))
-    if has_nginx:
-        written.update(files.noted([LOGROTATE, NGINX_CONF]))
-    certificates.remove_others(host["given"] + host["acme"])
+    nginx = OwnNginx(host.builds[0].folder, host.builds[0].link) if host.builds else None
+    written = place(unpacked, host, nginx, given)
+    status = write_status(os.path.join(paths.host_root(), "current"))
+    written.update(files.digests([*services, status, *((LOGROTATE, NGINX_CONF) if host.has_nginx else ())]))
+    certificates.remove_others(host.given + host.acme)
     acme.schedule()
-    remove_others({site["name"]: site for site in host["sites"]}, say)
-    # Last: without it the next run does all this again.
-    save(
-        "current",
-        release=unpacked.id,
-        hosts=hosts,
-        tls=digest,
-        nginx=own[0] if own else None,
-        builds=host["builds"],
-        written=written,
-    )
-    say("what the sites share is in place: {}".format(", ".join(site["name"] for site in host["sites"])))
+    remove_others(host.sites, say)
+    # The complete state is written last: without it the next run does all this again.
+    save("current", HostState(unpacked.id, hosts, digest, nginx, host.builds, written))
+    say("what the sites share is in place: {}".format(", ".join(site.name for site in host.sites)))
 
 
-def save(folder, **state):
-    files.write(os.path.join(files.host_root(), folder, "state.json"), json.dumps(state, indent=1), 0o644)
+def recover_interrupted_release(say: Say) -> None:
+    """Roll back a release that was killed before it had proved itself."""
+    before = files.host_state().before
+    if before:
+        say("the previous run was interrupted before its health check; rolling back")
+        return_to(before)
 
 
-def write_status(folder):
-    """The command that people ask; the tool is in `folder`. Returns its path."""
-    files.write(STATUS, _STATUS.format(folder), 0o755)
-    return STATUS
+def save(slot: str, state: HostState) -> None:
+    files.write_document(os.path.join(paths.host_root(), slot, STATE_FILE), state, 0o644)
 
 
-def place(unpacked, host, own_nginx, given):
-    """The switch to a new configuration and to given certificates, or back. Returns files.noted of it."""
-    has_nginx = host["has_nginx"]
-    nginx = Nginx(own_nginx) if has_nginx else NoNginx()
-    link = os.path.join(files.host_root(), "current")
+def write_status(folder: str) -> str:
+    """Write the status command, which runs the tool in `folder`. Returns its path."""
+    files.write(paths.STATUS_COMMAND, _STATUS.format(folder), 0o755)
+    return paths.STATUS_COMMAND
+
+
+def place(unpacked: Unpacked, host: Host, own: Optional[OwnNginx], given: certificates.Given) -> Dict[str, str]:
+    """Switch to the new configuration and the given certificates, or go back. Returns path → digest of its files."""
+    nginx = Nginx(own) if host.has_nginx else NoNginx()
+    link = os.path.join(paths.host_root(), "current")
     before = os.readlink(link) if os.path.lexists(link) else None
-    name = "b" if before == "a" else "a"
-    folder = os.path.join(files.host_root(), name)
+    slot = "b" if before == "a" else "a"
+    written = fill(unpacked, host, slot)
+    # A run that is killed before the switch is repeated as a whole, because only a part of the files may be new.
+    old_certificates = certificates.put(given, host.given, host.acme)
+    try:
+        nginx.check(os.path.join(paths.host_root(), slot, "nginx.conf"))
+    except BaseException:
+        certificates.put_back(old_certificates)
+        raise
+    save(slot, HostState(before=before, nginx=own, builds=host.builds))
+    try:
+        old_workers = switch(host, nginx, slot, link)
+    except BaseException as error:
+        certificates.put_back(old_certificates)
+        if before:
+            old_slot = before
+            roll_back(error, lambda: return_to(old_slot))
+        raise
+    save(slot, HostState(nginx=own, builds=host.builds))
+    nginx.drain(old_workers, host.stop_seconds)
+    return files.digests(written)
+
+
+def fill(unpacked: Unpacked, host: Host, slot: str) -> List[str]:
+    """Write this tool and the configs that the sites share into a slot. Returns the paths."""
+    folder = os.path.join(paths.host_root(), slot)
     files.remove(folder)
     os.mkdir(folder)
     files.own(folder, "root", 0o755)
-    # For the timer: what a release brought is gone with the next.
-    paths = unpacked.place_tool(folder)
-    for file in unpacked.files:
-        if file.startswith("config/"):
-            text = unpacked.read(file).decode().replace("@@nginx_group@@", accounts.group(host["nginx_user"]))
-            paths.append(os.path.join(folder, file[len("config/") :]))
-            files.write(paths[-1], text, 0o644)
-    # A run that is killed before the switch is done again as a whole: its pairs may not be.
-    stood = certificates.put(given, host["given"], host["acme"])
-    try:
-        nginx.check(os.path.join(folder, "nginx.conf"))
-    except BaseException:
-        certificates.give_back(stood)
-        raise
-    save(name, before=before, nginx=own_nginx, builds=host["builds"])
-    # Without nginx a site's port is its own program's: nothing here changes it.
-    answered = [site for site in host["sites"] if has_nginx and answers(site, {}) is None]
+    # The timer and the status command run this copy of the tool, because a site's release is pruned one day.
+    written = unpacked.place_tool(folder)
+    known = {"nginx_group": accounts.group(host.nginx_user)} if host.has_nginx else {}
+    for name in unpacked.files:
+        if name.startswith(CONFIG_FOLDER):
+            written.append(os.path.join(folder, name[len(CONFIG_FOLDER) :]))
+            files.write(written[-1], facts.fill(unpacked.text(name), known), 0o644)
+    return written
+
+
+def switch(host: Host, nginx: Nginx, slot: str, link: str) -> Set[int]:
+    """Have nginx load a slot's configuration, and check each site that answered before. Returns nginx's old workers.
+
+    Raises ReleaseError when a site does not answer any more.
+    """
+    # Without nginx a site's program has the port, and nothing here changes it.
+    answered = [site for site in host.sites if host.has_nginx and site_problem(site.name) is None]
     offset = size(NGINX_LOG)
     try:
-        files.link(name, link)
-        if has_nginx:
+        files.link(slot, link)
+        if host.has_nginx:
             files.link(os.path.join(link, "nginx.conf"), NGINX_CONF)
-        workers = nginx.reload()
+        old_workers = nginx.reload()
         for site in answered:
-            problem = answers(site, site["entrance"])
+            problem = site_problem(site.name, site.entrance)
             if problem:
-                raise ReleaseError("site {} does not answer any more: {}".format(site["name"], problem))
-    except BaseException as error:
-        if isinstance(error, ReleaseError):
-            error.lines = "\n".join(filter(None, (error.lines, tail(NGINX_LOG, offset, lines=10))))
-        certificates.give_back(stood)
-        if before:
-            go_back(error, lambda: return_to(before))
+                raise ReleaseError("site {} does not answer any more: {}".format(site.name, problem))
+    except ReleaseError as error:
+        error.lines = "\n".join(filter(None, (error.lines, tail(NGINX_LOG, offset, lines=10))))
         raise
-    save(name, nginx=own_nginx, builds=host["builds"])
-    nginx.drain(workers, host["stop_seconds"])
-    return files.noted(paths)
+    return old_workers
 
 
-def return_to(before):
-    """Give the configuration that served before back to nginx, if it had one."""
-    files.link(before, os.path.join(files.host_root(), "current"))
-    if os.path.exists(os.path.join(files.host_root(), before, "nginx.conf")):
-        Nginx(state(before).get("nginx")).reload()
+def return_to(slot: str) -> None:
+    """Return to a slot that served before, and have nginx load its configuration if it has one."""
+    files.link(slot, os.path.join(paths.host_root(), "current"))
+    if os.path.exists(os.path.join(paths.host_root(), slot, "nginx.conf")):
+        Nginx(files.host_state(slot).nginx).reload()
 
 
-def answers(site, entrance):
-    """None when a site's release answers with health, else what is wrong. entrance: what is new of host and port."""
-    root = files.site_root(site["name"])
-    try:
-        request = dict(files.read_json(os.path.join(root, "current", "state.json"))["probe"], **entrance)
-    except (OSError, ValueError, KeyError):
+def site_problem(site: str, entrance: Optional[Entrance] = None) -> Optional[str]:
+    """Return None if the site is healthy, else the problem. entrance: overrides for the probe's host and port."""
+    state = files.slot_state(os.path.join(paths.site_root(site), "current"))
+    if state is None or state.probe is None:
         return "it has no release"
+    request = state.probe
+    if entrance:
+        request = request._replace(host=entrance.host, port=entrance.port, tls=entrance.tls)
     try:
         answer = probe.through_entrance(request)
     except OSError as error:
@@ -207,55 +223,57 @@ def answers(site, entrance):
     return None if answer.good else str(answer)
 
 
-def name_hosts(hosts):
-    """Give the stack's other machines their names on this one, in /etc/hosts.
+def name_hosts(hosts: Dict[str, str]) -> None:
+    """Give the stack's other machines their names on this machine, in /etc/hosts.
 
-    A machine that is gone keeps its name for as long as a site's release asks for it: nginx takes no other.
+    A machine that is gone keeps its name while a site's release names it, because nginx refuses a name that it cannot
+    resolve.
     """
     with open(HOSTS, encoding="utf-8") as file:
         lines = file.read().splitlines()
     ours = {line.split()[1]: line.split()[0] for line in lines if line.endswith(_MARK)}
-    asked = "".join(map(read_text, glob.glob(os.path.join(files.site_root("*"), "current", "http.conf"))))
-    gone = {name: address for name, address in ours.items() if " {}:".format(name) in asked}
+    configs = glob.glob(os.path.join(paths.site_root("*"), "current", "http.conf"))
+    named = "".join(files.text(path) or "" for path in configs)
+    gone = {name: address for name, address in ours.items() if " {}:".format(name) in named}
     kept = [line for line in lines if not line.endswith(_MARK)]
-    named = ["{} {} {}".format(address, name, _MARK) for name, address in sorted(dict(gone, **hosts).items())]
-    if kept + named != lines:
-        files.write(HOSTS, "\n".join(kept + named) + "\n", 0o644)
+    new = ["{} {} {}".format(address, name, _MARK) for name, address in sorted(dict(gone, **hosts).items())]
+    if kept + new != lines:
+        files.write(HOSTS, "\n".join(kept + new) + "\n", 0o644)
 
 
-def read_text(path):
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+def make_site(site: HostSite, host: Host, say: Say) -> None:
+    """Make the user and the folders of a site, and what nginx needs of it before its first release."""
+    accounts.make(site, host.nginx_user if host.has_nginx else None)
+    if host.has_nginx:
+        wait(site)
+        drift.report_overwritten(restore_nginx_files(site.name, site.web_group), say)
 
 
-def wait(site):
-    """Give a site that has no release yet a page that says so."""
-    root = files.site_root(site["name"])
+def wait(site: HostSite) -> None:
+    """Write the page that answers for a site until its first release."""
+    root = paths.site_root(site.name)
     link = os.path.join(root, "current")
-    folder = os.path.join(root, WAITING)
+    folder = os.path.join(root, paths.WAITING)
     if not os.path.isdir(folder):
         os.mkdir(folder)
-    files.own(folder, site["web_group"], 0o750)
-    for name, text in site["waiting"].items():
-        files.write(os.path.join(folder, name), text, 0o640, site["web_group"])
+    files.own(folder, site.web_group, 0o750)
+    for name, text in site.waiting.items():
+        files.write(os.path.join(folder, name), text, 0o640, site.web_group)
     if not os.path.lexists(link):
-        files.link(WAITING, link)
+        files.link(paths.WAITING, link)
 
 
-def remove_others(wanted, say):
+def remove_others(sites: List[HostSite], say: Say) -> None:
     """End the programs of sites that are no longer named, and remove what they had."""
-    for name in files.sites():
-        if name in wanted:
+    for name in files.site_names():
+        if name in [site.name for site in sites]:
             continue
         say("removing site {}".format(name))
-        for slot in SLOTS:
-            try:
-                state = files.read_json(os.path.join(files.site_root(name), "slots", slot, "state.json"))
-            except (OSError, ValueError):
-                continue
-            MANAGERS[state["manager"]]().remove(state, state.get("stop_seconds", 30))
-        # The emperor's own user stays, whatever its sites are called.
-        kept = {site["user"] for site in wanted.values()} | {site["group"] for site in wanted.values()}
-        accounts.remove(name, kept)
+        for slot in paths.SLOTS:
+            state = files.slot_state(os.path.join(paths.site_root(name), "slots", slot))
+            if state:
+                MANAGERS[state.manager]().remove(state, state.stop_seconds)
+        # The emperor's user stays, whatever its sites are called.
+        accounts.remove(name, {site.user for site in sites} | {site.group for site in sites})
         venvs.prune(venvs.used())
     builds.prune()

@@ -7,98 +7,99 @@ import socket
 import ssl
 import struct
 import time
+from typing import Any
+
+from contract.documents import Endpoint, Probe
 
 
 class Answer:
-    """An HTTP answer: `status` (int) and the first bytes of its body as text."""
+    """An HTTP answer: `status`, and the beginning of its body as text."""
 
-    def __init__(self, status, body):
+    def __init__(self, status: int, body: bytes) -> None:
         self.status = status
         self.body = body.decode("utf-8", "replace").strip()
 
     @property
-    def good(self):
+    def good(self) -> bool:
         return 200 <= self.status < 300
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "status {}: {}".format(self.status, " ".join(self.body.split())[:300])
 
 
-def through_endpoint(endpoint, request, timeout=10.0):
-    """Ask an application server where it listens. Raises OSError when nothing answers within `timeout` seconds.
-
-    endpoint: protocol (uwsgi or http) and address (unix:<path> or <IPv4>:<port>).
-    """
-    address = endpoint["address"]
-    if address.startswith("unix:"):
-        family, address = socket.AF_UNIX, address[len("unix:") :]
+def through_endpoint(endpoint: Endpoint, request: Probe, timeout: float = 10.0) -> Answer:
+    """Ask an application server where it listens. Raises OSError when nothing answers within `timeout` seconds."""
+    family: int
+    address: Any
+    if endpoint.address.startswith("unix:"):
+        family, address = socket.AF_UNIX, endpoint.address[len("unix:") :]
     else:
-        host, _, port = address.rpartition(":")
+        host, _, port = endpoint.address.rpartition(":")
         family, address = socket.AF_INET, ("127.0.0.1" if host.startswith("0.") else host, int(port))
-    data = _uwsgi(request) if endpoint["protocol"] == "uwsgi" else _http(request)
+    data = _uwsgi(request) if endpoint.protocol == "uwsgi" else _http(request)
     with socket.socket(family) as client:
         return _ask(client, address, data, timeout)
 
 
-def through_entrance(request, timeout=10.0):
+def through_entrance(request: Probe, timeout: float = 10.0) -> Answer:
     """Ask the site on this machine, as the world does. Raises OSError when nothing answers within `timeout` seconds."""
     with socket.socket(socket.AF_INET) as client:
-        if not request.get("tls"):
-            return _ask(client, ("127.0.0.1", request["port"]), _http(request), timeout)
-        # Nobody stands between: whether the world takes the certificate, which may be to come, is another question.
+        if not request.tls:
+            return _ask(client, ("127.0.0.1", request.port), _http(request), timeout)
+        # The connection stays on this machine, so the certificate, which may still be self-signed, is not checked.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        with context.wrap_socket(client, server_hostname=request["host"]) as secured:
-            return _ask(secured, ("127.0.0.1", request["port"]), _http(request), timeout)
+        with context.wrap_socket(client, server_hostname=request.host) as secured:
+            return _ask(secured, ("127.0.0.1", request.port), _http(request), timeout)
 
 
-def _http(request):
+def _http(request: Probe) -> bytes:
     text = "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: wsgi-ecs-probe\r\nX-Forwarded-Proto: {}\r\n\r\n"
-    return text.format(request["path"], request["host"], _scheme(request)).encode()
+    return text.format(request.path, request.host, _scheme(request)).encode()
 
 
-def _scheme(request):
-    """An application may send whoever comes by HTTP to HTTPS itself."""
-    return "https" if request.get("tls") else "http"
+def _scheme(request: Probe) -> str:
+    """The scheme of the site's URL: an application may redirect HTTP to HTTPS itself."""
+    return "https" if request.tls else "http"
 
 
-def _uwsgi(request):
+def _uwsgi(request: Probe) -> bytes:
     """https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html"""
-    route, _, query = request["path"].partition("?")
+    route, _, query = request.path.partition("?")
     variables = {
         "REQUEST_METHOD": "GET",
-        "REQUEST_URI": request["path"],
+        "REQUEST_URI": request.path,
         "PATH_INFO": route,
         "QUERY_STRING": query,
         "SCRIPT_NAME": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_NAME": request["host"],
-        "SERVER_PORT": "443" if request.get("tls") else "80",
-        "HTTP_HOST": request["host"],
+        "SERVER_NAME": request.host,
+        "SERVER_PORT": "443" if request.tls else "80",
+        "HTTP_HOST": request.host,
         "REMOTE_ADDR": "127.0.0.1",
         "CONTENT_LENGTH": "",
         "CONTENT_TYPE": "",
         "REQUEST_SCHEME": _scheme(request),
         "UWSGI_SCHEME": _scheme(request),
     }
-    if request.get("tls"):
+    if request.tls:
         variables["HTTPS"] = "on"
-    variables.update(request.get("uwsgi_params", {}))
+    variables.update(request.uwsgi_params)
     packet = b"".join(
         struct.pack("<H", len(part)) + part for item in variables.items() for part in (text.encode() for text in item)
     )
     return struct.pack("<BHB", 0, len(packet), 0) + packet
 
 
-def _ask(client, address, request, timeout):
+def _ask(client: socket.socket, address: Any, request: bytes, timeout: float) -> Answer:
     deadline = time.monotonic() + timeout
     client.settimeout(timeout)
     client.connect(address)
     client.sendall(request)
     data = b""
     while len(data) < 65536:
-        # For the whole answer: one that comes drop by drop must not hold the release for ever.
+        # The timeout is for the whole answer: an answer that trickles in must not hold up the release.
         left = deadline - time.monotonic()
         if left <= 0:
             raise OSError("no whole answer within {:.0f} seconds".format(timeout))

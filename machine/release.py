@@ -1,17 +1,16 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
     release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}}      one site
+    release.py apply FOLDER < {"env": {...}, "files": {...}}      one site (rollout.py)
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
-    release.py settle FOLDER < {"database": {"password": ...}}    the end of the password that it had before
+    release.py settle FOLDER < {"database": {"password": ...}}    ends the password that MySQL had before
     release.py status                                             what serves, and what was edited by hand (drift.py)
     release.py renew                                              asks for the certificates that are due (acme.py)
 
-FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The
-new release starts beside the old one in the other slot, is asked for its health, and only
-then gets the traffic by one switch. Whatever fails before or after that ends with the old
-release serving. Applying the release that serves changes nothing, unless the environment
-or the files on standard input changed; with nothing on standard input they stay as they are.
+FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The new release starts beside the
+old one in the other slot, is asked for its health, and only then gets the traffic by one switch. Whatever fails before
+or after that ends with the old release serving. Applying the release that serves changes nothing, unless the
+environment or the files on standard input changed; with nothing on standard input they stay as they are.
 Run as root. Python 3.6, standard library only.
 """
 
@@ -24,162 +23,58 @@ import re
 import signal
 import sys
 import time
+from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 import acme
-import builds
 import drift
 import files
 import host
-import venvs
-from managers import MANAGERS
-from servers import SIGNALS, Nginx, NoNginx, ReleaseError, describe, go_back
-from slots import Site, other_slot
-from unpacked import Unpacked
+from commands import SIGNALS, ReleaseError, describe, say
+from nginx import Nginx
+from rollout import Rollout
 
-# Another archive may lie there for a run that waits for this one.
-_INCOMING_SECONDS = 7 * 86400
-# The other sites of a machine are released one after another, each perhaps with a virtual environment to build.
+# Seconds to wait for other runs: the sites of a machine are released one after another, each perhaps with a virtual
+# environment to build.
 LOCK_SECONDS = 900
-# Of a slot: its other files have a dot in their names.
+# Secret files have plain names; the other files of a slot have a dot in theirs.
 _FILE_NAME = re.compile(r"[a-z]+\Z")
 
 
-def say(text, to=None):
-    """Print a line as UTF-8, whatever the locale is; that nobody listens any more stops no release."""
-    stream = to or sys.stdout
-    try:
-        stream.buffer.write(("wsgi-ecs: " + text + "\n").encode("utf-8", "backslashreplace"))
-        stream.buffer.flush()
-    except OSError:
-        pass
-
-
-def apply(folder, secrets):
+def apply(folder: str, secrets: Optional[Dict[str, Any]]) -> None:
     """Put the release in `folder` live with `secrets`, None for those in place.
 
     secrets: "env" as name → text, "files" as file name → text beside the configs of the release.
     Raises ReleaseError, OSError or ValueError with the old release serving.
     """
-    unpacked = Unpacked(folder)
-    release = json.loads(unpacked.read("release.json").decode())
-    nginx = {
-        "nginx": lambda: Nginx(host.own_nginx()),
-        "none": NoNginx,
-        "apart": lambda: NoNginx(release["handover_seconds"]),
-    }[release["front"]]()
-    site = Site(release, MANAGERS[release["manager"]](), nginx)
-    old = site.settle(say)
-    before = site.env()
-    if secrets is None:
-        secrets = {"env": before or {}, "files": site.secret_files(old)}
-    env, digest = secrets["env"], files.digest(secrets)
-    same = old and (old["release"], old.get("env")) == (unpacked.id, digest)
-    if same and site.fits(old) and site.serves(old):
-        if before != env:
-            # A run that was killed had put its own in place.
-            site.write_env(env)
-        say("release {} serves already: nothing to do".format(unpacked.id))
+    rollout = Rollout(folder, secrets, say)
+    rollout.find_what_serves()
+    if rollout.serves_already():
+        say("release {} serves already: nothing to do".format(rollout.unpacked.id))
         return
-    if old and old.get("written"):
-        drift.replaced(drift.of_site(release["site"], old), say)
-    target = unpacked.install(site.releases, site.web_group)
-    for build in release["builds"]:
-        builds.make(build, unpacked, say)
-    venv = venvs.make(release, target, say) if release["requirements"] else ""
-    slot = other_slot(old)
-    pointed = site.target()
-    site.clear(site.state(slot))
-
-    def fill(host):
-        filled = site.fill(target, unpacked.id, slot, venv, secrets["files"], host)
-        filled.update(env=digest, trial=True)
-        site.save(filled)
-        return filled
-
-    state = fill("127.0.0.1")
-    site.check(state)
-    where = "in place of" if site.alone else "beside"
-    say("starting release {} {} {}".format(unpacked.id, where, old["release"] if old else "nothing"))
-    if state["computed"]:
-        say("{} runs {}".format(release["site"], state["computed"]))
+    rollout.report_overwritten_files()
+    rollout.install()
+    rollout.build()
+    rollout.fill_other_slot()
+    rollout.check()
     try:
-        if site.alone and old:
-            site.clear(old)
-        site.write_env(env)
-        site.start(state)
-        say("it is healthy; giving it the traffic")
-        if site.is_apart:
-            # nginx, on the other machine, asks whatever listens: it has been kept from this until now.
-            site.clear(state)
-            state = fill("0.0.0.0")  # noqa: S104
-            site.start(state)
-        workers = site.switch(state)
-        del state["trial"]
-        state["written"] = site.written(state)
-        site.save(state)
+        rollout.start()
+        rollout.switch()
+        rollout.confirm()
     except BaseException as error:
-        error.first = old is None
-        go_back(error, lambda: undo(site, pointed, old, state, before))
+        rollout.roll_back(error)
         raise
-    try:
-        say("release {} serves".format(unpacked.id))
-        if old:
-            site.nginx.drain(workers, release["stop_seconds"])
-            site.clear(old)
-        for build in release["builds"]:
-            files.link(build["folder"], build["link"])
-        files.write(os.path.join(target, "served"), "", 0o640, site.web_group)
-        prune(site.releases, unpacked.id, release["keep"])
-        builds.prune()
-    except (ReleaseError, OSError) as error:
-        say("tidying up failed, the next release tries again: {}".format(describe(error)))
+    rollout.tidy_up()
 
 
-def undo(site, pointed, old, state, env):
-    """Leave the old slot and its environment as they were."""
-    try:
-        # First: without nginx the old program starts again, and reads it.
-        if env is not None:
-            site.write_env(env)
-    finally:
-        site.undo(pointed, old, state)
+def refuse(error: Exception, outcome: Optional[str] = None) -> None:
+    """Print what is wrong, the lines that explain it, and what to do next.
 
-
-def prune(releases, identifier, keep):
-    """Remove what is not needed: releases beyond the `keep` that served last, environments, archives."""
-
-    def served(name):
-        try:
-            return os.stat(os.path.join(releases, name, "served")).st_mtime
-        except OSError:
-            return 0
-
-    names = sorted((name for name in os.listdir(releases) if name != identifier), key=served, reverse=True)
-    # What a killed run left has a dot in its name; no other run makes such now, as this one holds the lock.
-    kept = [name for name in names if "." not in name][: keep - 1] + [identifier]
-    for name in names:
-        if name not in kept:
-            path = os.path.join(releases, name)
-            if "." not in name:
-                # A release that is half removed must not be found under its name.
-                os.rename(path, path + ".old")
-                path += ".old"
-            files.remove(path)
-    venvs.prune(venvs.used())
-    incoming = os.path.join(files.ROOT, "incoming")
-    needed = ["{}.tar.gz".format(one) for one in files.current_releases()] + [identifier]
-    for name in os.listdir(incoming):
-        path = os.path.join(incoming, name)
-        if name not in needed and os.lstat(path).st_mtime < time.time() - _INCOMING_SECONDS:
-            files.remove(path)
-
-
-def refuse(error, outcome=None):
-    """Tell the user what happened, the lines that explain it, and what to do then. outcome: of something else."""
-    went_back = getattr(error, "went_back", True)
+    outcome: message prefix; default is a release.
+    """
+    was_rolled_back = getattr(error, "was_rolled_back", True)
     if outcome is None:
-        outcome = "release refused, the one before it still serves" if went_back else "release failed"
-        if went_back and getattr(error, "first", False):
+        outcome = "release refused, the one before it still serves" if was_rolled_back else "release failed"
+        if was_rolled_back and getattr(error, "is_first", False):
             outcome = "release refused, the site waits for its first one"
     lines = getattr(error, "lines", "").strip("\n")
     then = getattr(error, "then", "")
@@ -190,61 +85,59 @@ def refuse(error, outcome=None):
         say("next: " + then, sys.stderr)
 
 
-def _texts(found):
+def _are_texts(found: Any) -> bool:
     return all(isinstance(value, str) for value in found.values())
 
 
-def _pairs(found):
+def _are_certificates(found: Any) -> bool:
     names = ["certificate", "private_key"]
-    return all(sorted(pair) == names and _texts(pair) for pair in found.values())
+    return all(sorted(pair) == names and _are_texts(pair) for pair in found.values())
 
 
-# What is read from standard input: what each part of it must be.
-_INPUTS = {
-    "apply": {"env": _texts, "files": lambda found: _texts(found) and all(map(_FILE_NAME.match, found))},
-    "prepare": {"hosts": _texts, "tls": _pairs},
-    "database": {"database": _texts},
-    "settle": {"database": _texts},
+def _are_files(found: Any) -> bool:
+    return _are_texts(found) and all(map(_FILE_NAME.match, found))
+
+
+# Parts of standard input → whether each is what it must be.
+_INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
+    "apply": {"env": _are_texts, "files": _are_files},
+    "prepare": {"hosts": _are_texts, "tls": _are_certificates},
+    "database": {"database": _are_texts},
+    "settle": {"database": _are_texts},
 }
-# What an error begins with, where it is not a release's.
-_OUTCOMES = {"database": "database not ready", "settle": "the database's password before is still good"}
+# Message prefix of an error that is not a release's.
+_OUTCOMES = {
+    "database": "database not ready",
+    "settle": "the old password of the database is still valid",
+}
 
 
-def read(stream, verb):
+def read(stream: IO[bytes], verb: str) -> Optional[Dict[str, Any]]:
     """The parts of standard input, each a dict, None when nothing is there. Raises ReleaseError."""
     text = stream.read().decode("utf-8", "surrogateescape")
     if not text.strip():
         return None
+    checks = _INPUTS[verb]
     try:
-        told = json.loads(text)
-        if set(told) == set(_INPUTS[verb]) and all(good(told[name]) for name, good in _INPUTS[verb].items()):
-            return told
+        parts = json.loads(text)
+        if set(parts) == set(checks) and all(is_valid(parts[name]) for name, is_valid in checks.items()):
+            return dict(parts)
     except (ValueError, TypeError, AttributeError):
         pass
-    # Nothing of the text: it holds secrets.
-    raise ReleaseError("standard input is not JSON as {{{}}}".format(", ".join(sorted(_INPUTS[verb]))))
+    # The message repeats nothing of the text, because it holds secrets.
+    raise ReleaseError("standard input is not JSON as {{{}}}".format(", ".join(sorted(checks))))
 
 
 @contextlib.contextmanager
-def locked():
-    """No other run of this tool changes anything meanwhile."""
+def acquire_lock() -> Iterator[None]:
+    """Wait until no other run of this tool changes anything, and keep the others waiting. Raises ReleaseError."""
     with open(files.LOCK, "a") as lock:
-        take(lock)
+        _wait_for(lock)
         yield
 
 
-def renew():
-    """Ask for certificates that are due. Returns the exit status."""
-    try:
-        return acme.renew(say, locked, lambda: Nginx(host.own_nginx()))
-    except Exception as error:
-        say("asking for certificates failed: {}".format(describe(error)), sys.stderr)
-        return 1
-
-
-def take(lock):
-    """Wait for a release that another run, perhaps one that was cut off, has begun. Raises ReleaseError."""
-    deadline, told = time.monotonic() + LOCK_SECONDS, False
+def _wait_for(lock: IO[str]) -> None:
+    deadline, has_announced = time.monotonic() + LOCK_SECONDS, False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -253,20 +146,49 @@ def take(lock):
                 raise ReleaseError(
                     "another release is being applied on this machine", then="run up again when it has ended"
                 ) from None
-        if not told:
+        if not has_announced:
             say("waiting for the release that is being applied")
-            told = True
+            has_announced = True
         time.sleep(0.2)
 
 
-def interrupted(number, _):
+def renew() -> int:
+    """Ask for certificates that are due. Returns the exit status."""
+    try:
+        return acme.renew(say, acquire_lock, lambda: Nginx(host.own_nginx()))
+    except Exception as error:
+        say("asking for certificates failed: {}".format(describe(error)), sys.stderr)
+        return 1
+
+
+def interrupted(number: int, _: Any) -> None:
     raise ReleaseError("ended by signal {}".format(number), then="run up again")
 
 
-def main(arguments):
+def perform(verb: str, folder: str) -> None:
+    """Do what a verb says with the release in `folder`. Raises ReleaseError, OSError or ValueError."""
+    parts = read(sys.stdin.buffer, verb)
+    with acquire_lock():
+        if verb == "prepare":
+            parts = parts or {"hosts": {}, "tls": None}
+            host.prepare(folder, parts["hosts"], parts["tls"], say)
+        elif verb == "apply":
+            apply(folder, parts)
+        else:
+            # Only a database's server has this module.
+            import database
+
+            act = {"database": database.prepare, "settle": database.drop_old_credentials}[verb]
+            act(folder, parts["database"].get("password") if parts else None, say)
+    if verb == "prepare":
+        # A domain that does not point to this server yet is no reason to refuse anything.
+        renew()
+
+
+def main(arguments: List[str]) -> int:
     """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use.
 
-    Of status: 1 a file was edited by hand.
+    The status of `status` is 1 when a file was edited by hand.
     """
     if arguments == ["status"]:
         return 1 if drift.report(print) else 0
@@ -279,23 +201,7 @@ def main(arguments):
             signal.signal(number, interrupted)
         if arguments == ["renew"]:
             return renew()
-        verb, folder = arguments
-        told = read(sys.stdin.buffer, verb)
-        with locked():
-            if verb == "prepare":
-                told = told or {"hosts": {}, "tls": None}
-                host.prepare(folder, told["hosts"], told["tls"], say)
-            elif verb in ("database", "settle"):
-                # No other machine's releases have it.
-                import database
-
-                act = {"database": database.prepare, "settle": database.settle}[verb]
-                act(folder, told["database"].get("password") if told else None, say)
-            else:
-                apply(folder, told)
-        if verb == "prepare":
-            # A domain may not point here yet, which is no reason to refuse anything.
-            renew()
+        perform(*arguments)
     except Exception as error:
         refuse(error, _OUTCOMES.get(arguments[0]))
         return 1

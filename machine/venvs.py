@@ -1,7 +1,7 @@
 """Virtual environments: one for each set of requirements, built as a user who is not root.
 
 venvs/<hash>/            made for (system, Python, pins, requirements), shared by the releases that agree
-venvs/<hash>.freeze.txt  what pip installed there; written last, so without it the environment is no good
+venvs/<hash>.freeze.txt  what pip installed there; written last, so an environment without it is incomplete
 
 Python 3.6, standard library only.
 """
@@ -13,12 +13,15 @@ import os
 import pwd
 import re
 import signal
+from typing import Any, List, Set, Tuple
 
 import files
-from servers import ReleaseError, run
+from commands import ReleaseError, Say, run
+from contract import paths
+from contract.documents import APP_FOLDER, Release
 
 _NAMED = re.compile(r"^\s*(?:-r|-c|--requirement\b|--constraint\b)[ =]*(\S+)", re.MULTILINE)
-# What pip takes from the release itself: its content is not in the text of the requirements.
+# Lines by which pip installs from the release itself, whose content is not in the text of the requirements.
 _LOCAL = re.compile(
     r"^(?!\s*(?:-r|-c|--requirement|--constraint))"
     r"\s*(?:-e|--editable|(?:-f|--find-links)[ =]*(?![ =]|\w+:)|\.|file:|[^#:\n]*/)"
@@ -27,26 +30,27 @@ _LOCAL = re.compile(
 )
 
 
-def folder():
-    return os.path.join(files.ROOT, "venvs")
+def make(release: Release, target: str, say: Say) -> str:
+    """The path of the virtual environment for a release, which is built when there is none.
 
-
-def make(release, target, say):
-    """The environment of the release installed in `target`, built when there is none. Returns its path."""
-    requirements = os.path.join(target, "app", release["requirements"])
+    target: folder in which the release is installed. Returns "" where the application does not run.
+    """
+    if not release.requirements:
+        return ""
+    requirements = os.path.join(target, APP_FOLDER, release.requirements)
     texts = requirement_texts(requirements)
     builder = Builder()
-    version = builder.run(release["python"], "-c", "import sys; print(sys.version)")
-    inputs = [release["system"], version, release["build_pins"], release["server_pins"], texts]
+    version = builder.run(release.python, "-c", "import sys; print(sys.version)")
+    inputs: List[Any] = [release.system, version, release.build_pins, release.server_pins, texts]
     if any(_LOCAL.search(text) for text in texts):
         inputs.append(target)
-    path = os.path.join(folder(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
-    # An older release may point to the environment of a Python that was updated since.
+    path = os.path.join(paths.venvs(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
+    # A release that served before may point to the environment of a Python that was updated since.
     files.link(path, os.path.join(target, "venv"))
     frozen = path + ".freeze.txt"
     if os.path.exists(frozen) and os.path.isdir(path):
         return path
-    names = release["server_pins"] + [release["requirements"]]
+    names = release.server_pins + [release.requirements]
     say("making a virtual environment with {}".format(" and ".join(names)))
     files.remove(frozen)
     builder.end_leftovers()
@@ -54,56 +58,56 @@ def make(release, target, say):
     os.mkdir(path, 0o755)
     try:
         builder.own(path)
-        builder.run(release["python"], "-m", "venv", path)
-        # CentOS 7 begins with pip 9: no option that a later one brought.
+        builder.run(release.python, "-m", "venv", path)
+        # CentOS 7 begins with pip 9, which knows no newer option.
         pip = [path + "/bin/pip", "install", "-q", "--disable-pip-version-check"]
-        builder.run(*(pip + release["build_pins"]))
-        if release["server_pins"]:
-            builder.run(*(pip + ["--no-build-isolation"] + release["server_pins"]))
+        builder.run(*(pip + release.build_pins))
+        if release.server_pins:
+            builder.run(*(pip + ["--no-build-isolation"] + release.server_pins))
         builder.run(*(pip + ["-r", requirements]), cwd=os.path.dirname(requirements))
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
-        # A machine that loses its power must not keep the mark of a whole environment without the files.
+        # After a power failure there must be no list of an environment whose files are missing.
         os.sync()
         files.write(frozen, freeze, 0o644)
     except BaseException as error:
         files.remove(path)
         if isinstance(error, ReleaseError):
-            error.then = "mend {}, or the index (server.mirrors.index), and run up again".format(
-                release["requirements"]
+            error.then = "fix {}, or the package index (server.mirrors.index), and run up again".format(
+                release.requirements
             )
         raise
     return path
 
 
-def used():
+def used() -> Set[str]:
     """Names of the environments that the releases of all sites have."""
     found = set()
-    for site in files.sites():
-        releases = os.path.join(files.site_root(site), "releases")
+    for site in files.site_names():
+        releases = os.path.join(paths.site_root(site), "releases")
         for name in os.listdir(releases):
             found.add(os.path.basename(os.path.realpath(os.path.join(releases, name, "venv"))))
     return found
 
 
-def prune(names):
+def prune(names: Set[str]) -> None:
     """Remove the environments that are not among `names`."""
-    for name in os.listdir(folder()):
-        # The bootstrap's own is kept: a server without a release needs it.
-        if name.split(".")[0] not in names | {"bootstrap"}:
-            # The list goes first: an environment that is half removed must not count as whole.
-            files.remove(os.path.join(folder(), name.split(".")[0] + ".freeze.txt"))
-            files.remove(os.path.join(folder(), name))
+    for name in os.listdir(paths.venvs()):
+        # A server without a release needs the bootstrap's environment.
+        if name.split(".")[0] not in names | {paths.BOOTSTRAP}:
+            # The list goes first, because an environment that is half removed must not count as whole.
+            files.remove(os.path.join(paths.venvs(), name.split(".")[0] + ".freeze.txt"))
+            files.remove(os.path.join(paths.venvs(), name))
 
 
-def requirement_texts(path, seen=()):
-    """Text of a requirements file and of those it names with -r or -c, as they decide what is installed."""
+def requirement_texts(path: str, seen: Tuple[str, ...] = ()) -> List[str]:
+    """Texts of a requirements file and of the files that it names with -r or -c: they decide what is installed."""
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8", "backslashreplace")
     except OSError as error:
         raise ReleaseError(
             "the release has no requirements file: {}".format(error),
-            then="name it in app.requirements, from the application's folder, and run up again",
+            then="set app.requirements to a file in the application's folder, and run up again",
         ) from error
     texts = [text]
     for name in _NAMED.findall(text):
@@ -116,16 +120,16 @@ def requirement_texts(path, seen=()):
 class Builder:
     """Runs programs as the build user: code from a package index never runs as root."""
 
-    NAME = "wsgi-build"
+    NAME = paths.BUILD_USER
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.user = pwd.getpwnam(self.NAME)
 
-    def own(self, path):
+    def own(self, path: str) -> None:
         os.chown(path, self.user.pw_uid, self.user.pw_gid)
 
-    def end_leftovers(self):
-        """End what a killed run left building: it would write into the new environment."""
+    def end_leftovers(self) -> None:
+        """End the processes that a killed run left: they would write into the new environment."""
         for name in os.listdir("/proc"):
             if name.isdigit():
                 try:
@@ -134,8 +138,10 @@ class Builder:
                 except OSError:
                     continue
 
-    def run(self, *command, **options):
-        def become():
+    def run(self, *command: str, **options: Any) -> str:
+        """Run a command as the build user. options: of subprocess.run, and variables (its environment has them too)."""
+
+        def become() -> None:
             os.setsid()
             os.umask(0o022)
             os.initgroups(self.NAME, self.user.pw_gid)
@@ -151,8 +157,8 @@ class Builder:
         return run(*command, preexec_fn=become, env=environment, **options)
 
 
-def utf8_locale():
-    """A locale whose text is UTF-8, which the setup.py of many a package needs; CentOS 7 has no C.UTF-8."""
+def utf8_locale() -> str:
+    """A locale with UTF-8, which the setup.py of many packages needs; CentOS 7 has no C.UTF-8."""
     before = locale.setlocale(locale.LC_CTYPE)
     for name in ("C.UTF-8", "en_US.UTF-8"):
         try:

@@ -7,8 +7,6 @@ from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme, enc
 from settings import StackSettings
 from templates import render
 
-UNIT = "wsgi-ecs-acme"
-
 
 def domains(stack: StackSettings) -> list[str]:
     """The domains whose certificates the machine asks for itself."""
@@ -32,10 +30,11 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         ca=ACME_CA_FILE if stack.acme_ca else None,
         client=stack.system.acme_client,
     )
-    values = {"tool": f"{paths.host_root()}/current/tool/release.py", "unit": UNIT}
+    unit = paths.ACME_UNIT
+    values = {"tool": f"{paths.host_root()}/current/tool/release.py", "unit": unit}
     return {
         ACME_FILE: encode(document),
-        **{f"{UNIT}.{kind}": render(f"templates/acme/acme.{kind}.j2", **values) for kind in ("service", "timer")},
+        **{f"{unit}.{kind}": render(f"templates/acme/acme.{kind}.j2", **values) for kind in ("service", "timer")},
     }
 
 

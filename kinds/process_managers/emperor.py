@@ -19,7 +19,6 @@ from templates import render
 VASSALS = f"{paths.ETC}/vassals"
 # The emperor outlives each release, so its wrapper is not part of one.
 WRAPPER = "/usr/local/lib/wsgi-ecs/vassal.py"
-STATS = "/run/wsgi-emperor/stats.sock"
 SERVICE = "wsgi-emperor.service"
 
 
@@ -57,7 +56,7 @@ class Emperor(Systemd):
             "etc": paths.ETC,
             "place": place,
             "vassals": VASSALS,
-            "stats": STATS,
+            "stats": paths.EMPEROR_STATS,
             "wrapper": WRAPPER,
             "facts": BOOTSTRAP_FACTS,
             "system": system,

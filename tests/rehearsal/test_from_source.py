@@ -203,7 +203,7 @@ def test_a_url_that_gives_another_file_or_none_is_refused(stack: Stack, address:
     stack.settings = kept
     assert (other.code, none.code) == (1, 1)
     assert f"nginx.sha256: {url}/nginx.tar.gz has {hashlib.sha256(b'another').hexdigest()}; allowed: " in other.text
-    assert f"{url}/no-such.tar.gz does not come: HTTP Error 404" in none.text
+    assert f"{url}/no-such.tar.gz cannot be downloaded: HTTP Error 404" in none.text
     assert running(stack) == f"/usr/local/nginx-{SECOND}/sbin/nginx"
 
 

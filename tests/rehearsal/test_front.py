@@ -435,7 +435,7 @@ def test_what_nginx_rejects_is_refused_with_its_line(front: Front) -> None:
     front.stack.settings = settings
     assert done.code == 1
     assert 'unknown directive "no_such_directive" in /srv/wsgi-ecs/sites/limited-uwsgi/slots/' in done.text
-    assert "next: mend the setting behind the line that nginx names" in done.text
+    assert "next: fix the setting behind the line that nginx names" in done.text
     assert front.ask("limited-uwsgi", "/extra").text == "as it is"
 
 

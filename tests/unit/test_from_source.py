@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from components import archive
-from contract.documents import Host
+from contract import paths
+from contract.documents import Build, Host, HostState, encode
 from serving import bootstrap, make_plan
 from settings import SettingsError
 from settings.files import check
@@ -160,7 +161,7 @@ class Builder:
     def end_leftovers(self) -> None: ...
 
     def run(self, *command: str, **options: Any) -> Any:
-        return module("servers").run(*command, **options)
+        return module("commands").run(*command, **options)
 
 
 @pytest.fixture
@@ -181,17 +182,24 @@ def sdist(script: str) -> bytes:
     return packed.getvalue()
 
 
-def wanted(folder: Path, data: bytes, **changes: str) -> dict[str, Any]:
-    digest = hashlib.sha256(data).hexdigest()
-    build = {"name": "uwsgi", "version": "1", "archive": "source/uwsgi-1", "sha256": digest, "options": []}
-    build["python"] = "/usr/bin/python3"
-    return {**build, "folder": str(folder / "uwsgi-1"), "link": str(folder / "uwsgi"), **changes}
+def wanted(parent: Path, data: bytes, **changes: Any) -> Build:
+    build = Build(
+        name="uwsgi",
+        version="1",
+        folder=str(parent / "uwsgi-1"),
+        link=str(parent / "uwsgi"),
+        archive="source/uwsgi-1",
+        sha256=hashlib.sha256(data).hexdigest(),
+        options=[],
+        python="/usr/bin/python3",
+    )
+    return build._replace(**changes)
 
 
 WORKS = "open('uwsgi', 'w').write('a program')\n"
 
 
-def make(tool: Any, build: dict[str, Any], data: bytes) -> list[str]:
+def make(tool: Any, build: Build, data: bytes) -> list[str]:
     said: list[str] = []
     tool.make(build, SimpleNamespace(read=lambda name: data), said.append)
     return said
@@ -239,7 +247,7 @@ def test_what_does_not_build_leaves_what_is_there(
 def test_a_folder_of_somebody_else_is_left_alone(builds: Any, tmp_path: Path) -> None:
     (tmp_path / "uwsgi-1").mkdir()
     data = sdist(WORKS)
-    with pytest.raises(builds.ReleaseError, match="is there and not ours"):
+    with pytest.raises(builds.ReleaseError, match="exists already and was not made by this tool"):
         make(builds, wanted(tmp_path, data), data)
 
 
@@ -247,19 +255,21 @@ def test_a_folder_of_somebody_else_is_left_alone(builds: Any, tmp_path: Path) ->
 def built(builds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The versions 1, 2 and 3 in their folders; a function that says which ones the kept releases need."""
     monkeypatch.setattr(builds, "_PARENTS", (str(tmp_path / "local"),))
-    monkeypatch.setattr(builds.files, "ROOT", str(tmp_path / "srv"))
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
     (tmp_path / "local").mkdir()
     data = sdist(WORKS)
     for version in "123":
-        build = wanted(tmp_path, data, version=version)
-        make(builds, {**build, "folder": str(tmp_path / f"local/uwsgi-{version}")}, data)
+        make(builds, wanted(tmp_path, data, version=version, folder=str(tmp_path / f"local/uwsgi-{version}")), data)
+    (own,) = plan_of().sites
 
     def need(site: str, *versions: str) -> None:
         for version in versions:
             release = tmp_path / f"srv/sites/{site}/releases/r{version}"
             release.mkdir(parents=True, exist_ok=True)
             folder = str(tmp_path / f"local/uwsgi-{version}")
-            (release / "release.json").write_text(json.dumps({"builds": [{"folder": folder}]}))
+            (release / "release.json").write_text(
+                encode(own.release._replace(builds=[wanted(tmp_path, b"", folder=folder)]))
+            )
 
     return need
 
@@ -279,8 +289,8 @@ def test_what_a_kept_release_of_any_site_needs_stays(builds: Any, built: Any, tm
 def test_the_nginx_of_the_machines_last_two_configurations_stays(builds: Any, built: Any, tmp_path: Path) -> None:
     for slot, version in (("a", "1"), ("b", "3")):
         (tmp_path / "srv/host" / slot).mkdir(parents=True)
-        state = {"builds": [{"folder": str(tmp_path / f"local/uwsgi-{version}")}]}
-        (tmp_path / "srv/host" / slot / "state.json").write_text(json.dumps(state))
+        state = HostState(builds=[wanted(tmp_path, b"", folder=str(tmp_path / f"local/uwsgi-{version}"))])
+        (tmp_path / "srv/host" / slot / "state.json").write_text(encode(state))
     builds.prune()
     assert left(tmp_path) == {"uwsgi-1", "uwsgi-3"}
 

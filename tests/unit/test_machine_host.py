@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from contract.documents import Probe
 from tests.unit.machine import module
+from tests.unit.machine.promises import only_slot
 from tests.unit.machine.server import Server
-from tests.unit.machine.slots import only_slot
 
 SHOP: dict[str, Any] = {"site": {"server_name": "shop.test"}}
 BLOG: dict[str, Any] = {"site": {"location": "/blog/"}}
@@ -31,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def status(server: Server, host: str, path: str = "/") -> int:
     """What a request from outside gets."""
-    request = {"host": host, "path": path, "port": server.entrance.server_port}
+    request = Probe(path=path, host=host, port=server.entrance.server_port, tls=False)
     return int(module("probe").through_entrance(request).status)
 
 
@@ -89,7 +90,7 @@ def test_a_site_that_is_no_longer_named_is_removed_and_the_others_serve_on(serve
 @pytest.mark.parametrize(
     ("old", "new", "reason", "then"),
     [
-        ("sendfile on", "no_such_directive on", "nginx refuses the configuration", "mend the setting"),
+        ("sendfile on", "no_such_directive on", "nginx refuses the configuration", "fix the setting"),
         ("shop.test", "elsewhere.test", "site shop does not answer any more: status 404", ""),
     ],
 )
@@ -112,7 +113,7 @@ def test_a_configuration_that_does_not_serve_leaves_the_old_one(
 def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server) -> None:
     server.refuses.add("reload")
     output = server.prepare(server.host(OTHERS), wanted=1)
-    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
+    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and rolling back failed too: " in output
     server.refuses.clear()
     server.prepare(server.host(OTHERS))
     has_only(server, "shop", "wiki")
@@ -129,7 +130,7 @@ def test_a_run_killed_before_its_proof_is_undone_by_the_next(server: Server) -> 
     assert status(server, "shop.test") == 404
     # What it had left is not taken for what served before.
     output = server.prepare(bad, wanted=1)
-    assert "wsgi-ecs: the run before was ended before its proof: going back\n" in output
+    assert "wsgi-ecs: the previous run was interrupted before its health check; rolling back\n" in output
     assert status(server, "shop.test") == 200
 
 
@@ -270,11 +271,11 @@ def test_without_nginx_a_site_moves_to_another_port_with_its_next_release() -> N
     server = Server({"serving": {"front": "none"}, "sites": {"shop": {"uwsgi": {"http": "0.0.0.0:PORT"}}}})
     server.prepare()
     server.apply(server.archive(site="shop"))
-    config = {**server.config, "sites": {"shop": {"uwsgi": {"http": f"0.0.0.0:{server._port + 1}"}}}}
+    config = {**server.config, "sites": {"shop": {"uwsgi": {"http": f"0.0.0.0:{server.port + 1}"}}}}
     server.prepare(server.host(config))
     assert not any("nginx" in command for command in server.commands)
     archive = server.archive(site="shop", config=config)
     server.apply(archive)
     only_slot(server, archive.id, "shop")
-    assert server.programs["shop-b"].address.endswith(f":{server._port + 1}")
+    assert server.programs["shop-b"].address.endswith(f":{server.port + 1}")
     server.close()

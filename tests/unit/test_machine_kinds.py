@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.machine.application import Application
+from tests.unit.machine.promises import only_slot
 from tests.unit.machine.server import Server
-from tests.unit.machine.slots import only_slot
 
 GUNICORN = {"app_server": "gunicorn"}
 BEHIND_NGINX: dict[str, dict[str, Any]] = {
@@ -222,7 +222,7 @@ def test_an_emperor_that_does_not_run_is_told_with_what_to_do(server: Server) ->
     (server.root / "emperor.sock").unlink()
     output = server.apply(server.archive(), wanted=1)
     assert "still serves: uWSGI's emperor does not answer: " in output
-    assert "wsgi-ecs: next: see systemctl status wsgi-emperor on the server" in output
+    assert "wsgi-ecs: next: look at systemctl status wsgi-emperor on the server" in output
     assert server.serving == "bootstrap"
 
 
@@ -243,7 +243,7 @@ def test_without_nginx_a_port_that_another_program_took_is_told(server: Server) 
     server.apply(good)
     server.programs["app-b"].stop()
     del server.programs["app-b"]
-    other = Application("other", "500", "http", f"127.0.0.1:{server._port}")
+    other = Application("other", "500", "http", f"127.0.0.1:{server.port}")
     assert "the application does not start (supervisor: " in server.apply(good, wanted=1)
     other.stop()
 
@@ -270,7 +270,7 @@ def test_two_releases_take_two_ports_in_turn(server: Server) -> None:
     for number in range(3):
         server.apply(server.archive(requirements=f"# {number}\n"))
         ports.append(int(server.state()["endpoint"]["address"].rpartition(":")[2]))
-    assert ports == [server._port + 1, server._port, server._port + 1]
+    assert ports == [server.port + 1, server.port, server.port + 1]
 
 
 def test_in_dynamic_mode_the_probe_names_the_application_as_nginx_does() -> None:

@@ -1,24 +1,29 @@
 """The release tool's parts: facts of the machine, the probe, the environment, requirements."""
 
+import ast
+import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from contract import paths
+from contract.documents import Endpoint, Manifest, Probe, encode
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.process_managers import emperor
 from serving import bootstrap, host_files, machines, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import PROJECT, module, python36
 from tests.unit.machine.application import Application
-from tests.unit.machine.server import free_ports
+from tests.unit.machine.ports import Ports
 
-facts, probe, venvs, servers = (module(name) for name in ("facts", "probe", "venvs", "servers"))
+commands, facts, probe, venvs = (module(name) for name in ("commands", "facts", "probe", "venvs"))
 
 
 def test_a_release_carries_the_whole_tool() -> None:
@@ -30,6 +35,31 @@ def test_a_release_carries_the_whole_tool() -> None:
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"database.py", "disk.py"}
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
+
+
+def test_a_tool_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    (tmp_path / "sent/tool/contract").mkdir(parents=True)
+    (tmp_path / "there/tool/older").mkdir(parents=True)
+    (tmp_path / "there/tool/gone.py").touch()
+    names = ("tool/a.py", "tool/contract/b.py")
+    for name in names:
+        (tmp_path / "sent" / name).write_text("new\n")
+    digest = hashlib.sha256(b"new\n").hexdigest()
+    files = {name: ["644", digest] for name in names}
+    manifest = Manifest(hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12], files)
+    (tmp_path / "sent/manifest.json").write_text(encode(manifest))
+    written = module("unpacked").Unpacked(str(tmp_path / "sent")).place_tool(str(tmp_path / "there"))
+    assert written == [f"{tmp_path}/there/{name}" for name in names]
+    assert {str(path) for path in (tmp_path / "there").rglob("*.py")} == set(written)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "machine").glob("*.py")), ids=lambda path: path.stem)
+def test_the_tool_is_read_in_one_sitting(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: count for name, count in lines.items() if count > 60} == {}
 
 
 @pytest.mark.parametrize(
@@ -68,25 +98,29 @@ def test_the_listen_queue_is_the_kernels_or_what_every_kernel_allows(
 
 
 def test_a_release_takes_the_port_that_is_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with Ports() as port, socket.create_server(("127.0.0.1", port)):
         with pytest.raises(OSError, match=f"all of the ports {port} are in use"):
             facts.free_port([port])
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            free = other.getsockname()[1]
-        assert facts.free_port([port, free]) == free
+        assert facts.free_port([port, port + 1]) == port + 1
+        assert facts.free_port([port, port + 1, port + 2], others={port + 1}) == port + 2
 
 
-REQUEST = {"host": "www.example.com", "path": "/healthz?full=1", "port": 80, "uwsgi_params": {}}
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that nobody else takes."""
+    with Ports() as first:
+        yield first
+
+
+REQUEST = Probe(path="/healthz?full=1", host="www.example.com", port=80, tls=False)
 
 
 @pytest.mark.parametrize("protocol", ["uwsgi", "http"])
 @pytest.mark.parametrize("listen", ["unix", "127.0.0.1", "0.0.0.0"])  # noqa: S104
-def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen: str) -> None:
-    address = f"unix:{tmp_path}/s" if listen == "unix" else f"{listen}:{free_ports()}"
+def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen: str, port: int) -> None:
+    address = f"unix:{tmp_path}/s" if listen == "unix" else f"{listen}:{port}"
     application = Application("id", "ok", protocol, address)
-    answer = probe.through_endpoint({"protocol": protocol, "address": address}, REQUEST)
+    answer = probe.through_endpoint(Endpoint(protocol, address), REQUEST)
     application.stop()
     assert (answer.good, answer.status, answer.body) == (True, 200, "the answer")
     asked = application.asked[0]
@@ -100,21 +134,21 @@ def test_the_probe_asks_as_the_front_does(tmp_path: Path, protocol: str, listen:
 
 def test_the_probe_names_the_application_to_a_uwsgi_that_loads_it_by_request(tmp_path: Path) -> None:
     application = Application("id", "ok", "uwsgi", f"unix:{tmp_path}/s")
-    request = {**REQUEST, "uwsgi_params": {"UWSGI_SCRIPT": "app:app"}}
-    probe.through_endpoint({"protocol": "uwsgi", "address": f"unix:{tmp_path}/s"}, request)
+    request = REQUEST._replace(uwsgi_params={"UWSGI_SCRIPT": "app:app"})
+    probe.through_endpoint(Endpoint("uwsgi", f"unix:{tmp_path}/s"), request)
     application.stop()
     assert application.asked[0]["UWSGI_SCRIPT"] == "app:app"
 
 
 @pytest.mark.parametrize("address", ["unix:{}/s", "127.0.0.1:{}"])
-def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, address: str) -> None:
-    place = address.format(tmp_path if "unix" in address else free_ports())
+def test_nobody_at_the_endpoint_is_an_error_and_no_answer(tmp_path: Path, address: str, port: int) -> None:
+    place = address.format(tmp_path if "unix" in address else port)
     with pytest.raises(OSError, match=r"No such file|refused"):
-        probe.through_endpoint({"protocol": "http", "address": place}, REQUEST)
+        probe.through_endpoint(Endpoint("http", place), REQUEST)
 
 
 def test_what_is_printed_is_utf_8_whatever_a_file_is_called(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    module("release").say("静态 \udcff.css")
+    commands.say("静态 \udcff.css")
     assert capfdbinary.readouterr().out == "wsgi-ecs: 静态 \\udcff.css\n".encode()
 
 
@@ -141,18 +175,18 @@ def listener(answer: bytes, *, hold: bool = False) -> tuple[socket.socket, int]:
 def test_what_is_no_answer_is_told_as_such(answer: bytes) -> None:
     server, port = listener(answer)
     with server, pytest.raises(OSError, match="closed without an answer"):
-        probe.through_entrance({**REQUEST, "port": port})
+        probe.through_entrance(REQUEST._replace(port=port))
 
 
 def test_an_answer_that_never_ends_does_not_hold_the_release() -> None:
     server, port = listener(b".", hold=True)
     with server, pytest.raises(OSError, match=r"no whole answer|timed out"):
-        probe.through_entrance({**REQUEST, "port": port}, timeout=0.2)
+        probe.through_entrance(REQUEST._replace(port=port), timeout=0.2)
 
 
 PRINTED = r"""
-import servers
-print(servers.printed("log", 0))
+import logs
+print(logs.printed("log", 0))
 """
 
 
@@ -162,7 +196,7 @@ def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_p
     done = subprocess.run(
         [python36() or sys.executable, "-B", "-S", "-c", PRINTED],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(PROJECT / "machine")},
+        env={"PYTHONPATH": f"{PROJECT}:{PROJECT}/machine"},
         capture_output=True,
         text=True,
         check=True,
@@ -171,12 +205,12 @@ def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_p
 
 
 RUN = r"""
-import servers
-print(ascii(servers.run("/bin/sh", "-c", "echo out; echo err >&2; cat; printf '\\303\\251\\377'")))
-print(ascii(servers.run("/bin/sh", "-c", "echo no; exit 1", check=False)))
+import commands
+print(ascii(commands.run("/bin/sh", "-c", "echo out; echo err >&2; cat; printf '\\303\\251\\377'")))
+print(ascii(commands.run("/bin/sh", "-c", "echo no; exit 1", check=False)))
 try:
-    servers.run("/bin/sh", "-c", "seq 50; exit 3")
-except servers.ReleaseError as error:
+    commands.run("/bin/sh", "-c", "seq 50; exit 3")
+except commands.ReleaseError as error:
     print(str(error), error.lines.split())
 """
 
@@ -189,7 +223,7 @@ def test_a_command_is_run_with_nothing_to_read_and_all_that_it_prints_is_kept() 
         capture_output=True,
         text=True,
         input="not for the command",
-        env={"LC_ALL": "C"},
+        env={"LC_ALL": "C", "PYTHONPATH": str(PROJECT)},
     )
     assert done.stderr == ""
     output, unchecked, error = done.stdout.splitlines()
@@ -287,7 +321,7 @@ def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_pa
         r"flask==3.0.0 # \xff",
         r"flask==3.0.0 # \xff",
     ]
-    with pytest.raises(servers.ReleaseError, match="no requirements file"):
+    with pytest.raises(commands.ReleaseError, match="no requirements file"):
         venvs.requirement_texts(str(tmp_path / "missing.txt"))
 
 
@@ -325,22 +359,17 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
             ran.append(command)
             return versions.get(command[0], "") if command[1] == "-c" else ""
 
+    (site,) = make_plan(parse({"server": {"os": "debian12"}}, "test")).sites
     (tmp_path / "srv/venvs").mkdir(parents=True)
     (tmp_path / "app").mkdir()
     (tmp_path / "app/requirements.txt").touch()
     monkeypatch.setattr(venvs, "Builder", Builder)
-    monkeypatch.setattr(module("files"), "ROOT", str(tmp_path / "srv"))
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
     monkeypatch.setattr(module("files"), "own", lambda *_: None)
 
     def made(python: str) -> str:
         ran.clear()
-        release = {
-            "python": python,
-            "system": "x",
-            "build_pins": [],
-            "server_pins": [],
-            "requirements": "requirements.txt",
-        }
+        release = site.release._replace(python=python, build_pins=[], server_pins=[])
         path = str(venvs.make(release, str(tmp_path), print))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
         return path

@@ -16,8 +16,8 @@ import pytest
 
 from components.archive import Archive
 from tests.unit.machine import module, python36
+from tests.unit.machine.promises import only_slot
 from tests.unit.machine.server import Server
-from tests.unit.machine.slots import only_slot
 
 SECRET = "pass-wörd-密码"
 
@@ -68,7 +68,7 @@ def test_a_release_that_does_not_start_leaves_the_old_one_serving(steady: tuple[
         "the application does not start (supervisor: BACKOFF Exited too quickly)"
     )
     assert line == "ImportError: crash – 没有这个模块"
-    assert last.startswith("wsgi-ecs: next: mend the application")
+    assert last.startswith("wsgi-ecs: next: fix the application")
     assert last.endswith(f"{server.root}/log/app/a.log")
     assert set(server.served) == {good.id}
     assert not any("reload" in command for command in server.commands)
@@ -107,12 +107,12 @@ def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> 
 @pytest.mark.parametrize(
     ("release", "refuses", "fault", "reason", "then"),
     [
-        ({"requirements": "no-such-package\n"}, "", "", "No matching distribution", "mend requirements.txt"),
+        ({"requirements": "no-such-package\n"}, "", "", "No matching distribution", "fix requirements.txt"),
         ({"requirements": "# 2\n"}, "", "disk", "No space left on device", "free space on the server's disk"),
-        ({"nginx": "no_such_directive on;\n"}, "", "", "nginx: [emerg] unknown directive", "mend the setting"),
+        ({"nginx": "no_such_directive on;\n"}, "", "", "nginx: [emerg] unknown directive", "fix the setting"),
         ({"nginx": "# @@no_such_fact@@\n"}, "", "", "# @@no_such_fact@@", ""),
-        ({"keep": 7}, "reread", "", "ERROR: CANT_REREAD", "see that supervisor runs"),
-        ({"keep": 8}, "add", "", "ERROR: process group already active", "see that supervisor runs"),
+        ({"keep": 7}, "reread", "", "ERROR: CANT_REREAD", "check on the server that supervisor runs"),
+        ({"keep": 8}, "add", "", "ERROR: process group already active", "check on the server that supervisor runs"),
     ],
 )
 def test_what_cannot_be_put_in_place_is_refused_with_the_reason_and_what_to_do(
@@ -156,11 +156,28 @@ def test_the_same_release_is_started_again_when_it_does_not_run(server: Server, 
 def test_a_server_that_got_other_cpus_starts_it_again(server: Server, good: Archive) -> None:
     path = server.site / "slots" / server.state()["slot"] / "state.json"
     state = server.state()
-    path.write_text(json.dumps({**state, "computed": "512 processes: one per CPU"}))
+    path.write_text(json.dumps({**state, "sizes": {"cpus": "512"}}))
     server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)
-    assert server.state()["computed"] == state["computed"]
+    assert server.state()["sizes"] == state["sizes"]
     assert "nothing to do" in server.apply(good, {"KEY": "one"})
+
+
+def test_a_server_that_the_version_before_has_released_goes_on(server: Server, good: Archive) -> None:
+    for slot in ("a", "b"):
+        # It noted no sizes, and every field.
+        path = server.site / "slots" / slot / "state.json"
+        state = json.loads(path.read_text())
+        state.pop("sizes", None)
+        path.write_text(json.dumps({"stop_seconds": 30, "files": [], **state}))
+    program = server.programs["app-b"]
+    server.apply(server.archive("500"), {"KEY": "two"}, wanted=1)
+    only_slot(server, good.id)
+    assert server.programs["app-b"] is program
+    new = server.archive(requirements="# 2\n")
+    server.apply(new, {"KEY": "one"})
+    only_slot(server, new.id)
+    assert None not in server.served
 
 
 def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None:
@@ -271,7 +288,7 @@ def test_a_run_killed_before_its_proof_is_undone_by_the_next(server: Server, goo
     server.signal_at = None
     assert server.state()["release"] == bad.id
     output = server.apply(good, {"KEY": "one"})
-    assert f"the run that brought release {bad.id} was ended before its proof: going back" in output
+    assert f"the previous run was interrupted before the health check of release {bad.id}; rolling back" in output
     assert "nothing to do" in output
     assert None not in server.served
     only_slot(server, good.id)
@@ -301,8 +318,8 @@ def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server, good: Arc
 def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server, good: Archive) -> None:
     server.refuses.add("reload")
     output = server.apply(server.archive("ok", "# 2\n"), {"KEY": "two"}, wanted=1)
-    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and going back to the one before failed: " in output
-    assert "wsgi-ecs: next: see on the server that its services run" in output
+    assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and rolling back failed too: " in output
+    assert "wsgi-ecs: next: check on the server that its services run" in output
     server.refuses.clear()
     assert "nothing to do" in server.apply(good, {"KEY": "one"})
     only_slot(server, good.id)

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from components.network import Rule, groups
+from contract import paths
+from contract.documents import Account
+from kinds.databases import Mysql
 from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE
 from rehearsal.commands import dump
@@ -26,7 +30,7 @@ from tests.builders.program import Recorder, secret
 from tests.builders.stack import PROJECT
 from tests.unit.machine import module
 
-database, disk, servers = (module(name) for name in ("database", "disk", "servers"))
+commands, database, disk = (module(name) for name in ("commands", "database", "disk"))
 FILE = "stacks/Pulumi.dev.yaml"
 MYSQL = {"mysql": {"password": "hunter2"}}
 Run = Callable[..., Recorder]
@@ -166,7 +170,11 @@ def test_the_disk_stands_in_the_switchs_zone_and_outlives_its_machine(run_progra
     assert program.inputs(":Instance", "dev-instance")["instanceName"] == "wsgi-ecs-dev"
 
 
-TOLD = {"database": "my_app", "user": "app", "network": "10.76.0.0/255.255.240.0"}
+DATABASE = (
+    Mysql(password=SecretStr("hunter2"))
+    .document(SYSTEMS["debian12"], "10.76.0.0/20", "ecs.e-c1m1.large", 0)
+    ._replace(database="my_app", user="app", network="10.76.0.0/255.255.240.0")
+)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
@@ -174,7 +182,7 @@ TOLD = {"database": "my_app", "user": "app", "network": "10.76.0.0/255.255.240.0
 @example("\\")
 @example("密码 \U0001f511")
 def test_nothing_of_a_password_gets_into_sql(password: str) -> None:
-    text, other = (database.accounts(TOLD, database.hashed(each), {}) for each in (password, "x"))
+    text, other = (database.accounts(DATABASE, database.hashed(each), None) for each in (password, "x"))
     assert re.fullmatch(r"[*][0-9A-F]{40}", database.hashed(password))
     assert text.replace(database.hashed(password), "") == other.replace(database.hashed("x"), "")
 
@@ -184,7 +192,7 @@ def test_the_hash_is_the_one_of_mysqls_manual() -> None:
 
 
 def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone() -> None:
-    text = database.accounts(TOLD, "*X", {})
+    text = database.accounts(DATABASE, "*X", None)
     # _ alone would be any character: my_app would be myXapp too.
     assert (
         r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD '*X';" in text
@@ -196,17 +204,17 @@ def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone()
 @pytest.mark.parametrize(
     ("before", "identified"),
     [
-        ({}, "BY PASSWORD '*NEW'"),
+        (None, "BY PASSWORD '*NEW'"),
         (
-            {"user": "app", "password": "*OLD"},
+            Account("app", "*OLD"),
             "VIA mysql_native_password USING '*NEW' OR mysql_native_password USING '*OLD'",
         ),
-        ({"user": "app", "password": "*NEW"}, "BY PASSWORD '*NEW'"),
-        ({"user": "another", "password": "*OLD"}, "BY PASSWORD '*NEW'"),
+        (Account("app", "*NEW"), "BY PASSWORD '*NEW'"),
+        (Account("another", "*OLD"), "BY PASSWORD '*NEW'"),
     ],
 )
-def test_the_password_that_the_application_still_has_is_good_too(before: dict[str, str], identified: str) -> None:
-    assert f" IDENTIFIED {identified};" in database.accounts(TOLD, "*NEW", before)
+def test_the_password_that_the_application_still_has_is_good_too(before: Account | None, identified: str) -> None:
+    assert f" IDENTIFIED {identified};" in database.accounts(DATABASE, "*NEW", before)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,7 @@ def test_the_password_that_the_application_still_has_is_good_too(before: dict[st
     [("5.5.68-MariaDB\n", False), ("10.3.39-MariaDB", False), ("10.4.0-MariaDB", True), ("11.8.2-MariaDB-deb13", True)],
 )
 def test_old_versions_have_one_password(version: str, several: bool) -> None:
-    assert database.takes_several(version) == several
+    assert database.has_several_passwords(version) == several
 
 
 @pytest.fixture
@@ -241,17 +249,17 @@ def test_a_blank_disk_is_formatted_once_and_then_kept(image: str) -> None:
 def test_a_disk_with_anything_else_is_left_alone(image: str) -> None:
     subprocess.run(["mkswap", image], check=True, capture_output=True)
     before = Path(image).read_bytes()
-    with pytest.raises(servers.ReleaseError, match="only ext4 is mounted"):
+    with pytest.raises(commands.ReleaseError, match="only ext4 is mounted"):
         disk.file_system(image, print)
     assert Path(image).read_bytes() == before
 
 
 def test_data_of_another_system_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "FOLDER", str(tmp_path))
-    database.same_system("centos7")
-    database.same_system("centos7")
-    with pytest.raises(servers.ReleaseError, match="the data of centos7, which MariaDB of debian12 may not read"):
-        database.same_system("debian12")
+    monkeypatch.setattr(paths, "DATA", str(tmp_path))
+    database.check_system("centos7")
+    database.check_system("centos7")
+    with pytest.raises(commands.ReleaseError, match="the data of centos7, which MariaDB of debian12 may not read"):
+        database.check_system("debian12")
 
 
 @pytest.mark.parametrize("content", [b"", b"no gzip", b"\x1f\x8b\x08\x00"])

@@ -16,7 +16,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from contract.documents import Host
+from contract import paths
+from contract.documents import Host, Probe
 from reference.samples import CLOUD
 from rehearsal.commands import proof
 from rehearsal.commands.overlay import ca_file
@@ -343,7 +344,7 @@ def test_a_site_with_a_certificate_is_reached_by_https(
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine's folder of certificates, for the tool."""
-    monkeypatch.setattr(module("files"), "ETC", str(tmp_path))
+    monkeypatch.setattr(paths, "ETC", str(tmp_path))
     return tmp_path / "tls"
 
 
@@ -356,18 +357,18 @@ def sent(pair: Pair) -> dict[str, dict[str, str]]:
 
 def test_a_given_pair_is_put_in_place_and_given_back(machine: Path) -> None:
     first, second = CA.sign(WWW), CA.sign(WWW)
-    assert not pairs.same(sent(first))
+    assert not pairs.are_in_place(sent(first))
     nothing = pairs.put(sent(first), [WWW], [])
-    assert pairs.same(sent(first))
+    assert pairs.are_in_place(sent(first))
     modes = {path.name: path.stat().st_mode & 0o777 for path in [machine, *machine.iterdir()]}
     assert modes == {"tls": 0o700, f"{WWW}.crt": 0o644, f"{WWW}.key": 0o600}
     before = pairs.put(sent(second), [WWW], [])
-    assert pairs.same(sent(second))
-    pairs.give_back(before)
-    assert pairs.same(sent(first))
+    assert pairs.are_in_place(sent(second))
+    pairs.put_back(before)
+    assert pairs.are_in_place(sent(first))
     # With nothing on standard input the one in place stays.
     assert pairs.put({}, [WWW], []) == {}
-    pairs.give_back(nothing)
+    pairs.put_back(nothing)
     assert list(machine.iterdir()) == []
     with pytest.raises(Exception, match=rf"no certificate of {WWW} on standard input"):
         pairs.put({}, [WWW], [])
@@ -411,7 +412,7 @@ class FakeNginx:
 
     def check(self, file: str) -> None:
         if self.refuses:
-            raise module("servers").ReleaseError("nginx refuses the configuration", "[emerg] bad\nmore")
+            raise module("commands").ReleaseError("nginx refuses the configuration", "[emerg] bad\nmore")
 
     def workers(self) -> set[int]:
         return {1}
@@ -425,16 +426,16 @@ def test_a_certificate_for_another_key_or_that_nginx_refuses_leaves_the_old_one(
     first, second = CA.sign(WWW, key=key), CA.sign(WWW, key=key)
     pairs.put(sent(first), [WWW], [])
     for chain, nginx, why in (
-        (GIVEN.certificate, FakeNginx(), "it is not for this machine's key"),
+        (GIVEN.certificate, FakeNginx(), "the CA's certificate is not for this machine's key"),
         (second.certificate, FakeNginx(refuses=True), "nginx refuses the configuration"),
     ):
-        with pytest.raises(module("servers").ReleaseError, match=why):
+        with pytest.raises(module("commands").ReleaseError, match=why):
             pairs.replace(WWW, chain, nginx)
-        assert pairs.same(sent(first))
+        assert pairs.are_in_place(sent(first))
         assert nginx.reloads == 0
     nginx = FakeNginx()
     pairs.replace(WWW, second.certificate, nginx)
-    assert pairs.same(sent(second))
+    assert pairs.are_in_place(sent(second))
     assert nginx.reloads == 1
     assert len(list(machine.iterdir())) == 2
 
@@ -466,7 +467,7 @@ def test_of_the_clients_traceback_the_user_sees_the_cas_words(lines: str, words:
 
 
 def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> None:
-    error = module("servers").ReleaseError
+    error = module("commands").ReleaseError
     pairs.put({}, [], [WWW])
     own = pairs.Certificate(WWW)
     waits = f"the certificate of {WWW} has not come yet, browsers warn of the one that has signed itself: "
@@ -491,14 +492,14 @@ def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> No
     ],
 )
 def test_what_is_no_certificate_on_standard_input_is_refused_without_its_text(text: str) -> None:
-    with pytest.raises(module("servers").ReleaseError) as error:
+    with pytest.raises(module("commands").ReleaseError) as error:
         release.read(io.BytesIO(text.encode()), "prepare")
     assert str(error.value) == "standard input is not JSON as {hosts, tls}"
     assert release.read(io.BytesIO(b" "), "prepare") is None
     for text, verb in (('{"hosts": {}, "tls": {}}', "prepare"), ('{"env": {}, "files": {}}', "apply")):
         assert release.read(io.BytesIO(text.encode()), verb) == json.loads(text)
         # What is not named must not be taken for nothing.
-        with pytest.raises(module("servers").ReleaseError):
+        with pytest.raises(module("commands").ReleaseError):
             release.read(io.BytesIO(b"{}"), verb)
 
 
@@ -524,14 +525,14 @@ def server(tmp_path: Path) -> Iterator[tuple[int, list[tuple[str | None, str]]]]
 
 def test_the_probe_asks_over_tls_under_the_sites_name(server: tuple[int, list[tuple[str | None, str]]]) -> None:
     port, asked = server
-    answer = probe.through_entrance({"host": WWW, "path": "/healthz", "port": port, "tls": True})
+    answer = probe.through_entrance(Probe("/healthz", WWW, port, tls=True))
     assert answer.good
     ((name, request),) = asked
     assert name == WWW
     assert request.startswith("GET /healthz HTTP/1.0\r\n")
     assert f"\r\nHost: {WWW}\r\n" in request
     assert "\r\nX-Forwarded-Proto: https\r\n" in request
-    uwsgi = probe._uwsgi({"host": WWW, "path": "/healthz", "tls": True})
+    uwsgi = probe._uwsgi(Probe("/healthz", WWW, port=443, tls=True))
     assert b"UWSGI_SCHEME\x05\x00https" in uwsgi
     assert b"HTTPS\x02\x00on" in uwsgi
 

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parents[3]
 
 
 def module(name: str) -> ModuleType:
-    """A module of machine/, which are no package: on a server they lie side by side."""
+    """A module of machine/, which is no package: on a server its modules lie side by side."""
     sys.path.insert(0, str(PROJECT / "machine"))
     try:
         return importlib.import_module(name)

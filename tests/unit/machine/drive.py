@@ -18,93 +18,115 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[3] / "machine"), str(Path(__file__).parents[3])]
-names = ("builds", "drop_ins", "files", "host", "managers", "release", "servers", "slots", "venvs")
+PROJECT = Path(__file__).parents[3]
+sys.path[:0] = [str(PROJECT / "machine"), str(PROJECT)]
+names = ("builds", "commands", "drop_ins", "files", "host", "nginx", "release", "traffic", "venvs", "contract.paths")
 modules: Any = [importlib.import_module(name) for name in names]
-builds, drop_ins, files, host, managers, release, servers, slots, venvs = modules
+builds, commands, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
 sleep, listdir = time.sleep, os.listdir
 
 
-def run(root: str, verb: str, folder: str) -> int:
-    faults = json.loads(Path(root, "faults.json").read_text())
+class Fake:
+    """What stands in for the machine below `root`. faults: what goes wrong."""
 
-    def owned(path: str, owner: str) -> None:
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.faults = json.loads(Path(root, "faults.json").read_text())
+
+    def note_owner(self, path: str, owner: str) -> None:
         mode = Path(path).stat().st_mode & 0o777
-        with Path(root, "owned").open("a", encoding="utf-8", errors="surrogateescape") as log:
+        with Path(self.root, "owned").open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{owner} {mode:o} {path}\n")
 
-    def account(kind: str, name: str) -> Any:
-        known = json.loads(Path(root, "accounts.json").read_text())[kind]
+    def account(self, kind: str, name: str) -> Any:
+        known = json.loads(Path(self.root, "accounts.json").read_text())[kind]
         if name not in known:
             raise KeyError(name)
         return SimpleNamespace(pw_uid=name, pw_gid=name, gr_mem=known[name] if kind == "groups" else ())
 
-    def own(path: str, group: str, mode: int) -> None:
+    def own(self, path: str, group: str, mode: int) -> None:
         if group != "root":
-            account("groups", group)
+            self.account("groups", group)
         Path(path).chmod(mode)
-        owned(path, group)
+        self.note_owner(path, group)
 
-    def ask(command: Any, **options: object) -> Any:
+    def ask(self, command: Any, **options: object) -> Any:
         with socket.socket(socket.AF_UNIX) as asked:
-            asked.connect(root + "/ask")
+            asked.connect(self.root + "/ask")
             asked.sendall((json.dumps(command) + "\n").encode())
             with asked.makefile("rb") as answer:
                 status = int(answer.readline())
                 return subprocess.CompletedProcess(command, status, answer.read())
 
-    def listed(path: str) -> Any:
+    def listed(self, path: str) -> Any:
         # To look at every process of a machine, again and again, would take most of the time.
-        master = Path(root, "nginx.pid").read_text().strip()
+        master = Path(self.root, "nginx.pid").read_text().strip()
         children = Path("/proc", master, "task", master, "children").read_text().split()
         return ["1", master, str(os.getpid()), "self", *children] if path == "/proc" else listdir(path)
 
-    def full() -> None:
-        raise OSError(28, "No space left on device", folder)
+    def sync(self) -> None:
+        if "disk" in self.faults:
+            raise OSError(28, "No space left on device", self.root)
 
-    class Builder:
-        """What the build user would run."""
 
-        def own(self, path: str) -> None:
-            pass
+class Builder:
+    """What the build user would run."""
 
-        def end_leftovers(self) -> None:
-            pass
+    faults: Any = ()
 
-        def run(self, *command: str, **options: object) -> str:
-            if command[1:3] == ("-m", "venv"):
-                Path(command[3], "bin").mkdir()
-            if command[-2] == "-r":
-                if "pip" in faults:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if "no-such-package" in Path(command[-1]).read_text():
-                    lines = "ERROR: No matching distribution found for no-such-package"
-                    raise servers.ReleaseError("pip ended with 1", lines)
-            return "flask==3.0.0\n" if command[1] == "freeze" else ""
+    def own(self, path: str) -> None:
+        pass
 
-    files.ROOT, files.ETC, files.LOCK = root + "/srv", root + "/etc", root + "/lock"
-    files.RUN, files.LOG, files.TMPFILES = root + "/run", root + "/log", root + "/tmpfiles"
-    servers.NGINX_PID, servers.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
-    servers.NGINX_LOG = slots.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
+    def end_leftovers(self) -> None:
+        pass
+
+    def run(self, *command: str, **options: object) -> str:
+        if command[1:3] == ("-m", "venv"):
+            Path(command[3], "bin").mkdir()
+        if command[-2] == "-r":
+            if "pip" in self.faults:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if "no-such-package" in Path(command[-1]).read_text():
+                lines = "ERROR: No matching distribution found for no-such-package"
+                raise commands.ReleaseError("pip ended with 1", lines)
+        return "flask==3.0.0\n" if command[1] == "freeze" else ""
+
+
+def move(root: str) -> None:
+    """Have the tool find below `root` what it finds elsewhere on a machine."""
+    paths.ROOT, paths.ETC, paths.RUN, paths.LOG = (f"{root}/{name}" for name in ("srv", "etc", "run", "log"))
+    paths.CACHE, paths.STATUS_COMMAND = root + "/cache", root + "/status"
+    paths.EMPEROR_STATS = root + "/emperor.sock"
+    files.LOCK, files.TMPFILES = root + "/lock", root + "/tmpfiles"
+    nginx.NGINX_PID, nginx.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
+    nginx.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     builds._PARENTS = (root + "/local",)
-    host.NGINX_CONF = root + "/etc/nginx.conf"
+    host.NGINX_CONF, host.LOGROTATE = root + "/etc/nginx.conf", root + "/logrotate"
     drop_ins.UNITS = root + "/units"
-    files.CACHE, host.LOGROTATE, host.STATUS = root + "/cache", root + "/logrotate", root + "/status"
-    slots.START_SECONDS, slots.SETTLE_SECONDS, slots.LOG_SECONDS = 0.3, 0.05, 0.01
+
+
+def hasten() -> None:
+    """What the tool waits for comes at once here."""
+    traffic.START_SECONDS, traffic.SETTLE_SECONDS, traffic.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
-    # What it waits for comes at once here.
     vars(time)["sleep"] = lambda seconds: sleep(seconds / 20)
-    managers.EMPEROR_STATS = root + "/emperor.sock"
-    files.own, venvs.Builder = own, Builder
+
+
+def run(root: str, verb: str, folder: str) -> int:
+    fake = Fake(root)
+    move(root)
+    hasten()
+    Builder.faults = fake.faults
+    files.own, venvs.Builder = fake.own, Builder
     # The application's log is its own; here there is no such user.
     os.geteuid = lambda: 0
-    files.pwd.getpwnam = lambda name: account("users", name)
-    files.grp.getgrnam = lambda name: account("groups", name)
+    files.pwd.getpwnam = lambda name: fake.account("users", name)
+    files.grp.getgrnam = lambda name: fake.account("groups", name)
     files.grp.getgrgid = lambda name: SimpleNamespace(gr_name=name)
-    vars(os)["chown"] = lambda path, user, group: owned(path, user)
-    os.sync = full if "disk" in faults else lambda: None
-    vars(subprocess)["run"], vars(os)["listdir"] = ask, listed
+    vars(os)["chown"] = lambda path, user, group: fake.note_owner(path, user)
+    os.sync = fake.sync
+    vars(subprocess)["run"], vars(os)["listdir"] = fake.ask, fake.listed
     return int(release.main([verb] if verb == "status" else [verb, folder]))
 
 

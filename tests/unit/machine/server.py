@@ -33,6 +33,7 @@ from settings.loader import parse
 from tests.unit.machine import PROJECT
 from tests.unit.machine.application import Application
 from tests.unit.machine.nginx import Block, Part, Refused, load, part
+from tests.unit.machine.ports import Ports
 from tests.unit.machine.stand_ins import MANAGERS, Accounts, Answer, key_of
 
 _MASTER = """
@@ -66,18 +67,8 @@ def _driver(python: str) -> "subprocess.Popen[str]":
     )
 
 
-def free_ports() -> int:
-    """The first of two ports that nobody has, below those that the system gives out by itself."""
-    for port in range(20000 + os.getpid() % 9000, 32000, 2):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-            for number in (port, port + 1):
-                held.enter_context(socket.create_server(("127.0.0.1", number)))
-            return port
-    raise AssertionError("no two free ports")
-
-
 class Server:
-    """A server after its bootstrap. config: the stack's settings, in which PORT is a port that is free.
+    """A server after its bootstrap. config: the stack's settings, in which PORT is the first of two free ports.
 
     commands: what the tool ran last. history: site → the release that served it after each of them, None for none.
     """
@@ -97,7 +88,8 @@ class Server:
         self.loaded: tuple[Block, ...] = ()
         self.config = config or {}
         self.alone = self.config.get("serving", {}).get("front") == "none"
-        self._port = free_ports()
+        self._ports = Ports()
+        self.port = self._ports.first
         self._handlers: dict[str, Callable[..., Answer]] = {}
         self._busy = threading.Lock()
         self._nginx()
@@ -109,12 +101,12 @@ class Server:
 
     def settings(self, config: dict[str, Any] | None = None, **release: Any) -> StackSettings:
         """The stack's settings, with the ports of this test."""
-        values = json.loads(json.dumps(self.config if config is None else config).replace("PORT", str(self._port)))
+        values = json.loads(json.dumps(self.config if config is None else config).replace("PORT", str(self.port)))
         values = {"server": {"os": "debian12"}, "release": release, **values}
         if not self.alone:
             values["nginx"] = {"listen": self.entrance.server_port, **values.get("nginx", {})}
         if values.get("serving", {}).get("app_server", "uwsgi") == "uwsgi" and not values.get("sites"):
-            values["uwsgi"] = {"stats": self._port + 1000, **values.get("uwsgi", {})}
+            values["uwsgi"] = {"stats": self.port + 2, **values.get("uwsgi", {})}
         if values.get("serving", {}).get("process_manager", "supervisor") == "supervisor":
             values["supervisor"] = {"stopwaitsecs": 2}
         else:
@@ -224,6 +216,7 @@ class Server:
         self.entrance.server_close()
         for program in self.programs.values():
             program.stop()
+        self._ports.close()
         self._end_worker()
         # The end of its standard input ends the master.
         self.master.communicate()

@@ -1,4 +1,4 @@
-"""What must be so of a site's slots after every run of the tool."""
+"""What holds after every run of the release tool."""
 
 from pathlib import Path
 

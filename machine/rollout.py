@@ -1,0 +1,194 @@
+"""The steps by which a site's release gets the traffic, or leaves the old release serving.
+
+Python 3.6, standard library only.
+"""
+
+import os
+import time
+from typing import Any, Callable, Dict, Optional, Set
+
+import builds
+import drift
+import files
+import host
+import venvs
+from commands import ReleaseError, Say, describe, roll_back
+from contract import paths
+from contract.documents import RELEASE_FILE, Release, SlotState, decode
+from managers import MANAGERS
+from nginx import Nginx, NoNginx
+from slots import other_slot
+from traffic import Site
+from unpacked import Unpacked
+
+# A younger archive may belong to a run that waits for this run to end.
+_INCOMING_SECONDS = 7 * 86400
+
+
+class Rollout:
+    """A release that is being applied. Each step raises ReleaseError, OSError or ValueError.
+
+    secrets: "env" as name → text and "files" as file name → text, None for those in place.
+    old: state of the slot that served at the beginning, None before a first release. new: of the slot to fill.
+    """
+
+    def __init__(self, folder: str, secrets: Optional[Dict[str, Any]], say: Say) -> None:
+        self.say = say
+        self.unpacked = Unpacked(folder)
+        self.release = decode(Release, self.unpacked.text(RELEASE_FILE))
+        self.site = Site(self.release, MANAGERS[self.release.manager](), _nginx(self.release))
+        self.secrets = secrets
+        self.old: Optional[SlotState] = None
+        self.old_env: Optional[Dict[str, str]] = None
+        self.old_workers: Set[int] = set()
+
+    def find_what_serves(self) -> None:
+        """Recover from a run that was killed, and find the release and the secrets that serve."""
+        self.old = self.site.recover_interrupted_release(self.say)
+        self.old_target = self.site.target()
+        self.old_env = self.site.env()
+        if self.secrets is None:
+            self.secrets = {"env": self.old_env or {}, "files": self.site.secret_files(self.old)}
+        self.env = self.secrets["env"]
+        self.digest = files.digest(self.secrets)
+
+    def serves_already(self) -> bool:
+        """Whether this release serves with these secrets and fits the machine. Nothing is to be done then."""
+        old = self.old
+        if old is None or (old.release, old.env) != (self.unpacked.id, self.digest):
+            return False
+        if not (self.site.fits(old) and self.site.serves(old)):
+            return False
+        if self.old_env != self.env:
+            # A run that was killed had put its own environment in place.
+            self.site.write_env(self.env)
+        return True
+
+    def report_overwritten_files(self) -> None:
+        """Name the files that somebody has edited by hand: this release has its own."""
+        if self.old and self.old.written:
+            drift.report_overwritten(drift.of_site(self.release.site, self.old), self.say)
+
+    def install(self) -> None:
+        """Copy the release to where it serves from."""
+        self.target = self.unpacked.install(self.site.releases, self.release.web_group)
+
+    def build(self) -> None:
+        """Build servers from source and the virtual environment, unless they are there."""
+        for build in self.release.builds:
+            builds.make(build, self.unpacked, self.say)
+        self.venv = venvs.make(self.release, self.target, self.say)
+
+    def fill_other_slot(self) -> None:
+        """Empty the slot that does not serve, and fill it with this release."""
+        slot = other_slot(self.old)
+        self.site.clear(self.site.state(slot))
+        self._fill(slot, "127.0.0.1")
+
+    def _fill(self, slot: str, app_host: str) -> None:
+        secret_files = (self.secrets or {})["files"]
+        filled = self.site.fill(self.target, self.unpacked.id, slot, self.venv, secret_files, app_host)
+        self.new = filled._replace(env=self.digest, trial=True)
+        self.site.save(self.new)
+
+    def check(self) -> None:
+        """Have nginx check the new slot's configuration."""
+        self.site.check(self.new)
+
+    def start(self) -> None:
+        """Start the new slot's program and wait until it is healthy."""
+        where = "in place of" if self.site.alone else "beside"
+        old_release = self.old.release if self.old else "nothing"
+        self.say("starting release {} {} {}".format(self.unpacked.id, where, old_release))
+        if self.new.computed:
+            self.say("{} runs {}".format(self.release.site, self.new.computed))
+        if self.site.alone and self.old:
+            self.site.clear(self.old)
+        self.site.write_env(self.env)
+        self.site.start(self.new)
+
+    def switch(self) -> None:
+        """Give the traffic to the new slot, and check its health through the site's entrance."""
+        self.say("it is healthy; giving it the traffic")
+        if self.site.is_apart:
+            # nginx on the other machine asks every port that listens, so the program listened on loopback until now.
+            self.site.clear(self.new)
+            self._fill(self.new.slot, "0.0.0.0")  # noqa: S104
+            self.site.start(self.new)
+        self.old_workers = self.site.switch(self.new)
+
+    def confirm(self) -> None:
+        """Note that the new slot is the one that serves, and what it has written."""
+        self.new = self.new._replace(trial=False, written=self.site.written(self.new))
+        self.site.save(self.new)
+
+    def roll_back(self, error: BaseException) -> None:
+        """Leave the old slot and its environment as they were. Raises ReleaseError when that fails."""
+        error.is_first = self.old is None  # type: ignore[attr-defined]
+        roll_back(error, self._undo)
+
+    def _undo(self) -> None:
+        try:
+            # Without nginx the old program starts again, and reads its environment then.
+            if self.old_env is not None:
+                self.site.write_env(self.old_env)
+        finally:
+            self.site.undo(self.old_target, self.old, self.new)
+
+    def tidy_up(self) -> None:
+        """Stop the old slot and remove what nobody needs. A failure does not end the release."""
+        self.say("release {} serves".format(self.unpacked.id))
+        try:
+            if self.old:
+                self.site.nginx.drain(self.old_workers, self.release.stop_seconds)
+                self.site.clear(self.old)
+            for build in self.release.builds:
+                files.link(build.folder, build.link)
+            files.write(os.path.join(self.target, "served"), "", 0o640, self.release.web_group)
+            prune_releases(self.site.releases, self.unpacked.id, self.release.keep)
+            venvs.prune(venvs.used())
+            prune_archives(self.unpacked.id)
+            builds.prune()
+        except (ReleaseError, OSError) as error:
+            self.say("tidying up failed, and the next release tries again: {}".format(describe(error)))
+
+
+def _nginx(release: Release) -> Nginx:
+    kinds: Dict[str, Callable[[], Nginx]] = {
+        "nginx": lambda: Nginx(host.own_nginx()),
+        "none": NoNginx,
+        "apart": lambda: NoNginx(release.handover_seconds),
+    }
+    return kinds[release.front]()
+
+
+def prune_releases(releases: str, identifier: str, keep: int) -> None:
+    """Keep the `keep` releases of a site that served last, with `identifier` among them, and remove the others."""
+
+    def served(name: str) -> float:
+        try:
+            return os.stat(os.path.join(releases, name, "served")).st_mtime
+        except OSError:
+            return 0
+
+    names = sorted((name for name in os.listdir(releases) if name != identifier), key=served, reverse=True)
+    # A killed run leaves a name with a dot. This run holds the lock, so no other run makes such a name now.
+    kept = [name for name in names if "." not in name][: keep - 1] + [identifier]
+    for name in names:
+        if name not in kept:
+            path = os.path.join(releases, name)
+            if "." not in name:
+                # A release that is half removed must not be found under its name.
+                os.rename(path, path + ".old")
+                path += ".old"
+            files.remove(path)
+
+
+def prune_archives(identifier: str) -> None:
+    """Remove the old archives whose release does not serve."""
+    incoming = paths.incoming()
+    needed = ["{}.tar.gz".format(release) for release in files.current_releases()] + [identifier]
+    for name in os.listdir(incoming):
+        path = os.path.join(incoming, name)
+        if name not in needed and os.lstat(path).st_mtime < time.time() - _INCOMING_SECONDS:
+            files.remove(path)

@@ -1,0 +1,190 @@
+"""A site's programs and its traffic: a release starts in one slot, is proved healthy and gets the traffic.
+
+Python 3.6, standard library only.
+"""
+
+import os
+import time
+from typing import Optional, Set
+
+import files
+import probe
+from commands import ReleaseError, Say
+from contract import paths
+from contract.documents import Release, SlotState
+from logs import printed, size, tail
+from managers import RUNNING, STARTING, Manager
+from nginx import Nginx
+from slots import Slots, other_slot
+
+START_SECONDS = 60.0
+# An application may answer 503 for a moment while it warms up.
+SETTLE_SECONDS = 3.0
+# The application's last lines reach its log a moment after its answer.
+LOG_SECONDS = 0.3
+
+
+class Site(Slots):
+    """The site of a release on this machine, with its process manager and nginx."""
+
+    def __init__(self, release: Release, manager: Manager, nginx: Nginx) -> None:
+        super().__init__(release)
+        self.manager = manager
+        self.nginx = nginx
+        self.has_nginx = release.front == "nginx"
+        # Without nginx the port is the site's own, and only one program at a time can have it.
+        self.alone = release.front == "none"
+        # With nginx on another machine, the release is asked at its own port.
+        self.is_apart = release.front == "apart"
+        self.entrance = "nginx" if self.has_nginx else "port {}".format(release.probe.port)
+
+    def recover_interrupted_release(self, say: Say) -> Optional[SlotState]:
+        """Finish or undo what a killed run left. Returns the state of the slot that serves, or None."""
+        serving = self.current()
+        if serving is None:
+            self._clear_both()
+            return None
+        other = self.state(other_slot(serving))
+        if serving.trial and other.release is None:
+            self._undo_first_release()
+            return None
+        condition = self.manager.state(other)
+        if serving.trial and not other.trial and condition == RUNNING:
+            say(
+                "the previous run was interrupted before the health check of release {}; rolling back".format(
+                    serving.release
+                )
+            )
+            serving, other = other, serving
+        elif condition is None and not os.path.lexists(other.program_link):
+            self.clear(other)
+            return self.ensure_running(serving)
+        # nginx may have loaded either slot, so no program stops before nginx has loaded this slot.
+        self.nginx.drain(self.give_traffic("slots/" + serving.slot), self.release.stop_seconds)
+        self.clear(other)
+        return self.ensure_running(serving)
+
+    def _undo_first_release(self) -> None:
+        """Return to the page that waits: a first release was killed before its health check."""
+        if self.alone:
+            files.remove(self.link)
+        else:
+            self.nginx.drain(self.give_traffic(paths.WAITING), self.release.stop_seconds)
+        self._clear_both()
+
+    def _clear_both(self) -> None:
+        for slot in paths.SLOTS:
+            self.clear(self.state(slot))
+
+    def ensure_running(self, state: SlotState) -> SlotState:
+        """Start a slot again that a killed run had stopped to free its port. Returns its state."""
+        if self.alone and self.manager.state(state) != RUNNING:
+            self.clear(state)
+            self.manager.add(state, self.slot_dir(state.slot))
+        return state
+
+    def clear(self, state: SlotState) -> None:
+        """Stop a slot's program and remove what it leaves: its socket must not answer for the next program."""
+        self.manager.remove(state, self.release.stop_seconds)
+        files.remove(state.pidfile)
+        if state.endpoint and state.endpoint.address.startswith("unix:"):
+            files.remove(state.endpoint.address[len("unix:") :])
+        # nginx reads the secret files of the other slot by now.
+        for name in state.files:
+            files.remove(os.path.join(self.slot_dir(state.slot), name))
+
+    def check(self, state: SlotState) -> None:
+        """Have nginx check its configuration with the slot's part in it. Raises ReleaseError."""
+        if not self.has_nginx:
+            return
+        folder = self.slot_dir(state.slot)
+        with open(os.path.join(paths.host_root(), "current", "nginx.conf"), encoding="utf-8") as file:
+            text = file.read().replace(self.link + "/", folder + "/")
+        path = os.path.join(folder, "check.conf")
+        files.write(path, text, 0o640)
+        self.nginx.check(path)
+        files.remove(path)
+
+    def start(self, state: SlotState) -> None:
+        """Start the slot's program, if it has one, and wait until it is healthy. Raises ReleaseError."""
+        if state.endpoint is None:
+            return
+        files.log(state.log, self.release.user)
+        offset = size(state.log)
+        self.manager.add(state, self.slot_dir(state.slot))
+        deadline = time.monotonic() + START_SECONDS
+        settled = None
+        has_run = False
+        while True:
+            try:
+                answer = probe.through_endpoint(state.endpoint, state.probe or self.release.probe)
+                if answer.good:
+                    return
+                problem = "the application answers {} with {}".format(self.release.probe.path, answer)
+                settled = settled or time.monotonic() + SETTLE_SECONDS
+            except OSError as error:
+                problem = "the application does not answer: {}".format(error)
+            condition = self.manager.state(state)
+            if condition not in (STARTING, RUNNING) or (has_run and condition != RUNNING):
+                status = self.manager.status(state) or "no such program"
+                problem = "the application does not start ({}: {})".format(self.release.manager, status)
+            elif time.monotonic() < (settled or deadline):
+                has_run = has_run or condition == RUNNING
+                time.sleep(0.1)
+                continue
+            time.sleep(LOG_SECONDS)
+            raise ReleaseError(problem, printed(state.log, offset), self._advice(state))
+
+    def give_traffic(self, target: str) -> Set[int]:
+        """Point `current` to a slot or the waiting page. Returns nginx's old workers, which finish their requests."""
+        files.link(target, self.link)
+        return self.nginx.reload()
+
+    def switch(self, state: SlotState) -> Set[int]:
+        """Give the traffic to the slot and send the probe through the entrance. Returns nginx's old workers.
+
+        Raises ReleaseError when the answer is not healthy.
+        """
+        nginx_log = os.path.join(paths.logs(self.release.site), "error.log")
+        offset, nginx_offset = size(state.log), size(nginx_log)
+        old_workers = self.give_traffic("slots/" + state.slot)
+        lines = ""
+        try:
+            answer = self.ask(state)
+            if answer.good:
+                return old_workers
+            problem = "{} through {} gives {}".format(self.release.probe.path, self.entrance, answer)
+            time.sleep(LOG_SECONDS)
+            lines = tail(state.log, offset)
+        except OSError as error:
+            problem = "{} does not answer: {}".format(self.entrance, error)
+        raise ReleaseError(problem, lines + "\n" + tail(nginx_log, nginx_offset, lines=10), self._advice(state))
+
+    def _advice(self, state: SlotState) -> str:
+        return "fix the application or app.health ({}) and run up again; all that it printed is in {}".format(
+            self.release.probe.path, state.log
+        )
+
+    def ask(self, state: SlotState) -> probe.Answer:
+        """The answer of the release that has the traffic, the way that requests come. Raises OSError."""
+        if self.is_apart and state.endpoint:
+            return probe.through_endpoint(state.endpoint, state.probe or self.release.probe)
+        return probe.through_entrance(self.release.probe)
+
+    def serves(self, state: SlotState) -> bool:
+        """Whether the slot's program runs and the site is healthy."""
+        try:
+            return self.manager.state(state) == RUNNING and self.ask(state).good
+        except OSError:
+            return False
+
+    def undo(self, target: str, old: Optional[SlotState], state: SlotState) -> None:
+        """Return to where `current` pointed, and stop the new slot. Raises what fails on the way."""
+        if self.alone:
+            self.clear(state)
+        if target and self.target() != target:
+            self.give_traffic(target)
+        if self.alone and old:
+            self.manager.add(old, self.slot_dir(old.slot))
+        elif not self.alone:
+            self.clear(state)
