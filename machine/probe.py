@@ -55,7 +55,11 @@ def through_entrance(request: Probe, timeout: float = 10.0) -> Answer:
 
 
 def _http(request: Probe) -> bytes:
-    text = "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: wsgi-ecs-probe\r\nX-Forwarded-Proto: {}\r\n\r\n"
+    # nginx sends both, and some application servers believe the scheme only beside a client's address.
+    text = (
+        "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: wsgi-ecs-probe\r\n"
+        "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: {}\r\n\r\n"
+    )
     return text.format(request.path, request.host, _scheme(request)).encode()
 
 

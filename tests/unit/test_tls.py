@@ -531,7 +531,7 @@ def test_the_probe_asks_over_tls_under_the_sites_name(server: tuple[int, list[tu
     assert name == WWW
     assert request.startswith("GET /healthz HTTP/1.0\r\n")
     assert f"\r\nHost: {WWW}\r\n" in request
-    assert "\r\nX-Forwarded-Proto: https\r\n" in request
+    assert "\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n" in request
     uwsgi = probe._uwsgi(Probe("/healthz", WWW, port=443, tls=True))
     assert b"UWSGI_SCHEME\x05\x00https" in uwsgi
     assert b"HTTPS\x02\x00on" in uwsgi
