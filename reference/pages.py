@@ -38,15 +38,17 @@ LANGUAGES = (
 
 [中文](settings.zh-CN.md) · [Back to the README](../README.md)
 
-Every setting of `stacks/Pulumi.<stack>.yaml`. There a key stands as `wsgi-ecs:app` with a map below it; on the command
-line it is `pulumi config set --path 'wsgi-ecs:app.module' mysite.wsgi`, and `--secret` encrypts what is secret. What is
-wrong is refused in one line before anything is created. [Recipes](recipes.md) show settings at work.
+This page lists every setting of `stacks/Pulumi.<stack>.yaml`. In that file a section is written as `wsgi-ecs:app` with
+a map below it. On the command line it is `pulumi config set --path 'wsgi-ecs:app.module' mysite.wsgi`, with
+`--secret` to encrypt the value. A wrong value is rejected in one line before anything is created.
+[Recipes](recipes.md) show settings in use.
 
-- **for**: `machine`, one for all; `site`, each of several [sites](#sites) may have its own.
+- **for**: a `machine` setting is shared by the whole machine; with several [sites](#sites), each site may have its own
+  value of a `site` setting.
 - **a change**: what the next `up` does on a running stack. `release`: a new release starts beside the old one;
-  `in place`: without one; `restart`: the server restarts; `new server`: it is replaced, and its address stays;
-  `next server`: nothing until a server is built anew for another reason; —: nothing. Where it takes several, the first
-  of these is named: new server, restart, release, in place.
+  `in place`: the change applies without a release; `restart`: the server restarts; `new server`: the server is replaced
+  and keeps its public address; `next server`: the change waits until the server is replaced for another reason;
+  —: nothing happens. If a change has several effects, the most disruptive one is listed.
 """,
         ("key", "allowed", "default", "what it is", "for", "a change"),
         ("machine", "site"),

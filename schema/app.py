@@ -13,17 +13,19 @@ def _as_text(value: object) -> object:
 
 
 class App(Model):
-    source: text.LocalPath = Field("./app", description="Folder of the application, from the project's folder.")
+    source: text.LocalPath = Field("./app", description="Folder of the application, relative to the project's folder.")
     module: text.ModuleName = Field("app", description="Module that the server imports.")
     wsgi_file: text.InsidePath | None = Field(
         None, description="File that the server loads in place of a module, such as site.wsgi."
     )
     callable: text.Identifier = Field("app", description="Name of the WSGI callable in the module or file.")
-    requirements: text.InsidePath = Field("requirements.txt", description="pip's requirements file, in the folder.")
+    requirements: text.InsidePath = Field("requirements.txt", description="pip's requirements file, inside app.source.")
     env: dict[text.EnvName, Annotated[SecretStr, BeforeValidator(_as_text)]] = Field(
-        default_factory=dict, description="Environment of the application. Every value is a secret."
+        default_factory=dict, description="Environment of the application. Every value is treated as a secret."
     )
-    health: text.UrlPath = Field("/healthz", description="The probe: a release is good when this answers 2xx.")
+    health: text.UrlPath = Field(
+        "/healthz", description="URL path of the probe: a release is accepted when this path answers 2xx."
+    )
     exclude: tuple[text.Glob, ...] = Field(
         (),
         description="Files left out of a release, beside .git, .env*, virtual environments, caches and editors' files.",
@@ -38,9 +40,15 @@ class App(Model):
 
 
 class Site(Model):
-    name: text.SiteName = Field("app", description="Its name on the machine: of its user, folders and program.")
-    server_name: text.ServerName | None = Field(None, description="Domain of the site; none serves any.")
-    location: text.SiteLocation = Field("/", description="URL path that it stands at; another site has the rest.")
+    name: text.SiteName = Field(
+        "app", description="Name of the site on the machine; its user, folders and program are named after it."
+    )
+    server_name: text.ServerName | None = Field(
+        None, description="Domain of the site; without one, the site answers to any name."
+    )
+    location: text.SiteLocation = Field(
+        "/", description="URL path of the site; other paths of the domain may belong to another site."
+    )
 
     @property
     def prefix(self) -> str:

@@ -21,9 +21,13 @@ class FromSource(Model):
         prefix: str
     version: text.Version | None = Field(None, description="Version to install.")
     archive: text.Archive | None = Field(
-        None, description="Its sources: a file here, which travels with the release, or a URL; for install: source."
+        None,
+        description="Archive of the sources, for install: source. A local file travels with the release; "
+        "a URL is downloaded by the server.",
     )
-    sha256: text.Sha256 | None = Field(None, description="SHA-256 of the archive; another one is refused.")
+    sha256: text.Sha256 | None = Field(
+        None, description="SHA-256 of the archive; an archive with another checksum is rejected."
+    )
 
     @property
     def is_remote(self) -> bool:

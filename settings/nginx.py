@@ -15,20 +15,24 @@ from schema.from_source import FromSource
 class LimitReq(Model):
     """https://nginx.org/en/docs/http/ngx_http_limit_req_module.html"""
 
-    rate: text.Rate = Field("10r/s", description="Requests of one client, such as 10r/s or 30r/m; more get 429.")
-    burst: int = Field(20, ge=0, le=100000, description="Requests above the rate that a client may make at once.")
-    nodelay: bool = Field(True, description="Answer a burst at once, rather than at the rate.")
+    rate: text.Rate = Field(
+        "10r/s", description="Requests of one client, such as 10r/s or 30r/m; requests above the rate get 429."
+    )
+    burst: int = Field(20, ge=0, le=100000, description="Requests above the rate that a client may send at once.")
+    nodelay: bool = Field(True, description="Answer a burst at once instead of at the rate.")
 
 
 class Cache(Model):
     """https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html#uwsgi_cache"""
 
-    valid: Seconds = Field(5, description="Seconds that an answer is given again, unless its Cache-Control says.")
-    max_size: text.Size = Field("100m", description="Largest size on disk.")
+    valid: Seconds = Field(5, description="Seconds that a response is cached, unless its Cache-Control says otherwise.")
+    max_size: text.Size = Field("100m", description="Largest size of the cache on disk.")
     bypass_cookies: tuple[text.Cookie, ...] = Field(
-        (), description="Cookies that lead past the cache; none named: any cookie does."
+        (), description="Cookies whose requests bypass the cache; none named: any cookie does."
     )
-    bypass_header: text.HeaderName | None = Field(None, description="Request header that leads past it too.")
+    bypass_header: text.HeaderName | None = Field(
+        None, description="Request header whose requests bypass the cache, too."
+    )
 
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -44,18 +48,23 @@ class Upstream(Model):
     """https://nginx.org/en/docs/http/ngx_http_upstream_module.html"""
 
     method: Literal["round_robin", "least_conn", "ip_hash"] = Field(
-        "round_robin", description="Which app server gets a request: each in turn, the least busy, one per client."
+        "round_robin",
+        description="How an app server is chosen for a request: in turn, the least busy one, or one per client.",
     )
     weights: dict[text.AppServer, Annotated[int, Field(ge=1, le=100)]] = Field(
-        default_factory=dict, description="App server, such as app-1, to its share of the requests; the others have 1."
+        default_factory=dict, description="App server, such as app-1, to its weight; the other app servers have 1."
     )
     keepalive: int = Field(
         0, ge=0, le=1024, description="Idle connections kept to gthread and gevent workers, per worker of nginx."
     )
-    max_fails: int = Field(1, ge=1, le=100, description="Failures after which an app server is left out for a while.")
-    fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(5, description="Seconds that it is left out.")
+    max_fails: int = Field(
+        1, ge=1, le=100, description="Failures after which nginx skips an app server for nginx.upstream.fail_timeout."
+    )
+    fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
+        5, description="Seconds for which nginx skips a failed app server."
+    )
     connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
-        2, description="Seconds to wait for an app server that does not even refuse."
+        2, description="Seconds to wait for a connection to an app server."
     )
 
 
@@ -67,19 +76,22 @@ class Nginx(FromSource):
 
     key: ClassVar[str] = "nginx"
 
-    install: Literal["os", "source"] = Field("os", description="From the OS's packages, or built on the server.")
+    install: Literal["os", "source"] = Field(
+        "os", description="Whether it comes from the OS's packages or is built on the server."
+    )
     prefix: text.Prefix = Field(
-        "/usr/local/nginx", description="Link to <prefix>-<version>, where the one from source is installed."
+        "/usr/local/nginx",
+        description="A build from source is installed in <prefix>-<version>; <prefix> becomes a link to it.",
     )
     listen: Port = Field(80, description="Port of the site; the security group opens it.")
     user: text.User | None = Field(None, description="User of the workers; none: the package's own.")
-    charset: text.Charset = Field("utf-8", description="Charset of text answers, or off.")
+    charset: text.Charset = Field("utf-8", description="Charset of text responses, or off.")
     client_max_body_size: text.Size = Field("16m", description="Largest request body.")
     keepalive_timeout: int = Field(65, ge=0, le=3600, description="Seconds an idle connection stays open.")
-    client_header_timeout: Seconds = Field(20, description="Seconds in which a request's headers must be here.")
+    client_header_timeout: Seconds = Field(20, description="Seconds within which a request's headers must arrive.")
     client_body_timeout: Seconds = Field(30, description="Seconds between two reads of a request's body.")
     send_timeout: Seconds = Field(30, description="Seconds between two writes to a client.")
-    reset_timedout_connection: bool = Field(True, description="Forget at once what a client that is late has left.")
+    reset_timedout_connection: bool = Field(True, description="Free the memory of a timed-out connection at once.")
     uwsgi_read_timeout: Seconds = Field(60, description="Seconds between two reads from a uWSGI socket.")
     proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
     upstream: Upstream = Field(Upstream(), description="How requests are shared among several app servers.")
@@ -88,9 +100,13 @@ class Nginx(FromSource):
         description="URL path below site.location to folder of the application that nginx serves itself; "
         "the application answers the paths of a folder that it does not have.",
     )
-    static_expires: text.Expires = Field("1h", description="How long a browser keeps a static file without asking.")
-    static_immutable: bool = Field(False, description="No reload asks either: for files whose names have versions.")
-    gzip: bool = Field(True, description="Compress answers; of static files an existing .gz is sent in any case.")
+    static_expires: text.Expires = Field(
+        "1h", description="How long a browser uses a static file without revalidating it."
+    )
+    static_immutable: bool = Field(
+        False, description="Browsers do not revalidate static files even on reload; use it for versioned file names."
+    )
+    gzip: bool = Field(True, description="Compress responses; an existing .gz of a static file is sent in any case.")
     gzip_types: tuple[text.MimeType, ...] = Field(
         (
             "text/css",
@@ -106,40 +122,51 @@ class Nginx(FromSource):
         ),
         description="Media types that are compressed, beside text/html.",
     )
-    gzip_min_length: int = Field(1024, ge=0, le=1048576, description="Bytes from which compression begins.")
-    gzip_comp_level: int = Field(5, ge=1, le=9, description="1 is the fastest, 9 the smallest.")
-    buffering: bool = Field(True, description="Take an answer from the app server at once, however slow the client is.")
-    request_buffering: bool = Field(True, description="Take a whole request before the app server gets it.")
-    error_page: dict[Annotated[int, Field(ge=400, le=599)], text.InsidePath] = Field(
-        default_factory=dict, description="Status to file of the application that is sent in place of nginx's page."
+    gzip_min_length: int = Field(1024, ge=0, le=1048576, description="Smallest response that is compressed, in bytes.")
+    gzip_comp_level: int = Field(
+        5, ge=1, le=9, description="Compression level: 1 is the fastest, 9 gives the smallest responses."
     )
-    intercept_errors: bool = Field(False, description="error_page also in place of what the application answers.")
-    cache: Cache | None = Field(None, description="Give answers of the application again for a while.")
-    limit_req: LimitReq | None = Field(None, description="Requests that one client may make; none: any number.")
-    limit_conn: Count | None = Field(None, description="Requests that one client may have under way at once.")
+    buffering: bool = Field(
+        True, description="Read a response from the app server at once, however slow the client is."
+    )
+    request_buffering: bool = Field(True, description="Read a whole request before it is passed to the app server.")
+    error_page: dict[Annotated[int, Field(ge=400, le=599)], text.InsidePath] = Field(
+        default_factory=dict,
+        description="Status to file of the application that nginx sends instead of its own error page.",
+    )
+    intercept_errors: bool = Field(
+        False, description="Use nginx.error_page for error responses of the application, too."
+    )
+    cache: Cache | None = Field(None, description="Cache responses of the application; none: no cache.")
+    limit_req: LimitReq | None = Field(None, description="Request rate of one client; none: unlimited.")
+    limit_conn: Count | None = Field(None, description="Simultaneous requests of one client; none: unlimited.")
     set_real_ip_from: Cidrs = Field(
         (),
-        description="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, IPv4 CIDRs; nobody else's are.",
+        description="Proxies, as IPv4 CIDRs, whose X-Forwarded-For and X-Forwarded-Proto are trusted; "
+        "those of other clients are ignored.",
     )
-    allow: Cidrs = Field((), description="Who may reach the site, IPv4 CIDRs; all others get 403.")
-    deny: Cidrs = Field((), description="Who may not, IPv4 CIDRs, before nginx.allow.")
-    auth_basic: text.Realm | None = Field(None, description="What the browser says the password is for.")
+    allow: Cidrs = Field((), description="IPv4 CIDRs that may reach the site; all others get 403.")
+    deny: Cidrs = Field((), description="IPv4 CIDRs that may not reach the site; it is checked before nginx.allow.")
+    auth_basic: text.Realm | None = Field(
+        None, description="Name of the protected area, which the browser shows when it asks for the password."
+    )
     auth_basic_users: dict[text.WebUser, text.PasswordHash] = Field(
         default_factory=dict, description="User to hash of the password, as `openssl passwd -6` prints it. Secret."
     )
     add_header: dict[text.AddedHeader, text.HeaderValue | None] = Field(
         default_factory=dict,
-        description="Header to value of every answer that has none from the application; null drops a default: "
-        + ", ".join(HEADERS),
+        description="Header to its value in every response in which the application has not set it; "
+        "null removes a default: " + ", ".join(HEADERS),
     )
     hide_header: tuple[text.HeaderName, ...] = Field(
-        ("X-Powered-By", "Server"), description="Headers of the application that do not go out."
+        ("X-Powered-By", "Server"), description="Headers of the application that are removed from its responses."
     )
     methods: tuple[Method, ...] = Field(
-        (), description="Methods that the application gets, GET with HEAD; others get 405; none named: all."
+        (),
+        description="Methods that reach the application (GET includes HEAD); others get 405. None named: all methods.",
     )
     extra: text.Directives | None = Field(
-        None, description="Directives as they are for the site's server block, beside its location."
+        None, description="Raw directives for the site's server block, beside its location."
     )
 
     @property

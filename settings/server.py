@@ -18,7 +18,7 @@ class Mirrors(Model):
     )
     epel: tuple[text.RepositoryUrl, ...] = Field((), description="EPEL sources (centos7, alinux3), tried in order.")
     index: tuple[text.Url, ...] = Field(
-        (), description="Python package indexes, the first that answers is used; none: Alibaba's."
+        (), description="Python package indexes, of which the first that answers is used; none: Alibaba's."
     )
 
 
@@ -28,15 +28,18 @@ class Server(Model):
         "ecs.e-c1m1.large",
         description="ECS instance type. The default (2 vCPU, 2 GiB) is the smallest that compiles uWSGI with ease.",
     )
-    image: text.ImageId | None = Field(None, description="Image id; none: the OS's newest system image.")
+    image: text.ImageId | None = Field(None, description="Id of the image; none: the OS's newest system image.")
     zone: text.Zone | None = Field(
         None,
-        description="Zone id; none: the first that offers the instance type. A later change waits for a new network.",
+        description="Id of the zone; none: the first that offers the instance type. A later change takes "
+        "effect with a new network.",
     )
-    disk_gib: int = Field(20, ge=20, le=2048, description="System disk, GiB.")
+    disk_gib: int = Field(20, ge=20, le=2048, description="Size of the system disk, GiB.")
     bandwidth_mbps: int = Field(5, ge=1, le=200, description="Peak bandwidth of the public address, Mbit/s.")
-    spot: bool = Field(False, description="Use a spot instance: cheaper, and taken back at any time.")
-    protect: bool = Field(False, description="Refuse to delete or replace the server and its address.")
+    spot: bool = Field(
+        False, description="Use a spot instance, which is cheaper and may be released by the cloud at any time."
+    )
+    protect: bool = Field(False, description="Refuse to delete or replace the server and its public address.")
     mirrors: Mirrors = Field(Mirrors(), description="Package sources of the server.")
 
     @property
@@ -59,7 +62,7 @@ _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network
 
 
 class Network(Model):
-    cidr: text.Cidr = Field("10.76.0.0/20", description="Addresses of the private network, a /16 to a /24.")
+    cidr: text.Cidr = Field("10.76.0.0/20", description="Address range of the private network, from /16 to /24.")
 
     @model_validator(mode="after")
     def _prefix(self) -> Self:
@@ -71,7 +74,10 @@ class Network(Model):
 
 class Topology(Model):
     app_servers: int = Field(
-        0, ge=0, le=20, description="Machines that run the application behind nginx's; 0: one machine has both."
+        0,
+        ge=0,
+        le=20,
+        description="Number of machines that run the application behind nginx's machine; 0: one machine runs both.",
     )
     instance_type: text.InstanceType | None = Field(
         None, description="ECS instance type of the app servers; none: server.instance_type."
@@ -104,14 +110,18 @@ class Topology(Model):
 
 
 class Access(Model):
-    http: Cidrs = Field(("0.0.0.0/0",), description="Who may reach the site: IPv4 CIDRs.")
-    ssh: Cidrs = Field((), description="Who may reach SSH: IPv4 CIDRs. Required in the cloud: releases come over SSH.")
+    http: Cidrs = Field(("0.0.0.0/0",), description="IPv4 CIDRs that may reach the site.")
+    ssh: Cidrs = Field(
+        (), description="IPv4 CIDRs that may reach SSH. Required in the cloud, because releases use SSH."
+    )
     ssh_open: bool = Field(False, description="Allow 0.0.0.0/0 in access.ssh.")
     public_key: text.PublicKey | None = Field(
         None, description="OpenSSH public key that may log in as root. Required in the cloud."
     )
-    private_key_file: text.LocalPath | None = Field(None, description="File with the private key; none: the SSH agent.")
-    host_key: text.HostKey | None = Field(None, description="The server's SSH host key, when it is known beforehand.")
+    private_key_file: text.LocalPath | None = Field(
+        None, description="File with the private key; none: the SSH agent is used."
+    )
+    host_key: text.HostKey | None = Field(None, description="The server's SSH host key, if it is known beforehand.")
 
     @model_validator(mode="after")
     def _once(self) -> Self:

@@ -14,6 +14,8 @@ class Serving(Model):
 
     app_server: AppServerName = Field("uwsgi", description="What runs the application.")
     process_manager: ProcessManagerName = Field(
-        "supervisor", description="What starts the application server and starts it again; emperor is uWSGI's own."
+        "supervisor", description="What starts and restarts the application server; emperor is uWSGI's own."
     )
-    front: Literal["nginx", "none"] = Field("nginx", description="What the world talks to; none: the app server.")
+    front: Literal["nginx", "none"] = Field(
+        "nginx", description="What receives the requests from outside; none: the app server itself."
+    )

@@ -17,7 +17,7 @@ from settings.tls import Tls
 
 class Release(Model):
     keep: int = Field(5, ge=1, le=100, description="Releases kept on the machine.")
-    generation: int = Field(0, ge=0, description="Raise it to apply the same release again.")
+    generation: int = Field(0, ge=0, description="Increase it to apply the same release again.")
 
 
 class SiteSettings(Model):

@@ -46,7 +46,7 @@ class Document(SiteSettings):
     mysql: Mysql = Mysql()
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
         default_factory=dict,
-        description="Site's name to its own settings, which go before those of the stack.",
+        description="Name of a site to its own settings. A site inherits unset settings from the stack level.",
         # The secrets of a site are plain text until its own settings have been read.
         repr=False,
     )
@@ -259,8 +259,8 @@ def _between_sites(stack: StackSettings) -> Iterator[Rule]:
             )
         if site.server_name:
             owner, tls = domains.setdefault(site.server_name.lower(), (name, settings.tls))
-            reason = f"not as in {owner}.tls, of the same domain"
-            yield f"{name}.tls", tls != settings.tls, reason, "one certificate for a domain"
+            reason = f"differs from {owner}.tls, but both serve the same domain"
+            yield f"{name}.tls", tls != settings.tls, reason, "the same tls in both"
         yield from _one_user(stack, settings)
 
 

@@ -14,19 +14,29 @@ class Tls(Model):
     """One certificate for each domain: given, or asked for by the machine itself (ACME, RFC 8555)."""
 
     certificate: str | None = Field(
-        None, description="The domain's certificate and those between it and its root: PEM text, or a file with it."
+        None, description="The domain's certificate and its intermediate certificates: PEM text, or a file with it."
     )
-    private_key: SecretStr | None = Field(None, description="Its private key: PEM text, or a file with it. A secret.")
-    acme: bool = Field(False, description="Have the machine ask a CA for it and renew it; the CA asks back on port 80.")
-    directory: text.HttpsUrl = Field(LETS_ENCRYPT, description="The CA's ACME directory.")
+    private_key: SecretStr | None = Field(
+        None, description="Private key of the certificate: PEM text, or a file with it. A secret."
+    )
+    acme: bool = Field(
+        False,
+        description="The machine requests the certificate from a CA and renews it; the CA checks the "
+        "domain on port 80.",
+    )
+    directory: text.HttpsUrl = Field(LETS_ENCRYPT, description="URL of the CA's ACME directory.")
     ca: text.LocalPath | None = Field(
-        None, description="PEM file with the root of a private or a test CA; none: the roots that everybody knows."
+        None, description="PEM file with the root of a private or a test CA; none: the well-known roots."
     )
     listen: Port = Field(443, description="Port of the site over TLS; the security group opens it.")
-    redirect: bool = Field(True, description="Send what comes to nginx.listen to HTTPS, all but app.health.")
+    redirect: bool = Field(True, description="Redirect requests on nginx.listen to HTTPS, except app.health.")
     # A browser that has seen it takes no other way for so long: going back to HTTP would shut visitors out.
     hsts: int | None = Field(
-        None, ge=0, le=126144000, description="Seconds for which browsers take HTTPS alone; none: they are not told."
+        None,
+        ge=0,
+        le=126144000,
+        description="Seconds for which browsers use only HTTPS (Strict-Transport-Security); none: the "
+        "header is not sent.",
     )
 
     @property

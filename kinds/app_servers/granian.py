@@ -59,7 +59,7 @@ class Granian(AppServer):
     workers: Literal["auto"] | Count = Field("auto", description="Worker processes; auto: one per CPU of the machine.")
     blocking_threads: Count = Field(1, description="Threads of a worker that run the application.")
     backlog: int = Field(1024, ge=128, le=65535, description="Length of the queue of connections.")
-    http1_keep_alive: bool = Field(True, description="Keep a connection for its client's next request.")
+    http1_keep_alive: bool = Field(True, description="Keep a connection open for its client's next request.")
     workers_lifetime: int | None = Field(
         None, ge=60, le=31536000, description="Replace a worker after this many seconds; none: never."
     )
@@ -70,11 +70,15 @@ class Granian(AppServer):
         None,
         description="Seconds a stopping worker may take to finish its requests; none: one less than its manager's.",
     )
-    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field("info", description="What is logged.")
-    access_log: bool = Field(False, description="Log each request, which nginx does already.")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="Least severe messages that are logged."
+    )
+    access_log: bool = Field(False, description="Log each request; nginx logs requests already.")
     pid_file: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
-    user: text.User | None = Field(None, description="User that it runs as; none: one of the site's own.")
-    group: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
+    user: text.User | None = Field(None, description="User that the server runs as; none: the site's own user.")
+    group: text.User | None = Field(
+        None, description="Group that the server runs as, with systemd; none: the user's own group."
+    )
 
     @property
     def runs_as(self) -> str | None:

@@ -28,10 +28,10 @@ class Gunicorn(AppServer):
     bind: text.Listen | None = Field(
         None, description="unix (the default), or an address and port such as 127.0.0.1:8000."
     )
-    worker_class: Literal["sync", "gthread", "gevent"] = Field("sync", description="Kind of worker.")
+    worker_class: Literal["sync", "gthread", "gevent"] = Field("sync", description="Type of worker.")
     workers: Literal["auto"] | Count = Field("auto", description="Workers; auto: 2 × CPUs of the machine + 1.")
     threads: Count = Field(1, description="Threads of a gthread worker.")
-    worker_connections: int | None = Field(None, ge=1, le=65535, description="Clients of a gevent worker at once.")
+    worker_connections: int | None = Field(None, ge=1, le=65535, description="Simultaneous clients of a gevent worker.")
     backlog: int = Field(2048, ge=64, le=65535, description="Length of the queue of connections.")
     timeout: Seconds = Field(30, description="Seconds after which a silent worker is killed.")
     graceful_timeout: Seconds | None = Field(
@@ -40,12 +40,16 @@ class Gunicorn(AppServer):
     )
     keepalive: int = Field(2, ge=0, le=3600, description="Seconds to wait for the next request of a connection.")
     max_requests: int = Field(0, ge=0, description="Replace a worker after this many requests; 0: never.")
-    max_requests_jitter: int = Field(0, ge=0, description="At most this much is added to max_requests at random.")
-    loglevel: Literal["debug", "info", "warning", "error", "critical"] = Field("info", description="What is logged.")
-    accesslog: bool = Field(False, description="Log each request, which nginx does already.")
+    max_requests_jitter: int = Field(0, ge=0, description="Largest random number that is added to max_requests.")
+    loglevel: Literal["debug", "info", "warning", "error", "critical"] = Field(
+        "info", description="Least severe messages that are logged."
+    )
+    accesslog: bool = Field(False, description="Log each request; nginx logs requests already.")
     pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
-    user: text.User | None = Field(None, description="User that it runs as; none: one of the site's own.")
-    group: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
+    user: text.User | None = Field(None, description="User that the server runs as; none: the site's own user.")
+    group: text.User | None = Field(
+        None, description="Group that the server runs as, with systemd; none: the user's own group."
+    )
 
     @property
     def runs_as(self) -> str | None:

@@ -26,21 +26,24 @@ class Mysql(Database):
     key: ClassVar[str] = "mysql"
 
     database: text.SqlDatabase = Field("app", description="Database of the application.")
-    user: text.SqlUser = Field("app", description="User that the application is there; it may do all in its database.")
+    user: text.SqlUser = Field("app", description="User of the application, with all privileges in its database.")
     password: SecretStr | None = Field(None, description="The user's password. Required, and a secret.")
     schema_files: Annotated[tuple[text.LocalPath, ...], BeforeValidator(sequence)] = Field(
-        (), description="SQL files, each applied once, in order; one that was applied is never changed, one is added."
+        (), description="SQL files, each applied once, in order. Never change a file that was applied; add a new one."
     )
-    port: AppPort = Field(3306, description="Port that it listens on, for the application's machines alone.")
-    max_connections: int = Field(151, ge=10, le=10000, description="Connections at once.")
+    port: AppPort = Field(3306, description="Port of the database; only the application's machines reach it.")
+    max_connections: int = Field(151, ge=10, le=10000, description="Simultaneous connections.")
     innodb_buffer_pool_size: Literal["auto"] | text.BytesSize = Field(
         "auto", description="Memory for data and indexes; auto: half of the machine's."
     )
     instance_type: text.InstanceType | None = Field(
-        None, description="ECS instance type of its machine; none: server.instance_type."
+        None, description="ECS instance type of the database's machine; none: server.instance_type."
     )
     disk_gib: int = Field(
-        20, ge=20, le=32768, description="Data disk, GiB; it can grow; a smaller one is a new, empty disk."
+        20,
+        ge=20,
+        le=32768,
+        description="Size of the data disk, GiB. It can grow; a smaller size makes a new, empty disk.",
     )
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
 

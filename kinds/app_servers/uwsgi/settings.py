@@ -18,12 +18,16 @@ class UwsgiSettings(FromSource, AppServer):
     group_key: ClassVar[str] = "uwsgi.gid"
 
     install: Literal["index", "os", "source"] = Field(
-        "index", description="From the package index, the OS's packages, or built on the server."
+        "index",
+        description="Whether it comes from the package index, from the OS's packages, or is built on the server.",
     )
     prefix: text.Prefix = Field(
-        "/usr/local/uwsgi", description="Link to <prefix>-<version>, where the one from source is installed."
+        "/usr/local/uwsgi",
+        description="A build from source is installed in <prefix>-<version>; <prefix> becomes a link to it.",
     )
-    config: Literal["ini", "command_line"] = Field("ini", description="Where its options stand.")
+    config: Literal["ini", "command_line"] = Field(
+        "ini", description="Whether the options are in an ini file or on the command line."
+    )
     socket: text.Listen | None = Field(
         None, description="uWSGI's own protocol: unix (the default) or an address and port such as 127.0.0.1:8080."
     )
@@ -31,9 +35,11 @@ class UwsgiSettings(FromSource, AppServer):
         None, description="HTTP instead of uWSGI's protocol, for proxy_pass: unix, or an address and port."
     )
     http: text.HostPort | None = Field(
-        None, description="HTTP by uWSGI's router process, to be reached directly: an address and port."
+        None, description="HTTP by uWSGI's router process, for direct access: an address and port."
     )
-    chmod_socket: text.Mode = Field("660", description="Mode of the unix socket; 600 wants nginx.user to be its owner.")
+    chmod_socket: text.Mode = Field(
+        "660", description="Mode of the unix socket; with 600, nginx.user must be the socket's owner."
+    )
     pythonpath: tuple[text.InsidePath, ...] = Field((), description="Folders of the application to import from.")
     processes: Literal["auto"] | Count = Field(
         "auto", description="Worker processes; auto: one per CPU of the machine."
@@ -41,31 +47,39 @@ class UwsgiSettings(FromSource, AppServer):
     threads: Count = Field(1, description="Threads per process; more than one costs CPU per request.")
     enable_threads: bool = Field(False, description="Let the application start threads of its own.")
     thunder_lock: bool = Field(False, description="Let one process at a time wait for a request.")
-    cheaper: Count | None = Field(None, description="Processes kept when there is little to do.")
+    cheaper: Count | None = Field(None, description="Least number of worker processes when there is little load.")
     # uWSGI does not start with more than net.core.somaxconn, which the bootstrap sets.
     listen: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto", description="Length of the queue of connections; auto: what the kernel allows (somaxconn)."
     )
     buffer_size: int = Field(
-        32768, ge=4096, le=65535, description="Bytes of request headers; the default takes what nginx takes."
+        32768,
+        ge=4096,
+        le=65535,
+        description="Largest size of the request headers in bytes; the default accepts everything that nginx accepts.",
     )
     harakiri: Seconds | None = Field(None, description="Kill a request after this many seconds.")
     max_requests: int | None = Field(None, ge=1, description="Replace a worker after this many requests.")
     reload_on_rss: int | None = Field(None, ge=16, description="Replace a worker above this much memory, MiB.")
-    vacuum: bool = Field(True, description="Remove the socket and the pidfile at the end.")
+    vacuum: bool = Field(True, description="Remove the socket and the pidfile when uWSGI stops.")
     pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
-    uid: text.User | None = Field(None, description="User that it runs as; none: one of the site's own.")
-    gid: text.User | None = Field(None, description="Group that it runs as, with systemd; none: the user's.")
+    uid: text.User | None = Field(None, description="User that the server runs as; none: the site's own user.")
+    gid: text.User | None = Field(
+        None, description="Group that the server runs as, with systemd; none: the user's own group."
+    )
     stats: Literal["auto"] | AppPort = Field(
         "auto",
-        description="Port of the statistics on loopback, in turn with the next one; auto: a free one from 9191 on.",
+        description="Port of the statistics on loopback; releases alternate between it and the next "
+        "port. auto: the first free port from 9191.",
     )
-    stats_http: bool = Field(False, description="Give the statistics over HTTP.")
+    stats_http: bool = Field(False, description="Serve the statistics over HTTP.")
     static_map: dict[text.Location, text.InsidePath] = Field(
         default_factory=dict, description="URL path to folder of the application that uWSGI serves itself."
     )
-    logto: bool = Field(False, description="Let uWSGI write its log itself, rather than the process manager.")
-    daemonize: bool = Field(False, description="Go into the background: a forking unit of systemd alone can follow.")
+    logto: bool = Field(False, description="uWSGI writes its log itself, instead of the process manager.")
+    daemonize: bool = Field(
+        False, description="Run in the background; only systemd can manage this, with a forking unit."
+    )
     dynamic: bool = Field(
         False, description="Load the application that nginx names by uwsgi_param (UWSGI_CHDIR, UWSGI_SCRIPT, …)."
     )
