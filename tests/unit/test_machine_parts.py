@@ -1,6 +1,5 @@
 """The release tool's parts: facts of the machine, the probe, the environment, requirements."""
 
-import ast
 import hashlib
 import json
 import os
@@ -51,15 +50,6 @@ def test_a_tool_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     written = module("unpacked").Unpacked(str(tmp_path / "sent")).place_tool(str(tmp_path / "there"))
     assert written == [f"{tmp_path}/there/{name}" for name in names]
     assert {str(path) for path in (tmp_path / "there").rglob("*.py")} == set(written)
-
-
-@pytest.mark.parametrize("path", sorted((PROJECT / "machine").glob("*.py")), ids=lambda path: path.stem)
-def test_the_tool_is_read_in_one_sitting(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 350
-    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
-    lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
-    assert {name: count for name, count in lines.items() if count > 60} == {}
 
 
 @pytest.mark.parametrize(

@@ -61,24 +61,6 @@ def test_no_resource_is_made_in_an_apply(path: Path) -> None:
             assert "command." not in ast.unparse(call)
 
 
-def imports(folder: str) -> set[str]:
-    found: set[str] = set()
-    for path in (PROJECT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.split(".")[0])
-    return found
-
-
-def test_rooms_touch_only_what_they_may() -> None:
-    assert not imports("serving") & {"pulumi", "pulumi_alicloud", "pulumi_command", "components", "rehearsal"}
-    assert "rehearsal" not in imports("components") | imports("settings")
-    assert not imports("settings") & {"serving", "components", "pulumi_alicloud", "pulumi_command"}
-    assert not imports("rehearsal") & {"serving", "components"}
-
-
 def test_the_program_is_short() -> None:
     lines = (PROJECT / "__main__.py").read_text().splitlines()
     assert len(lines) < 60
@@ -135,12 +117,3 @@ def test_only_one_module_of_the_rehearsal_reads_settings() -> None:
     assert readers == ["overlay.py"]
     of_settings = [files for name, files in imported_by("commands").items() if name.split(".")[0] == "settings"]
     assert set().union(*of_settings) <= {"overlay.py"}
-
-
-@pytest.mark.parametrize("path", sorted((PROJECT / "rehearsal").rglob("*.py")), ids=lambda path: path.stem)
-def test_a_module_of_the_rehearsal_is_readable_in_one_sitting(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 350
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
-    long = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 60]
-    assert long == []
