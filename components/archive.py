@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
-from contract.documents import APP_FOLDER, MANIFEST_FILE
+from contract.documents import APP_FOLDER, MANIFEST_FILE, Manifest, plain
 from schema.base import READABLE, printable
 from serving import ServingPlan, host_files, release_files
 from settings import SiteSettings, StackSettings, refused
@@ -112,9 +112,9 @@ def build(
     files = {f"{APP_FOLDER}{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
     files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
-    manifest = {name: (f"{mode:o}", hashlib.sha256(data).hexdigest()) for name, (mode, data) in sorted(files.items())}
-    identifier = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
-    files[MANIFEST_FILE] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())
+    listed = {name: [f"{mode:o}", hashlib.sha256(data).hexdigest()] for name, (mode, data) in sorted(files.items())}
+    identifier = hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
+    files[MANIFEST_FILE] = (0o644, json.dumps(plain(Manifest(identifier, listed)), indent=0).encode())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{identifier}.tar.gz"
     if path.exists():
