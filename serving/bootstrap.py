@@ -142,7 +142,8 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
 
 
 def _database_script(plan: ServingPlan, stack: StackSettings) -> str:
-    return render("cloud-init/database.sh.j2", **_common(plan, stack))
+    assert stack.database is not None  # noqa: S101  Only a stack with a database has this role.
+    return render("cloud-init/database.sh.j2", unit=stack.database.unit, **_common(plan, stack))
 
 
 def _common(plan: ServingPlan, stack: StackSettings) -> dict[str, Any]:

@@ -24,6 +24,9 @@ class Mysql(Database):
     """https://mariadb.com/kb/en/server-system-variables/ for what has a directive's name."""
 
     key: ClassVar[str] = "mysql"
+    unit: ClassVar[str] = "mariadb"
+    config_file: ClassVar[str] = MYSQL_CONFIG_FILE
+    dump_end: ClassVar[str] = "-- Dump completed"
 
     database: text.SqlDatabase = Field("app", description="Database of the application.")
     user: text.SqlUser = Field("app", description="User that the application is there; it may do all in its database.")
@@ -88,7 +91,7 @@ class Mysql(Database):
 
     def configs(self, system: System) -> dict[str, str]:
         return {
-            MYSQL_CONFIG_FILE: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
+            self.config_file: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
             "wsgi-ecs-database": render(
                 "templates/mysql/wsgi-ecs-database.sh.j2",
                 database=self.database,
