@@ -14,6 +14,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
+from contract.paths import ACME_USER, BUILD_USER
+
 
 def _matching(pattern: str, allowed: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
@@ -211,9 +213,9 @@ Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode
 
 
 def _answers(value: str) -> str:
-    if value in ("root", "wsgi-build"):
+    if value in ("root", BUILD_USER):
         raise ValueError("this user may change the application, so it answers no requests; allowed: any other")
-    if value == "wsgi-acme":
+    if value == ACME_USER:
         raise ValueError("this user has the key of the CA's account, so it answers no requests; allowed: any other")
     return value
 
@@ -227,7 +229,7 @@ User = Annotated[
 
 def _nobody_elses(value: str) -> str:
     """With wsgi- before it, it is the name of a user, and with -web behind it of a group."""
-    if value in ("acme", "build") or value.endswith("-web"):
+    if f"wsgi-{value}" in (ACME_USER, BUILD_USER) or value.endswith("-web"):
         raise ValueError(f"wsgi-{value} is another user or group of the machine; allowed: any other name")
     return value
 

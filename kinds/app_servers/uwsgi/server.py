@@ -38,10 +38,6 @@ class Uwsgi(UwsgiSettings):
         return bool(self.http or self.http_socket)
 
     @property
-    def loads_files(self) -> bool:
-        return True
-
-    @property
     def import_folders(self) -> tuple[str, ...]:
         return self.pythonpath
 
