@@ -24,9 +24,9 @@ from settings.server import Access, Network, Server, Topology
 from settings.site import SiteSettings
 from settings.tls import Tls
 
-# What a site of its own may say; the rest is the machine's.
+# The sections that a site in `sites` may have; all other sections belong to the machine.
 SITE_KEYS = tuple(SiteSettings.model_fields)
-# Keys below SITE_KEYS that are the machine's all the same.
+# These keys belong to the machine, although they are below SITE_KEYS.
 MACHINE_KEYS = {
     "site": ("name",),
     "serving": ("process_manager", "front"),
@@ -139,9 +139,9 @@ class StackSettings:
             "site": Site(),
             "app": App(module="builtin"),
             server.key: server,
-            # Built-in: what is there without a release, which brings the archives.
+            # The built-in page has the OS's nginx, because the archive of another nginx arrives with a release.
             "nginx": Nginx(listen=first.nginx.listen),
-            # Its certificate comes later.
+            # The certificate arrives with a release, too.
             "tls": Tls(),
         }
         return replace(self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False)

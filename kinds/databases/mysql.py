@@ -16,7 +16,7 @@ from schema.base import AppPort, sequence
 from templates import render
 
 _DATADIR = f"{paths.DATA}/mysql"
-# In the application's own database, so that a dump knows which schema files it has.
+# This table is in the application's own database, so that a dump contains the list of its schema files.
 _APPLIED = "wsgi_ecs_schema"
 
 
@@ -102,7 +102,7 @@ class Mysql(Database):
         }
 
     def sources(self) -> dict[str, str]:
-        # The number keeps the order in which they are applied.
+        # The number keeps the order in which the files are applied.
         return {f"{SCHEMA_FOLDER}{number}/{Path(file).name}": file for number, file in enumerate(self.schema_files, 1)}
 
     def document(self, system: System, network: str, instance_type: str, generation: int) -> Document:
@@ -112,7 +112,7 @@ class Mysql(Database):
             config=system.mysql_config,
             database=self.database,
             user=self.user,
-            # As MySQL writes a network in an account: address/mask.
+            # MySQL writes the network of an account as address/mask.
             network=IPv4Network(network).with_netmask,
             schema=list(self.sources()),
             applied=_APPLIED,
