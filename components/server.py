@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
-from contract.resources import USER_DATA_LIMIT
+from contract.resources import USER_DATA_LIMIT, instance_resource
 from settings import refused
 from settings.server import Server as ServerSettings
 
@@ -55,7 +55,7 @@ class Server(pulumi.ComponentResource):
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:server:Server", name, None, opts)
         instance = alicloud.ecs.Instance(
-            f"{name}-instance",
+            instance_resource(name),
             instance_name=name,
             instance_type=args.instance_type,
             image_id=args.image_id,
