@@ -18,13 +18,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
-from contract.documents import APP_FOLDER, MANIFEST_FILE
+from contract.documents import APP_FOLDER, MANIFEST_FILE, Manifest, plain
 from schema.base import READABLE, printable
 from serving import ServingPlan, host_files, release_files
 from settings import SiteSettings, StackSettings, refused
 from settings.files import loaded
 
-# Never part of a release: secrets, histories, environments, caches, editors' files, and the stacks' own.
+# These are never part of a release: secrets, histories, environments, caches, editors' files, files of the stacks.
 EXCLUDED = (
     ".git", ".hg", ".svn", ".env*", ".venv", "venv", "virtualenv", "__pycache__", "*.pyc", ".pytest_cache",
     ".mypy_cache", ".ruff_cache", ".hypothesis", ".tox", ".idea", ".vscode", ".DS_Store", "node_modules",
@@ -112,13 +112,13 @@ def build(
     files = {f"{APP_FOLDER}{name}": content for name, content in application.items()}
     files |= {name: (0o644, text.encode()) for name, text in texts.items()}
     files |= {name: (0o644, Path(path).read_bytes()) for name, path in sources.items()}
-    manifest = {name: (f"{mode:o}", hashlib.sha256(data).hexdigest()) for name, (mode, data) in sorted(files.items())}
-    identifier = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
-    files[MANIFEST_FILE] = (0o644, json.dumps({"id": identifier, "files": manifest}, indent=0).encode())
+    listed = {name: [f"{mode:o}", hashlib.sha256(data).hexdigest()] for name, (mode, data) in sorted(files.items())}
+    identifier = hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:12]
+    files[MANIFEST_FILE] = (0o644, json.dumps(plain(Manifest(identifier, listed)), indent=0).encode())
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{identifier}.tar.gz"
     if path.exists():
-        # Or what this release shares with an old one would go while it is under way. Somebody else's stays as it is.
+        # Renew the file's time, because another run may delete old archives. A file of another user keeps its time.
         with suppress(PermissionError):
             path.touch()
     else:
@@ -168,7 +168,7 @@ def _application(source: Path, exclude: tuple[str, ...], secret: frozenset[Path]
 
 
 def _unreadable(error: OSError) -> NoReturn:
-    """Left out without a word, it would be missed on the server."""
+    """Refuse a file that cannot be read: without a word, the file would be missing on the server."""
     raise refused(f"app.source: {printable(error.filename)}: {error.strerror}; allowed: {READABLE}") from None
 
 

@@ -36,13 +36,13 @@ class Disk(pulumi.ComponentResource):
             disk_name=name,
             category="cloud_essd",
             size=args.gib,
-            # Or a size that was raised would wait for a restart.
+            # Without `online`, a larger size would have no effect until a restart.
             type="online",
             zone_id=args.zone,
             payment_type="PayAsYouGo",
             delete_with_instance=False,
             tags=args.tags,
-            # A disk cannot move; one that a switch in another zone wants would be made anew, without what is on it.
+            # A disk cannot move to another zone: it would be replaced by an empty disk.
             opts=pulumi.ResourceOptions(parent=self, protect=args.protect, ignore_changes=["zone_id"]),
         )
         alicloud.ecs.EcsDiskAttachment(

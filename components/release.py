@@ -122,7 +122,7 @@ class Release(pulumi.ComponentResource):
             # The id is exported only when the release serves.
             self.ids[site] = done.id.apply(lambda _, id=archive.id: id)
             parts.append(done)
-        # What a command prints counts as secret since its input is, but these lines have paths alone.
+        # A command's output counts as secret because its input is secret, but these lines contain only paths.
         printed = [pulumi.Output.unsecret(part.stdout) for part in parts]
         self.edited_by_hand = pulumi.Output.all(*printed).apply(lambda texts: edited("\n".join(filter(None, texts))))
         self.register_outputs({"ids": self.ids, "edited_by_hand": self.edited_by_hand})

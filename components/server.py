@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
-from contract.resources import USER_DATA_LIMIT
+from contract.resources import USER_DATA_LIMIT, instance_resource
 from settings import refused
 from settings.server import Server as ServerSettings
 
@@ -55,7 +55,7 @@ class Server(pulumi.ComponentResource):
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:server:Server", name, None, opts)
         instance = alicloud.ecs.Instance(
-            f"{name}-instance",
+            instance_resource(name),
             instance_name=name,
             instance_type=args.instance_type,
             image_id=args.image_id,
@@ -66,7 +66,7 @@ class Server(pulumi.ComponentResource):
             system_disk_category="cloud_essd",
             system_disk_size=args.settings.disk_gib,
             spot_strategy="SpotAsPriceGo" if args.settings.spot else "NoSpot",
-            # Said outright, so that a stopped server is found as drift.
+            # Name the status, so that Pulumi reports a stopped server as drift.
             status="Running",
             tags=args.tags,
             opts=pulumi.ResourceOptions(
@@ -101,5 +101,5 @@ class Server(pulumi.ComponentResource):
             # An address that is still bound cannot be bound to the new server.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
-        # Known only once the association stands, so that whoever connects to it waits for that.
+        # The address is known only after the association, so that every connection waits for the association.
         return pulumi.Output.all(address.ip_address, association.id).apply(lambda known: known[0])

@@ -11,7 +11,7 @@ from contract.placeholders import fill
 
 T = TypeVar("T")
 
-# What an archive holds, beside files of its own: the application, configs with placeholders, this tool, sources.
+# An archive holds these files, and folders of the application, configs with placeholders, this tool and sources.
 MANIFEST_FILE = "manifest.json"
 RELEASE_FILE = "release.json"
 HOST_FILE = "host.json"

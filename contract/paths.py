@@ -25,7 +25,7 @@ MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
 DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
-# uWSGI's emperor tells of its vassals here.
+# uWSGI's emperor serves statistics of its vassals on this socket.
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"

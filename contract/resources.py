@@ -12,8 +12,6 @@ _APPLY = "-apply"
 _INSTANCE = "-instance"
 # The machine that has the database; the machines of the application know it by this name.
 DATABASE_MACHINE = "db"
-# The last line of a complete dump of the database begins with this.
-DUMP_END = "-- Dump completed"
 
 # Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
 # https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance

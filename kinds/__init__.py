@@ -1,6 +1,6 @@
 """One room a technology: its settings, its rules, its files, its pins.
 
-    app_servers/       uwsgi, gunicorn          what runs the application
+    app_servers/       uwsgi, gunicorn, …       what runs the application
     process_managers/  supervisor, systemd, …   what starts it and starts it again
     systems/           centos7, debian12, …     what an operating system has, and under which names
     databases/         mysql                    a machine of its own for the application's data

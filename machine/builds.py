@@ -29,7 +29,7 @@ from venvs import Builder
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30
-# settings/text.py allows a prefix in these folders.
+# schema/text.py allows a prefix in these folders.
 _PARENTS = ("/usr/local", "/opt")
 _MARKS = ("name", "version", "sha256", "options")
 
@@ -160,7 +160,7 @@ def download(build: Build) -> bytes:
     """Content of the archive's URL. Raises ReleaseError."""
     then = "check that the server reaches {}.archive, or set it to a file on your computer".format(build.name)
     try:
-        # settings/text.py allows only HTTP and HTTPS.
+        # schema/text.py allows only HTTP and HTTPS.
         with urllib.request.urlopen(build.archive, timeout=_SECONDS) as answer:  # noqa: S310
             data = bytes(answer.read(_MOST_BYTES + 1))
     except (OSError, ValueError) as error:

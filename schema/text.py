@@ -14,6 +14,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr
 
+from contract.paths import ACME_USER, BUILD_USER
+
 
 def _matching(pattern: str, allowed: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
@@ -89,7 +91,7 @@ def _openssh_key(value: str) -> str:
     name = words[0].encode()
     if blob[: 4 + len(name)] != len(name).to_bytes(4, "big") + name or len(blob) < 40:
         raise allowed
-    # The comment is of no use to the server and is free text: it goes no further.
+    # Drop the comment, because it is free text that the server does not need.
     return f"{words[0]} {words[1]}"
 
 
@@ -138,7 +140,7 @@ ServerName = Annotated[
             "a domain such as www.example.com, *.example.com, or an IPv4 address",
         )
     ),
-    # As nginx compares them: two sites of one name are found out.
+    # nginx ignores the case of names, so this finds two sites of one name.
     AfterValidator(str.lower),
 ]
 Cidr = Annotated[str, AfterValidator(_ipv4_network)]
@@ -211,9 +213,9 @@ Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode
 
 
 def _answers(value: str) -> str:
-    if value in ("root", "wsgi-build"):
+    if value in ("root", BUILD_USER):
         raise ValueError("this user may change the application, so it answers no requests; allowed: any other")
-    if value == "wsgi-acme":
+    if value == ACME_USER:
         raise ValueError("this user has the key of the CA's account, so it answers no requests; allowed: any other")
     return value
 
@@ -226,15 +228,15 @@ User = Annotated[
 
 
 def _nobody_elses(value: str) -> str:
-    """With wsgi- before it, it is the name of a user, and with -web behind it of a group."""
-    if value in ("acme", "build") or value.endswith("-web"):
+    """Reject a name whose user wsgi-<name> or group wsgi-<name>-web the machine has already."""
+    if f"wsgi-{value}" in (ACME_USER, BUILD_USER) or value.endswith("-web"):
         raise ValueError(f"wsgi-{value} is another user or group of the machine; allowed: any other name")
     return value
 
 
 SiteName = Annotated[
     str,
-    # With what stands around it, it is the name of a user, which Linux ends at 31 characters.
+    # wsgi-<name>-web is the name of a group, and Linux limits such names to 31 characters.
     AfterValidator(_matching(r"[a-z][a-z0-9-]{0,19}", "a name of 20 characters at most, such as shop or blog-2")),
     AfterValidator(_nobody_elses),
 ]

@@ -128,7 +128,7 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
         "cloud-init/bootstrap.sh.j2",
         **_common(plan, stack),
         place=site.place,
-        # nginx's machine needs pip alone, for what asks a CA.
+        # nginx's machine needs only pip, for the ACME client.
         server_pins=site.release.server_pins if plan.role != "front" else (),
         port=site.ports[0],
         facts=facts,
@@ -142,14 +142,15 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
 
 
 def _database_script(plan: ServingPlan, stack: StackSettings) -> str:
-    return render("cloud-init/database.sh.j2", **_common(plan, stack))
+    assert stack.database is not None  # noqa: S101  Only a stack with a database has this role.
+    return render("cloud-init/database.sh.j2", unit=stack.database.unit, **_common(plan, stack))
 
 
 def _common(plan: ServingPlan, stack: StackSettings) -> dict[str, Any]:
-    """What the scripts of all roles are told."""
+    """The values that the scripts of all roles contain."""
     return {
         "plan": plan,
-        # One command for those of an owner and mode: every byte counts.
+        # One command makes all directories of an owner and mode, because every byte of user data counts.
         "directories": [
             (*key, [directory.path for directory in group])
             for key, group in groupby(plan.directories, lambda directory: (*directory.owner.split(":"), directory.mode))
@@ -174,7 +175,7 @@ def _repositories(system: System, stack: StackSettings) -> tuple[File, ...]:
     rpm = system.packaging
     if not isinstance(rpm, Rpm):
         return ()
-    # Under our own name: Alibaba's cloud-init rewrites the stock files at the first boot.
+    # The file has a name of its own, because Alibaba's cloud-init rewrites the stock files at the first boot.
     text = render(
         "cloud-init/yum.repo.j2",
         rpm=rpm,

@@ -1,6 +1,6 @@
 """What the release tool needs to know: of what the sites of a machine share, and of a site's release."""
 
-from contract.documents import Endpoint, Entrance, Host, HostSite, Probe, Release
+from contract.documents import Entrance, Host, HostSite, Probe, Release
 from contract.placeholders import facts_in
 from kinds.app_servers import Process
 from kinds.process_managers import Program
@@ -60,7 +60,7 @@ def release_document(
         program=program.name,
         program_config=program.config,
         program_link=program.link,
-        endpoint=Endpoint(process.endpoint.protocol, process.endpoint.address) if has_app else None,
+        endpoint=process.endpoint if has_app else None,
         pidfile=place.pidfile,
         command=process.command[0],
         computed=computed,

@@ -11,8 +11,7 @@ A site's part comes with its releases; the rest is the machine's. https://nginx.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
@@ -23,7 +22,6 @@ from kinds.app_servers import Process
 from kinds.place import Place
 from settings import SiteSettings, StackSettings
 from settings.nginx import Nginx
-from settings.tls import Tls
 from templates import render
 
 # RFC 8555, 8.3
@@ -60,16 +58,23 @@ def blocks(sites: Sequence[SiteSettings]) -> tuple[Block, ...]:
             grouped.setdefault((port, secure, site.site.server_name), []).append(site)
     taken = [port for port, _, _ in grouped]
     return tuple(
-        Block(
-            listen=port,
-            server_name=name,
-            default=name is None or taken.count(port) == 1,
-            whole=any(member.site.location == "/" for member in members),
-            places=tuple(member.place for member in members),
-            **_secure(members[0].tls, name) if secure and name else _plain(members),
-        )
-        for (port, secure, name), members in grouped.items()
+        _block(members, port, secure, is_only=taken.count(port) == 1) for (port, secure, _), members in grouped.items()
     )
+
+
+def _block(members: Sequence[SiteSettings], port: int, secure: bool, is_only: bool) -> Block:
+    """The server block of sites that share a port and a domain. is_only: no other domain has the port."""
+    tls, name = members[0].tls, members[0].site.server_name
+    block = Block(
+        listen=port,
+        server_name=name,
+        default=name is None or is_only,
+        whole=any(member.site.location == "/" for member in members),
+        places=tuple(member.place for member in members),
+    )
+    if secure and name:
+        return replace(block, certificate=paths.certificate(name), hsts=tls.hsts)
+    return _beside_tls(block, members) if tls.enabled else block
 
 
 def ports(site: SiteSettings) -> tuple[int, ...]:
@@ -77,26 +82,24 @@ def ports(site: SiteSettings) -> tuple[int, ...]:
     return (site.nginx.listen, *((site.tls.listen,) if site.tls.enabled else ()))
 
 
-def _secure(tls: Tls, name: str) -> dict[str, Any]:
-    return {"certificate": paths.certificate(name), "hsts": tls.hsts}
+def _beside_tls(block: Block, members: Sequence[SiteSettings]) -> Block:
+    """A domain's server block without TLS, beside its block with TLS. All sites of the domain have the same TLS.
 
-
-def _plain(members: Sequence[SiteSettings]) -> dict[str, Any]:
-    """Of one domain, whose sites agree on TLS. What asks for health may know no HTTPS, such as a load balancer."""
-    tls, name = members[0].tls, members[0].site.server_name or ""
-    if not tls.enabled:
-        return {}
+    The health path is answered without TLS, because a load balancer that asks for it may know no HTTPS.
+    """
+    tls, name = members[0].tls, block.server_name or ""
     port = "" if tls.listen == 443 else f":{tls.listen}"
-    # Of a domain's own name, as a Host header may say anything.
+    # Redirect to the domain itself where the settings name it, because a Host header may hold anything.
     host = "$host" if name.startswith("*.") else name
     open_paths = [re.escape(member.health.partition("?")[0]) for member in members]
     if tls.acme:
         open_paths.append(re.escape(CHALLENGES) + "[A-Za-z0-9_-]*")
-    return {
-        "to_https": f"https://{host}{port}$request_uri" if tls.redirect else None,
-        "not_sent": f"^({'|'.join(open_paths)})([?]|$)",
-        "challenges": tls.acme,
-    }
+    return replace(
+        block,
+        to_https=f"https://{host}{port}$request_uri" if tls.redirect else None,
+        not_sent=f"^({'|'.join(open_paths)})([?]|$)",
+        challenges=tls.acme,
+    )
 
 
 def host_files(stack: StackSettings) -> dict[str, str]:
@@ -110,7 +113,7 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         user=stack.nginx.user or stack.system.nginx_user,
         system=stack.system,
         blocks=found,
-        # A name that nobody has is nobody's site. Over TLS it gets some certificate, which is not for it.
+        # A request for an unknown name reaches no site. Over TLS it gets a certificate of another name.
         nobodys=[nobodys[port] for port in sorted(nobodys)],
         challenges=CHALLENGES,
         acme=paths.ACME,
@@ -137,7 +140,7 @@ class Peer:
 def peers(stack: StackSettings, site: SiteSettings, process: Process) -> tuple[Peer, ...]:
     """The app servers on other machines that nginx passes a site's requests to."""
     weights = site.nginx.upstream.weights
-    # A release takes the port that the one before it has not, and nobody tells nginx which: it finds out.
+    # Both ports are listed, because a release takes the port that its predecessor leaves free, and nginx is not told.
     return tuple(
         Peer(f"{name}:{port}", weights.get(name, 1))
         for name in stack.app_servers
@@ -181,7 +184,7 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "own": site.place.name.replace("-", "_"),
         "location": site.site.location,
         "endpoint": process.endpoint,
-        # What its directives begin with: of ngx_http_uwsgi_module or ngx_http_proxy_module.
+        # The directives of ngx_http_uwsgi_module or ngx_http_proxy_module begin with this.
         "pass": "proxy" if is_http else "uwsgi",
         "uwsgi_params": process.uwsgi_params or {},
         "past_cache": past_cache(site.nginx),

@@ -44,13 +44,13 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
 def make_database_plan(stack: StackSettings) -> ServingPlan:
     """The plan of a machine that has the database alone: no sites, and no users of theirs."""
     database, system = stack.database, stack.system
-    assert database is not None  # noqa: S101  The caller has looked.
+    assert database is not None  # noqa: S101  Only a stack with a database has such a machine.
     instance_type = database.instance_type or stack.server.instance_type
     return ServingPlan(
         role="db",
         system=system,
         packages=(*system.packages, *database.packages(system)),
-        # The release starts it, once its data disk is there, which is attached to a machine that runs.
+        # The release starts the database, because the data disk is attached only to a running machine.
         services=(),
         groups=(),
         users=(),

@@ -1,6 +1,6 @@
 """The certificates and private keys that a stack gives, looked at before anything is created.
 
-What is wrong is told without the key's text. https://cryptography.io/en/latest/x509/
+No message contains a key's text. https://cryptography.io/en/latest/x509/
 """
 
 from dataclasses import dataclass
@@ -61,10 +61,10 @@ def warnings(found: dict[str, Given]) -> list[str]:
     """A line for each certificate that ends soon."""
     now = datetime.now(UTC)
     return [
-        f"the certificate of {domain} ends in {(one.ends - now).days} days, on {one.ends:%Y-%m-%d}; "
+        f"the certificate of {domain} ends in {(certificate.ends - now).days} days, on {certificate.ends:%Y-%m-%d}; "
         "put a new one into tls.certificate and tls.private_key, and run up"
-        for domain, one in found.items()
-        if one.ends - now < _SOON
+        for domain, certificate in found.items()
+        if certificate.ends - now < _SOON
     ]
 
 
@@ -91,8 +91,8 @@ def _given(site: SiteSettings, domain: str, folder: Path) -> Given:
             f"tls.certificate: it begins on {first.not_valid_before_utc:%Y-%m-%d}; allowed: one that is valid"
         )
     return Given(
-        # Nothing else that the file holds, such as the key itself, may go where everybody reads it.
-        "".join(one.public_bytes(Encoding.PEM).decode() for one in chain),
+        # Keep only the certificates: the file may hold the key, too, and everybody can read the certificate's file.
+        "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in chain),
         SecretStr(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()),
         first.not_valid_after_utc,
     )
@@ -128,7 +128,7 @@ def _text(key: str, value: str, folder: Path) -> bytes:
     try:
         return (folder / Path(value).expanduser()).read_bytes()
     except (OSError, RuntimeError, ValueError):
-        # What is neither is not repeated: it may be the secret itself, cut or without its first line.
+        # Do not repeat the value, because it may be the secret itself, cut or without its first line.
         raise ValueError(f"{key}: neither PEM text nor a file that can be read; {_PEM}") from None
 
 

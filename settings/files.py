@@ -18,7 +18,7 @@ from settings.server import Access
 from settings.site import SiteSettings
 from settings.stack import StackSettings
 
-# What SSH logs in with.
+# The kinds of keys that SSH logs in with.
 _Key = EllipticCurvePrivateKey | Ed25519PrivateKey | RSAPrivateKey
 
 
@@ -94,7 +94,7 @@ def private_key_of(access: Access, file: str) -> _Key | None:
     if not key_file:
         return None
     text = _text(key_file).encode()
-    # OpenSSH's own format, and the one before it.
+    # Try OpenSSH's own format, and then the older PEM format.
     for load in (serialization.load_ssh_private_key, serialization.load_pem_private_key):
         try:
             key = load(text, None)
@@ -202,7 +202,7 @@ def _entry(site: SiteSettings, source: Path, file: str) -> tuple[str, list[Path]
         return "app.wsgi_file", [source / app.wsgi_file]
     roots = (source, *(source / path for path in site.app_server.import_folders))
     name = app.module.replace(".", "/")
-    # A package goes before a module of its name.
+    # Python prefers a package to a module of the same name.
     paths = [path for root in roots for path in (root / name / "__init__.py", root / f"{name}.py") if path.is_file()]
     if paths:
         return "app.module", paths
@@ -221,7 +221,7 @@ def _serves_itself(path: Path, application: str) -> int | None:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # Whether it runs on the server's Python is the server's to say.
+        # Only the server can check whether the code runs on its Python.
         return None
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):

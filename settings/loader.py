@@ -173,7 +173,7 @@ def _read(details: ErrorDetails) -> tuple[list[str], str]:
 
 def _unknown(name: str, model: type[BaseModel]) -> str:
     near = get_close_matches(name.lower().replace("-", "_"), model.model_fields, n=1)
-    # What was meant comes first.
+    # List first the key that was probably meant.
     return f"unknown key; allowed: {', '.join(dict.fromkeys([*near, *model.model_fields]))}"
 
 

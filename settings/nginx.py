@@ -268,7 +268,7 @@ class Nginx(FromSource):
         denied, allowed, trusted = (
             tuple(map(IPv4Network, cidrs)) for cidrs in (self.deny, self.allow, self.set_real_ip_from)
         )
-        # Two halves are the whole.
+        # Merge adjacent networks: two halves deny the whole network.
         denied = tuple(collapse_addresses(denied))
         yield (
             "nginx.deny",

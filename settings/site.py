@@ -99,9 +99,10 @@ class SiteSettings(Model):
             "set beside app.wsgi_file",
             "one of them",
         )
+        loaders = [key for key, kind in APP_SERVERS.items() if kind.loads_files]
         yield (
             "app.wsgi_file",
             self.app.wsgi_file is not None and not server.loads_files,
             f"{server.key} imports modules",
-            "app.module, or serving.app_server: uwsgi",
+            f"app.module, or serving.app_server: {' or '.join(loaders)}",
         )

@@ -17,15 +17,16 @@ from kinds.systems import System
 from schema import text
 from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
+from schema.from_source import FromSource
 from settings import ports
 from settings.nginx import Nginx
 from settings.server import Access, Network, Server, Topology
 from settings.site import SiteSettings
 from settings.tls import Tls
 
-# What a site of its own may say; the rest is the machine's.
+# The sections that a site in `sites` may have; all other sections belong to the machine.
 SITE_KEYS = tuple(SiteSettings.model_fields)
-# Keys below SITE_KEYS that are the machine's all the same.
+# These keys belong to the machine, although they are below SITE_KEYS.
 MACHINE_KEYS = {
     "site": ("name",),
     "serving": ("process_manager", "front"),
@@ -138,9 +139,9 @@ class StackSettings:
             "site": Site(),
             "app": App(module="builtin"),
             server.key: server,
-            # Built-in: what is there without a release, which brings the archives.
+            # The built-in page has the OS's nginx, because the archive of another nginx arrives with a release.
             "nginx": Nginx(listen=first.nginx.listen),
-            # Its certificate comes later.
+            # The certificate arrives with a release, too.
             "tls": Tls(),
         }
         return replace(self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False)
@@ -205,6 +206,8 @@ def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(stack: StackSettings) -> None:
+    check_rules(stack.topology.rules(stack.front))
+    check_rules(stack.server.rules())
     for site in stack.sites:
         try:
             check_rules(_rules(stack, site))
@@ -215,21 +218,19 @@ def _check(stack: StackSettings) -> None:
 
 
 def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
-    """Yield every rule of one site, the first of which that is broken is told."""
+    """Yield every rule of one site."""
     server, around = site.app_server, stack.around(site)
     for name in stack.database.env if stack.database else ():
         kind = stack.database.key if stack.database else ""
         yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
-    yield from stack.topology.rules(site.serving.front)
     yield from site.nginx.upstream_rules(server, stack.app_servers)
     yield from site.rules()
     yield from listening_rules(server, around)
     yield from site.nginx.rules(server, site.app.health)
     yield from site.nginx.reach_rules(stack.access.http)
     yield from site.nginx.source_rules()
-    same = site.nginx.prefix == getattr(server, "prefix", None)
+    same = isinstance(server, FromSource) and server.prefix == site.nginx.prefix
     yield "nginx.prefix", same, f"{server.key}.prefix is the same", "a folder for each"
-    yield from stack.server.rules()
     yield from server.rules(around)
     yield from site.tls.rules(site.serving.front, site.site.server_name, site.nginx.listen)
     yield from ports.rules(site, stack.is_apart)

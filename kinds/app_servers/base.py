@@ -86,6 +86,8 @@ class AppServer(Model):
     direct_example: ClassVar[str]
     # The setting of the group that it runs in.
     group_key: ClassVar[str]
+    # Whether app.wsgi_file may name a file in place of a module.
+    loads_files: ClassVar[bool] = False
 
     @abstractmethod
     def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
@@ -118,11 +120,6 @@ class AppServer(Model):
     def speaks_http(self) -> bool:
         """Whether it speaks HTTP rather than a protocol of its own."""
         return True
-
-    @property
-    def loads_files(self) -> bool:
-        """Whether app.wsgi_file may name a file in place of a module."""
-        return False
 
     @property
     def import_folders(self) -> tuple[str, ...]:

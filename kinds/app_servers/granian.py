@@ -136,7 +136,7 @@ class Granian(AppServer):
             ("workers", "@@cpus@@" if self.workers == "auto" else str(self.workers)),
             ("blocking-threads", str(self.blocking_threads)),
             ("backlog", str(self.backlog)),
-            # Without it one worker that is killed takes all the others with it.
+            # Without respawn-failed-workers, one killed worker ends all other workers.
             ("respawn-failed-workers", True),
             ("workers-kill-timeout", str(self.workers_kill_timeout or around.stop_seconds - 1)),
             ("log-level", self.log_level),

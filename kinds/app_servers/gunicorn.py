@@ -86,7 +86,7 @@ class Gunicorn(AppServer):
             is_apart=around.is_apart,
             pidfile=around.place.pidfile,
             graceful_timeout=self.graceful_timeout or around.stop_seconds - 1,
-            # gunicorn takes the application's place on the site from here.
+            # gunicorn reads the site's location from SCRIPT_NAME.
             script_name=around.site.prefix,
         )
         target = f"{around.app.module}:{around.app.callable}"

@@ -20,6 +20,12 @@ class Database(Model):
 
     # The key of its settings.
     key: ClassVar[str]
+    # The unit of systemd that runs it on its machine.
+    unit: ClassVar[str]
+    # Name of its configuration file in a release.
+    config_file: ClassVar[str]
+    # The last line of a complete dump begins with this.
+    dump_end: ClassVar[str]
     # The machine's name, which the machines of the application know.
     machine: ClassVar[str] = DATABASE_MACHINE
 

@@ -16,7 +16,7 @@ from schema.base import AppPort, sequence
 from templates import render
 
 _DATADIR = f"{paths.DATA}/mysql"
-# In the application's own database, so that a dump knows which schema files it has.
+# This table is in the application's own database, so that a dump contains the list of its schema files.
 _APPLIED = "wsgi_ecs_schema"
 
 
@@ -24,6 +24,9 @@ class Mysql(Database):
     """https://mariadb.com/kb/en/server-system-variables/ for what has a directive's name."""
 
     key: ClassVar[str] = "mysql"
+    unit: ClassVar[str] = "mariadb"
+    config_file: ClassVar[str] = MYSQL_CONFIG_FILE
+    dump_end: ClassVar[str] = "-- Dump completed"
 
     database: text.SqlDatabase = Field("app", description="Database of the application.")
     user: text.SqlUser = Field("app", description="User of the application, with all privileges in its database.")
@@ -91,7 +94,7 @@ class Mysql(Database):
 
     def configs(self, system: System) -> dict[str, str]:
         return {
-            MYSQL_CONFIG_FILE: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
+            self.config_file: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
             "wsgi-ecs-database": render(
                 "templates/mysql/wsgi-ecs-database.sh.j2",
                 database=self.database,
@@ -102,7 +105,7 @@ class Mysql(Database):
         }
 
     def sources(self) -> dict[str, str]:
-        # The number keeps the order in which they are applied.
+        # The number keeps the order in which the files are applied.
         return {f"{SCHEMA_FOLDER}{number}/{Path(file).name}": file for number, file in enumerate(self.schema_files, 1)}
 
     def document(self, system: System, network: str, instance_type: str, generation: int) -> Document:
@@ -112,7 +115,7 @@ class Mysql(Database):
             config=system.mysql_config,
             database=self.database,
             user=self.user,
-            # As MySQL writes a network in an account: address/mask.
+            # MySQL writes the network of an account as address/mask.
             network=IPv4Network(network).with_netmask,
             schema=list(self.sources()),
             applied=_APPLIED,

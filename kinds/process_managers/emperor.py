@@ -47,7 +47,7 @@ class Emperor(Systemd):
         return (SERVICE,)
 
     def program(self, process: Process, place: Place, system: System) -> Program:
-        # With the release's id: the emperor makes a name that failed wait before its next start.
+        # The name contains the release's id, because the emperor delays the next start of a name that has failed.
         name = f"{place.name}-@@slot@@-@@release@@.ini"
         return Program(self.name, name, "uwsgi.ini", f"{VASSALS}/{name}", {})
 

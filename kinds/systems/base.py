@@ -65,7 +65,7 @@ class System:
     # Packages that compile nginx, beside compiler_packages.
     nginx_build_packages: tuple[str, ...]
     mysql_packages: tuple[str, ...]
-    # Read after the package's own files.
+    # MySQL reads this file after the package's own files.
     mysql_config: str
     no_os_uwsgi: str = ""
     warnings: tuple[str, ...] = ()

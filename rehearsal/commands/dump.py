@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from contract.paths import DATABASE_COMMAND
-from contract.resources import DATABASE_MACHINE, DUMP_END
+from contract.resources import DATABASE_MACHINE
+from kinds.databases import DATABASES
 from rehearsal.commands.machines import ssh_command
 from rehearsal.engine.errors import RehearsalError, UserError
 
@@ -75,7 +76,7 @@ def check_dump(path: Path, file: str) -> None:
         raise UserError(f"{file}: no such file; allowed: what ./rehearse backup wrote") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file}: {error}; allowed: a whole file that ./rehearse backup wrote") from None
-    if DUMP_END.encode() not in last:
+    if not any(kind.dump_end.encode() in last for kind in DATABASES.values()):
         raise UserError(f"{file}: not a complete dump of a database; allowed: what ./rehearse backup wrote")
 
 

@@ -14,6 +14,7 @@ from rehearsal.cloud import image, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.registry import PROVIDER
+from rehearsal.commands.overlay import UNPROTECT
 from rehearsal.commands.rendered_files import Rendered, archive_name, front_of, unpack
 from rehearsal.engine import program
 from rehearsal.engine.compare import Op
@@ -91,7 +92,7 @@ def foresee(root: Path, stack: Stack, state: State, keys: Keys, logger: logging.
     imagined = state.imagined()
     recorder = _Recorder()
     context = CloudContext(root, imagined, keys, "", image.CACHE, lambda text: None)
-    engine = Engine(context, PROVIDER, recorder, dry=True)
+    engine = Engine(context, PROVIDER, recorder, dry=True, unprotect=UNPROTECT)
     program.dry(root, stack, engine, PROVIDER, logger)
     engine.delete_rest()
     changes = list(_changes(state, imagined, recorder.done))

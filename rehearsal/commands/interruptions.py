@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 
-from contract.documents import CONFIG_FOLDER, MYSQL_CONFIG_FILE
+from contract.documents import CONFIG_FOLDER
 from contract.resources import readies_database, site_of
+from kinds.databases import DATABASES
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import TYPES
 from rehearsal.commands.foresee import Change, Preview
@@ -16,7 +17,6 @@ _BACK: Mapping[str, Callable[[str], bool]] = {
     tokens.SITE: lambda name: site_of(name) is not None,
     tokens.DATABASE: readies_database,
 }
-_DATABASE_CONFIG = CONFIG_FOLDER + MYSQL_CONFIG_FILE
 # Seconds. Measured: 5 s for a rehearsed machine; in the cloud 6 s for another type and 3 s for another key.
 _RESTART = 6
 
@@ -105,9 +105,10 @@ def _restarted_database(files: Iterable[Rendered]) -> Iterator[str]:
             changed: Iterable[str] = rendered.differences
         else:
             changed = rendered.new if rendered.lost else ()
-        if _DATABASE_CONFIG in changed:
-            perhaps = "perhaps " if rendered.lost else ""
-            yield (f"{tokens.DATABASE} is {perhaps}away while it starts with another {MYSQL_CONFIG_FILE}: some seconds")
+        perhaps = "perhaps " if rendered.lost else ""
+        for name in (kind.config_file for kind in DATABASES.values()):
+            if CONFIG_FOLDER + name in changed:
+                yield f"{tokens.DATABASE} is {perhaps}away while it starts with another {name}: some seconds"
 
 
 def _changed_inputs(change: Change) -> set[str]:

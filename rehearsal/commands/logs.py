@@ -1,6 +1,7 @@
 """`logs`: the last lines of the logs of a stack's machines."""
 
 from contract import paths
+from kinds.databases import DATABASES
 from rehearsal.cloud.lxd import Lxd, LxdError
 from rehearsal.cloud.store import project_of
 from rehearsal.commands.machines import ensure_running, existing_state, machine_name, machines
@@ -10,9 +11,11 @@ _FILES = (
     "/var/log/cloud-init-output.log /var/log/nginx/*error* /var/log/supervisor/supervisord.log"
     f" $(find {paths.LOG} -name '*.log' 2>/dev/null)"
 )
+_UNITS = " ".join(kind.unit for kind in DATABASES.values())
 _SCRIPT = (
     f'for file in {_FILES}; do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; '
-    'if systemctl -q is-active mariadb; then printf "\\n==> mariadb <==\\n"; journalctl -u mariadb -n 40; fi'
+    f'for unit in {_UNITS}; do if systemctl -q is-active "$unit"; then '
+    'printf "\\n==> %s <==\\n" "$unit"; journalctl -u "$unit" -n 40; fi; done'
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kinds.databases import DATABASES
 from rehearsal.engine.errors import UserError
 from rehearsal.engine.stack import Stack
 from schema.base import SettingsError
@@ -20,6 +21,9 @@ from settings import StackSettings
 from settings.loader import read
 
 _LETS_ENCRYPT = "letsencrypt.org"
+_OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in DATABASES)
+# The settings that take the protection off a resource, as a message names them.
+UNPROTECT = f"`server.protect: false` ({_OF_DISKS} for a database's disk)"
 
 
 @dataclass(frozen=True)

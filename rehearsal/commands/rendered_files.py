@@ -10,29 +10,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from contract.documents import APP_FOLDER, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER
+from contract.documents import APP_FOLDER, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER, Manifest, Release, decode
 from rehearsal.engine.state import Record
 
 # Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
 CODE = (APP_FOLDER, TOOL_FOLDER)
 
 
-@dataclass(frozen=True)
-class _Manifest:
-    """Name → mode and digest of each file."""
-
-    files: dict[str, tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class _Release:
-    """front: nginx, apart (nginx on another machine) or none."""
-
-    front: str
-
-
-_MANIFEST = TypeAdapter(_Manifest)
-_RELEASE = TypeAdapter(_Release)
+# A damaged manifest may be any JSON, so the types of its values are checked, too.
+_MANIFEST = TypeAdapter(Manifest)
 # What reading an archive raises when it is missing, damaged or of another version.
 _UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError)
 
@@ -89,6 +75,6 @@ def front_of(archive: Path) -> str | None:
     try:
         with tarfile.open(archive) as tar:
             file = tar.extractfile(RELEASE_FILE)
-            return _RELEASE.validate_json(file.read()).front if file else None
+            return decode(Release, file.read().decode()).front if file else None
     except _UNREADABLE:
         return None

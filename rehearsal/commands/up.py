@@ -40,7 +40,7 @@ def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
             show.line("Update", "bold")
             started = time.monotonic() if ask else started
         context, rehearsed = _prepare(root, stack, show)
-        engine = Engine(context, PROVIDER, show)
+        engine = Engine(context, PROVIDER, show, unprotect=overlay.UNPROTECT)
         with show:
             code, outputs = execute(root, rehearsed, engine, show)
         if code == 0:

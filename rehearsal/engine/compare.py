@@ -12,11 +12,6 @@ from typing import Any
 
 # Replaces values in comparable inputs that a preview cannot know, such as the id of a resource that is not made yet.
 KNOWN_LATER = {"known": "later"}
-# Pulumi lets one update take protection off and replace the resource, which would hide what is lost by it.
-TWO_STEPS = (
-    "in two steps: 1. `server.protect: false` (`mysql.protect: false` for a database's disk) and nothing else, and up; "
-    "2. this change, and up"
-)
 # Characters: a longer value is not shown in a reason.
 _LONGEST = 60
 
@@ -112,7 +107,7 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
             dict(inputs),
             f"replaced for {reason}{', the old one goes first' if first else ''}",
             delete_first=first,
-            refused=f"it is protected, and this replaces it for {reason}; {TWO_STEPS}" if options.protect else None,
+            refused=f"it is protected, and this replaces it for {reason}" if options.protect else None,
         )
     if not keys:
         return Step(Op.SAME, inputs=effective)

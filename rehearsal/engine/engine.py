@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Generic, Protocol
 
-from rehearsal.engine.compare import TWO_STEPS, Op, Recorded, Step, changed, compare, delete_order
+from rehearsal.engine.compare import Op, Recorded, Step, changed, compare, delete_order
 from rehearsal.engine.errors import RehearsalError, UserError
 from rehearsal.engine.inputs import comparable
 from rehearsal.engine.registration import Registration
@@ -38,14 +38,18 @@ class Engine(Generic[C]):
     """One run over one stack. register() is called from several threads.
 
     dry: compare only, and execute nothing. Steps that a run refuses are then collected in `refused`, and the dry run
-    continues.
+    continues. unprotect: the settings that take the protection off a resource, as a message names them.
     """
 
-    def __init__(self, context: C, provider: Provider[C], watcher: Watcher, dry: bool = False) -> None:
+    def __init__(
+        self, context: C, provider: Provider[C], watcher: Watcher, dry: bool = False, unprotect: str = "protect: false"
+    ) -> None:
         self.context = context
         self.provider = provider
         self.watcher = watcher
         self.dry = dry
+        # Pulumi lets one update take protection off and replace the resource, which would hide what is lost by it.
+        self._two_steps = f"in two steps: 1. {unprotect} and nothing else, and up; 2. this change, and up"
         self.refused: list[str] = []
         self.failed = False
         # An error of the rehearsal itself rather than of the rehearsed program.
@@ -113,7 +117,7 @@ class Engine(Generic[C]):
         recorded = Recorded(old.inputs, old.trigger) if old else None
         step = compare(recorded, inputs, registration.options, handler.schema)
         if step.refused:
-            self._refuse(f"{registration.name}: {step.refused}")
+            self._refuse(f"{registration.name}: {step.refused}; {self._two_steps}")
         if old is None:
             return self._make(registration, handler, step, None, note)
         if step.op is Op.REPLACE:
@@ -221,7 +225,7 @@ class Engine(Generic[C]):
         records = self.context.state.records()
         rest = [record for record in records if record.status != "done" or record.urn not in self._urns]
         if names := _protected(rest):
-            self._refuse(f"protected, and no longer wanted: {names}; {TWO_STEPS}")
+            self._refuse(f"protected, and no longer wanted: {names}; {self._two_steps}")
         self.delete(rest, force=True)
 
     def delete(self, records: list[Record], force: bool = False) -> None:

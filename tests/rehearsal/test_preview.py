@@ -8,7 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from rehearsal.engine.compare import TWO_STEPS
 from tests.rehearsal.builders.preview import foretold, machines, names, performed
 from tests.rehearsal.builders.stack import Done, Stack, lxd, traces, until
 
@@ -140,7 +139,8 @@ def test_a_protected_server_is_refused_with_two_steps_that_work(stack: Stack) ->
         done = stack.run(command)
         assert done.code == 2
         assert done.err.startswith(f"rehearse: wsgi-ecs-{stack.name}-instance: it is protected, and this replaces it")
-        assert done.err.endswith(f"{TWO_STEPS}\n")
+        assert "; in two steps: 1. `server.protect: false` " in done.err
+        assert done.err.endswith("; 2. this change, and up\n")
         assert done.err.count("\n") == 1
         assert f"+- alicloud:Instance           wsgi-ecs-{stack.name}-instance" in done.out
     assert machines(stack) == before

@@ -33,7 +33,7 @@ from rehearsal.commands.rendered_files import CODE
 from rehearsal.commands.show import Show
 from rehearsal.commands.up import confirm
 from rehearsal.engine import program
-from rehearsal.engine.compare import TWO_STEPS, Op
+from rehearsal.engine.compare import Op
 from rehearsal.engine.engine import Engine
 from rehearsal.engine.errors import UserError
 from rehearsal.engine.monitor import RehearsalMonitor
@@ -279,7 +279,10 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     found = site.preview(**PROTECTED, **SYSTEMD)
     (refused,) = found.refused
     assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for replacement_trigger")
-    assert refused.endswith(f"; {TWO_STEPS}")
+    assert refused.endswith(
+        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` for a database's disk) and nothing else, "
+        "and up; 2. this change, and up"
+    )
     assert list(ops(found)) == REPLACED
     with pytest.raises(UserError, match="two steps"):
         print_preview(found, Show(Console(file=io.StringIO())), False)

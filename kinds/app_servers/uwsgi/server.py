@@ -38,10 +38,6 @@ class Uwsgi(UwsgiSettings):
         return bool(self.http or self.http_socket)
 
     @property
-    def loads_files(self) -> bool:
-        return True
-
-    @property
     def import_folders(self) -> tuple[str, ...]:
         return self.pythonpath
 
@@ -93,7 +89,7 @@ class Uwsgi(UwsgiSettings):
         where, ports = self._endpoint(around)
         chosen = self.options(around, where)
         if self.install == "os":
-            # The OS's uWSGI has its Python apart.
+            # The OS packages uWSGI's Python support as a plugin.
             chosen.insert(0, ("plugin", around.system.uwsgi_plugin))
         program = self._program()
         if self.config == "command_line":
@@ -288,5 +284,5 @@ def _params(app: App) -> dict[str, str]:
 
 
 def _arguments(chosen: list[Option]) -> list[str]:
-    # With =, since some options, such as chmod-socket, take a value only this way.
+    # Join name and value by =, because some options, such as chmod-socket, accept a value only in this form.
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in chosen]

@@ -16,6 +16,7 @@ class UwsgiSettings(FromSource, AppServer):
     key: ClassVar[str] = "uwsgi"
     direct_example: ClassVar[str] = "uwsgi.http such as 0.0.0.0:8080"
     group_key: ClassVar[str] = "uwsgi.gid"
+    loads_files: ClassVar[bool] = True
 
     install: Literal["index", "os", "source"] = Field(
         "index",
