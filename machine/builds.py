@@ -29,7 +29,7 @@ from venvs import Builder
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30
-# settings/text.py allows a prefix in these folders.
+# schema/text.py allows a prefix in these folders.
 _PARENTS = ("/usr/local", "/opt")
 _MARKS = ("name", "version", "sha256", "options")
 
@@ -108,10 +108,11 @@ def prune() -> None:
 
 def _mark(folder: str) -> Dict[str, Any]:
     """What a folder was built of. Raises OSError or ValueError."""
-    with open(os.path.join(folder, "built.json"), encoding="utf-8") as file:
+    path = os.path.join(folder, "built.json")
+    with open(path, encoding="utf-8") as file:
         mark = json.load(file)
     if not isinstance(mark, dict):
-        raise ValueError("{}: no map".format(file.name))
+        raise ValueError("{} is not a JSON object".format(path))
     return mark
 
 
@@ -160,7 +161,7 @@ def download(build: Build) -> bytes:
     """Content of the archive's URL. Raises ReleaseError."""
     then = "check that the server reaches {}.archive, or set it to a file on your computer".format(build.name)
     try:
-        # settings/text.py allows only HTTP and HTTPS.
+        # schema/text.py allows only HTTP and HTTPS.
         with urllib.request.urlopen(build.archive, timeout=_SECONDS) as answer:  # noqa: S310
             data = bytes(answer.read(_MOST_BYTES + 1))
     except (OSError, ValueError) as error:

@@ -24,7 +24,7 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template, named from the project's folder, such as templates/nginx/site.conf.j2."""
+    """Render a template, named from the project's folder, such as templates/nginx/server.conf.j2."""
     return _environment().get_template(template).render(**values)
 
 
