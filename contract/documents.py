@@ -58,7 +58,7 @@ class Entrance(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """The request that decides whether a release is good. uwsgi_params: for a uWSGI in dynamic mode."""
+    """The request that decides whether a release is healthy. uwsgi_params: for a uWSGI in dynamic mode."""
 
     path: str
     host: str
@@ -127,9 +127,9 @@ class Release(NamedTuple):
 class SlotState(NamedTuple):
     """state.json of a slot: what of its release the tool needs again, with the slot's own names filled in.
 
-    release: id, None for nothing known. trial: not yet proved by the site's entrance. env: keyed digest of the
-    secrets. sizes: fact → value by which the programs were sized. files: names of the secret files beside the
-    configs. written: path → keyed digest of what the run has written.
+    release: id, None for an empty slot. trial: whether the site's entrance has yet to answer from this slot. env: keyed
+    digest of the secrets. sizes: fact → value by which the programs were sized. files: names of the secret files beside
+    the configs. written: path → keyed digest of each file that the run has written.
     """
 
     release: Optional[str]
@@ -170,8 +170,8 @@ class HostSite(NamedTuple):
 class Host(NamedTuple):
     """host.json: what the sites of a machine share.
 
-    given: domains whose certificates come on standard input. acme: those that the machine asks for itself.
-    drop_ins: unit of systemd → text of a drop-in, which makes a service come back by itself.
+    given: domains whose certificates come on standard input. acme: domains whose certificates the machine requests
+    from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it.
     """
 
     has_nginx: bool
@@ -186,14 +186,14 @@ class Host(NamedTuple):
 
 
 class OwnNginx(NamedTuple):
-    """An nginx that was built on the machine. folder: of the version. link: to the version in use."""
+    """An nginx that was built on the machine. folder: where this version is. link: path that leads to that folder."""
 
     folder: str
     link: str
 
 
 class HostState(NamedTuple):
-    """state.json of what the sites share. before: folder of the one before, until this one has proved itself.
+    """state.json of what the sites share. before: the slot that served before, until this slot has passed its check.
 
     hosts: name → IPv4 address of the stack's other machines. tls: keyed digest of the given certificates.
     """
@@ -210,9 +210,10 @@ class HostState(NamedTuple):
 class Database(NamedTuple):
     """host.json of a database's server.
 
-    datadir: on the data disk. config: path of the server's own configuration. network: as an account has it,
-    address/mask. schema: names in the archive, in the order in which they are applied. applied: table that knows which
-    were. instance_type, disk_gib, generation: a change has the tool look again.
+    datadir: on the data disk. config: path of MySQL's own configuration. network: address/mask, as MySQL writes it in
+    an account. schema: names in the archive, in the order in which they are applied. applied: table that lists the
+    files that were applied. instance_type, disk_gib, generation: the tool does not read these fields; a change of a
+    field changes the archive, so that the tool runs again.
     """
 
     system: str
@@ -242,9 +243,9 @@ class Account(NamedTuple):
 
 
 class Acme(NamedTuple):
-    """acme.json. directory: URL of the CA's. ca: name of the file with its root, None for the known ones.
+    """acme.json. directory: URL of the CA's ACME directory. client: the pinned requirement of the ACME client.
 
-    client: the pinned requirement of the ACME client.
+    ca: name of the file with the CA's root certificate, None for a CA that the operating system trusts.
     """
 
     domains: List[str]
@@ -261,7 +262,7 @@ def slot_state(
 ) -> SlotState:
     """What a slot holds of a release whose placeholders these facts fill.
 
-    filler: of placeholders.py; `fill` raises UnfilledError for a fact that is not known.
+    filler: function of placeholders.py; `fill` raises UnfilledError for a fact that is not known.
     """
     return SlotState(
         release=identifier,
@@ -316,7 +317,7 @@ def plain(value: Any) -> Any:
 
 
 def decode(kind: Type[T], text: str) -> T:
-    """JSON text → a document of that kind. Raises ValueError when it is none."""
+    """JSON text → a document of that kind. Raises ValueError for any other text."""
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("no {}: {}".format(kind.__name__, type(value).__name__))
@@ -324,7 +325,7 @@ def decode(kind: Type[T], text: str) -> T:
 
 
 def read(kind: Any, value: Any) -> Any:
-    """JSON values → a document of that kind: unknown keys are ignored, absent ones take their defaults.
+    """JSON values → a document of that kind: unknown keys are ignored, and absent keys take their defaults.
 
     Raises ValueError for a key that is missing and has no default.
     """

@@ -1,17 +1,17 @@
 """Paths and names on a server.
 
-/srv/wsgi-ecs/host/a, b, current          what the sites share: nginx.conf; one serves
+/srv/wsgi-ecs/host/a, b, current          what the sites share: nginx.conf; current leads to the slot that serves
 /srv/wsgi-ecs/sites/<site>/releases/<id>/ a release as it was sent: app/, config/, tool/  (not writable by the site)
-/srv/wsgi-ecs/sites/<site>/slots/a, b     its configs filled in; one slot serves, the other starts the next release
-/srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the one switch
+/srv/wsgi-ecs/sites/<site>/slots/a, b     filled-in configs; one slot serves, and the other starts the next release
+/srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the only switch
 /srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
 /etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
 /var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
 /etc/wsgi-ecs/<site>.env.json             environment of the application (root:<group> 0640)
 /run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660)
 /var/log/wsgi-ecs/<site>/<slot>.log       what the application prints
-/var/log/wsgi-ecs/<site>/access.log       nginx's, as error.log is
-/var/cache/nginx/<site>/                  answers that nginx keeps
+/var/log/wsgi-ecs/<site>/access.log       nginx's log of requests, with error.log beside it
+/var/cache/nginx/<site>/                  answers that nginx has cached
 """
 
 ROOT = "/srv/wsgi-ecs"
@@ -25,7 +25,7 @@ MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
 DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
-# uWSGI's emperor serves statistics of its vassals on this socket.
+# Socket on which uWSGI's emperor reports on its vassals.
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"

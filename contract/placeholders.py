@@ -20,7 +20,7 @@ def facts_in(text: str) -> List[str]:
 
 
 class UnfilledError(ValueError):
-    """A text names a fact that is not known. `lines`: those of the text that do."""
+    """A text names a fact that is not known. lines: the lines of the text with such a fact."""
 
     def __init__(self, lines: List[str]) -> None:
         super().__init__("no fact fills {}".format(lines[0][lines[0].index("@@") :].strip()))
@@ -28,7 +28,7 @@ class UnfilledError(ValueError):
 
 
 def fill(text: str, facts: Dict[str, str]) -> str:
-    """Replace every @@fact@@ of a text. Raises UnfilledError when one is left."""
+    """Replace every @@fact@@ of a text. Raises UnfilledError if a placeholder is left."""
     filled = fill_known(text, facts)
     if "@@" in filled:
         raise UnfilledError([line for line in filled.splitlines() if "@@" in line])
@@ -36,5 +36,5 @@ def fill(text: str, facts: Dict[str, str]) -> str:
 
 
 def fill_known(text: str, facts: Dict[str, str]) -> str:
-    """Replace each @@fact@@ of a text that is known, and leave the others."""
+    """Replace the placeholders of known facts in a text, and leave all other placeholders."""
     return _PLACEHOLDER.sub(lambda match: facts.get(match.group(1), match.group(0)), text)

@@ -6,20 +6,20 @@ from typing import Optional
 # Part of a release: what the sites share, or one site.
 HOST_PART = "host"
 _SITE_PART = "site-"
-# Ends of the names of the resources that copy an archive to a server and apply it there.
+# Suffixes of the names of the resources that copy an archive to a server and apply the archive.
 _ARCHIVE = "-archive"
 _APPLY = "-apply"
 _INSTANCE = "-instance"
-# The machine that has the database; the machines of the application know it by this name.
+# Name of the machine that has the database, also in /etc/hosts of the application's machines.
 DATABASE_MACHINE = "db"
 
-# Bytes of user data, as the older pages of ECS have it; newer ones say 32 KB.
+# Limit of user data in bytes, according to the older pages of ECS; newer pages say 32 KB.
 # https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
 USER_DATA_LIMIT = 16 * 1024
 
 
 def site_part(site: str) -> str:
-    """Part of a release that is one site's."""
+    """Name of the part of a release that belongs to one site."""
     return _SITE_PART + site
 
 

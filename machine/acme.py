@@ -215,9 +215,9 @@ def _failure(domain: str, now: certificates.Certificate, error: Exception) -> st
     again = "tried again within the hour"
     why = " ".join(": ".join([str(error)] + getattr(error, "lines", "").splitlines()[:1]).split())
     if now.self_signed:
-        what = "the certificate of {} has not come yet, browsers warn of the one that has signed itself".format(domain)
+        what = "the certificate of {} has not come yet, and browsers warn of the self-signed certificate".format(domain)
     else:
-        what = "the certificate of {} is not renewed, the one until {} stays".format(domain, day(now))
+        what = "the certificate of {} is not renewed, and the old one is valid until {}".format(domain, day(now))
     then = getattr(error, "then", "")
     return "{}: {}; {}".format(what, why, "next: {}, it is {}".format(then, again) if then else again)
 

@@ -108,10 +108,11 @@ def prune() -> None:
 
 def _mark(folder: str) -> Dict[str, Any]:
     """What a folder was built of. Raises OSError or ValueError."""
-    with open(os.path.join(folder, "built.json"), encoding="utf-8") as file:
+    path = os.path.join(folder, "built.json")
+    with open(path, encoding="utf-8") as file:
         mark = json.load(file)
     if not isinstance(mark, dict):
-        raise ValueError("{}: no map".format(file.name))
+        raise ValueError("{} is not a JSON object".format(path))
     return mark
 
 

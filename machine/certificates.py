@@ -20,7 +20,7 @@ from contract import paths
 from nginx import NGINX_CONF, Nginx
 
 _SELF_SIGNED_DAYS = "365"
-# OpenSSL 1.0.2 has no command-line options for this.
+# OpenSSL 1.0.2 has no command-line option for subjectAltName, so a request needs this file.
 _REQUEST = """[req]
 prompt = no
 distinguished_name = name

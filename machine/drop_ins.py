@@ -15,26 +15,20 @@ _FILE = "wsgi-ecs-restart.conf"
 
 
 def place(texts: Dict[str, str]) -> List[str]:
-    """Write the drop-ins, and remove those of other units. texts: unit → text. Returns the paths.
-
-    systemd reads its units again when anything has changed.
-    """
-    wanted = {_path(unit): text for unit, text in texts.items()}
-    is_changed = False
+    """Write the drop-ins, and remove those of other units. texts: unit → text. Returns the paths."""
+    new = {_path(unit): text for unit, text in texts.items()}
     for path in glob.glob(_path("*")):
-        if path not in wanted:
+        if path not in new:
             files.remove(path)
-            is_changed = True
             if not os.listdir(os.path.dirname(path)):
                 os.rmdir(os.path.dirname(path))
-    for path, text in wanted.items():
+    for path, text in new.items():
         if files.text(path) != text:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             files.write(path, text, 0o644)
-            is_changed = True
-    if is_changed:
-        run("systemctl", "daemon-reload")
-    return sorted(wanted)
+    # systemd reads its units again even if no file has changed, because a killed run may have written the files.
+    run("systemctl", "daemon-reload")
+    return sorted(new)
 
 
 def _path(unit: str) -> str:

@@ -1,7 +1,7 @@
 """What the sites of this machine share: their users and folders, its services, and nginx.
 
     host/a, host/b   nginx.conf, this tool and state.json; each includes the parts that the sites' own releases bring
-    host/current     link to the slot that serves; its state says "before" until it has proved itself
+    host/current     link to the slot that serves; the slot's state names the slot "before" until the check has passed
     /etc/nginx/nginx.conf → host/current/nginx.conf
 
 A new site answers 503 until its first release. A site that is no longer named is removed with all that it had. The

@@ -31,7 +31,7 @@ import files
 import host
 from commands import SIGNALS, ReleaseError, describe, say
 from nginx import Nginx
-from rollout import Rollout
+from rollout import Rollout, Secrets
 
 # Seconds to wait for other runs: the sites of a machine are released one after another, each perhaps with a virtual
 # environment to build.
@@ -40,13 +40,12 @@ LOCK_SECONDS = 900
 _FILE_NAME = re.compile(r"[a-z]+\Z")
 
 
-def apply(folder: str, secrets: Optional[Dict[str, Any]]) -> None:
-    """Put the release in `folder` live with `secrets`, None for those in place.
+def apply(folder: str, given: Optional[Secrets]) -> None:
+    """Put the release in `folder` live. given: the new secrets, None for the secrets that are in place.
 
-    secrets: "env" as name → text, "files" as file name → text beside the configs of the release.
     Raises ReleaseError, OSError or ValueError with the old release serving.
     """
-    rollout = Rollout(folder, secrets, say)
+    rollout = Rollout(folder, given, say)
     rollout.find_what_serves()
     if rollout.serves_already():
         say("release {} serves already: nothing to do".format(rollout.unpacked.id))
@@ -173,7 +172,7 @@ def perform(verb: str, folder: str) -> None:
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say)
         elif verb == "apply":
-            apply(folder, parts)
+            apply(folder, Secrets(**parts) if parts else None)
         else:
             # Only a database's server has this module.
             import database

@@ -5,7 +5,7 @@ Python 3.6, standard library only.
 
 import os
 import time
-from typing import Any, Callable, Dict, Optional, Set
+from typing import Callable, Dict, NamedTuple, Optional, Set
 
 import builds
 import drift
@@ -25,19 +25,26 @@ from unpacked import Unpacked
 _INCOMING_SECONDS = 7 * 86400
 
 
+class Secrets(NamedTuple):
+    """What does not travel in an archive. env: name → text. files: file name → text beside the release's configs."""
+
+    env: Dict[str, str]
+    files: Dict[str, str]
+
+
 class Rollout:
     """A release that is being applied. Each step raises ReleaseError, OSError or ValueError.
 
-    secrets: "env" as name → text and "files" as file name → text, None for those in place.
+    given: the new secrets, None for the secrets that are in place.
     old: state of the slot that served at the beginning, None before a first release. new: of the slot to fill.
     """
 
-    def __init__(self, folder: str, secrets: Optional[Dict[str, Any]], say: Say) -> None:
+    def __init__(self, folder: str, given: Optional[Secrets], say: Say) -> None:
         self.say = say
         self.unpacked = Unpacked(folder)
         self.release = decode(Release, self.unpacked.text(RELEASE_FILE))
         self.site = Site(self.release, MANAGERS[self.release.manager](), _nginx(self.release))
-        self.secrets = secrets
+        self.given = given
         self.old: Optional[SlotState] = None
         self.old_env: Optional[Dict[str, str]] = None
         self.old_workers: Set[int] = set()
@@ -47,10 +54,8 @@ class Rollout:
         self.old = self.site.recover_interrupted_release(self.say)
         self.old_target = self.site.target()
         self.old_env = self.site.env()
-        if self.secrets is None:
-            self.secrets = {"env": self.old_env or {}, "files": self.site.secret_files(self.old)}
-        self.env = self.secrets["env"]
-        self.digest = files.digest(self.secrets)
+        self.secrets = self.given or Secrets(self.old_env or {}, self.site.secret_files(self.old))
+        self.digest = files.digest(dict(self.secrets._asdict()))
 
     def serves_already(self) -> bool:
         """Whether this release serves with these secrets and fits the machine. Nothing is to be done then."""
@@ -59,9 +64,9 @@ class Rollout:
             return False
         if not (self.site.fits(old) and self.site.serves(old)):
             return False
-        if self.old_env != self.env:
+        if self.old_env != self.secrets.env:
             # A run that was killed had put its own environment in place.
-            self.site.write_env(self.env)
+            self.site.write_env(self.secrets.env)
         return True
 
     def report_overwritten_files(self) -> None:
@@ -86,8 +91,7 @@ class Rollout:
         self._fill(slot, "127.0.0.1")
 
     def _fill(self, slot: str, app_host: str) -> None:
-        secret_files = (self.secrets or {})["files"]
-        filled = self.site.fill(self.target, self.unpacked.id, slot, self.venv, secret_files, app_host)
+        filled = self.site.fill(self.target, self.unpacked.id, slot, self.venv, self.secrets.files, app_host)
         self.new = filled._replace(env=self.digest, trial=True)
         self.site.save(self.new)
 
@@ -104,7 +108,7 @@ class Rollout:
             self.say("{} runs {}".format(self.release.site, self.new.computed))
         if self.site.alone and self.old:
             self.site.clear(self.old)
-        self.site.write_env(self.env)
+        self.site.write_env(self.secrets.env)
         self.site.start(self.new)
 
     def switch(self) -> None:

@@ -1,7 +1,7 @@
 """A site's two slots: one serves, the other starts the next release; one link says which.
 
 slots/a, slots/b  configs of a release with this machine's facts, and state.json
-current           link to the slot that serves, the one switch
+current           link to the slot that serves, the only switch
 
 A slot's state says "trial" until the site's entrance has proved it, so that the next run undoes a run that was
 killed in between. Python 3.6, standard library only.

@@ -31,7 +31,7 @@ _LOCAL = re.compile(
 
 
 def make(release: Release, target: str, say: Say) -> str:
-    """The path of the virtual environment for a release, which is built when there is none.
+    """The path of the virtual environment for a release, which is built unless it is there.
 
     target: folder in which the release is installed. Returns "" where the application does not run.
     """

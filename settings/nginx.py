@@ -55,7 +55,11 @@ class Upstream(Model):
         default_factory=dict, description="App server, such as app-1, to its weight; the other app servers have 1."
     )
     keepalive: int = Field(
-        0, ge=0, le=1024, description="Idle connections kept to gthread and gevent workers, per worker of nginx."
+        0,
+        ge=0,
+        le=1024,
+        description="Idle connections kept to Granian, or to gunicorn's gthread and gevent workers, per worker of "
+        "nginx.",
     )
     max_fails: int = Field(
         1, ge=1, le=100, description="Failures after which nginx skips an app server for nginx.upstream.fail_timeout."

@@ -253,8 +253,7 @@ def test_rows_outlive_every_machine(site: Databased) -> None:
 
 def test_what_was_answered_outlives_a_new_database_server_under_requests(site: Databased) -> None:
     before = site.machines()
-    place = 'mysql_packages=("mariadb-server",),\n    mysql_config="/etc/mysql'
-    site.edit("kinds/systems/debian12.py", place, place.replace(",)", ', "less")'))
+    site.edit("kinds/systems/debian12.py", '("mariadb-server",)', '("mariadb-server", "less")')
     with site.asked(write=True) as answers:
         done = site.up()
         site.until(lambda: answers[-1][1] == 200)

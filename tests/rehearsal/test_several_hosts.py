@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.machine import listens
 from tests.rehearsal.builders.stack import Stack, entering, lxd, traces
 
 PORTS = (22, 80, 5432, 8000)
@@ -87,14 +87,6 @@ def ask(hosts: Hosts, caller: str) -> dict[tuple[str, int], str]:
     lines = hosts.exec(caller, "python3", "-c", ASK, *(f"{address}:{port}" for address in names for port in PORTS))
     heard = (line.split(" ", 2) for line in lines.splitlines())
     return {(names[address], int(port)): text for address, port, text in heard}
-
-
-def listens(address: str, port: int) -> bool:
-    try:
-        with socket.create_connection((address, port), timeout=2):
-            return True
-    except OSError:
-        return False
 
 
 def ssh_host_key(address: str) -> str:

@@ -169,7 +169,7 @@ def test_a_domain_that_points_nowhere_yet_is_told_and_fails_nothing(site: Site) 
     lines = [line.strip() for line in site.printed.splitlines() if WWW in line and "certificate" in line]
     assert len(lines) == 1, lines
     assert re.fullmatch(
-        rf"wsgi-ecs: the certificate of {WWW} has not come yet, browsers warn of the one that has signed itself: "
+        rf"wsgi-ecs: the certificate of {WWW} has not come yet, and browsers warn of the self-signed certificate: "
         r".*127\.0\.0\.9.*connection refused; next: point the domain's DNS at this server "
         "and let everybody reach port 80, it is tried again within the hour",
         lines[0],
@@ -319,7 +319,7 @@ def test_a_ca_that_is_away_leaves_the_old_one_and_one_clear_line(site: Site) -> 
     good, journal = site.renew()
     assert not good
     assert re.fullmatch(
-        rf"wsgi-ecs: the certificate of {WWW} is not renewed, the one until \d{{4}}-\d\d-\d\d stays: "
+        rf"wsgi-ecs: the certificate of {WWW} is not renewed, and the old one is valid until \d{{4}}-\d\d-\d\d: "
         "Connection refused; tried again within the hour",
         journal,
     )

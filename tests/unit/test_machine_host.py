@@ -123,7 +123,7 @@ def test_a_run_killed_before_its_proof_is_undone_by_the_next(server: Server) -> 
     server.apply(server.archive(site="shop"))
     bad = server.host(SITES, "shop.test", "elsewhere.test")
     server.prepare(bad, wanted=1)
-    reload = next(at for at, command in enumerate(server.commands) if "reload" in command)
+    reload = next(at for at, command in enumerate(server.commands) if command.endswith("-s reload"))
     server.signal_at = (reload, signal.SIGKILL, True)
     server.prepare(bad, wanted=-signal.SIGKILL)
     server.signal_at = None
@@ -168,7 +168,7 @@ def test_a_first_release_that_fails_leaves_the_site_waiting(server: Server) -> N
     output = server.apply(bad, wanted=1)
     assert "wsgi-ecs: release refused, the site waits for its first one: /blog/healthz through nginx gives" in output
     assert server.programs == {}
-    reload = next(at for at, command in enumerate(server.commands) if "reload" in command)
+    reload = next(at for at, command in enumerate(server.commands) if command.endswith("-s reload"))
     server.signal_at = (reload, signal.SIGKILL, True)
     server.apply(bad, wanted=-signal.SIGKILL)
     server.signal_at = None
@@ -249,11 +249,12 @@ def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server
     assert f"edited by hand: {units}/{restart('nginx')} (changed)\n" in text
     config = {**SITES, "serving": {"process_manager": "systemd"}}
     server.prepare(server.host(config))
-    assert server.commands[0] == "systemctl daemon-reload"
+    assert "systemctl daemon-reload" in server.commands
     assert written() == {restart("nginx"), "nginx.service.d/wsgi-ecs.conf", "supervisor.service.d/by-hand.conf"}
     assert "Restart=always" in (units / restart("nginx")).read_text()
+    # A run that was killed may have written all the files, and systemd has not read them.
     server.prepare(server.host({**config, "release": {"generation": 1}}))
-    assert "systemctl daemon-reload" not in server.commands
+    assert "systemctl daemon-reload" in server.commands
 
 
 def test_a_site_moves_to_another_location_with_its_next_release() -> None:

@@ -470,7 +470,7 @@ def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> No
     error = module("commands").ReleaseError
     pairs.put({}, [], [WWW])
     own = pairs.Certificate(WWW)
-    waits = f"the certificate of {WWW} has not come yet, browsers warn of the one that has signed itself: "
+    waits = f"the certificate of {WWW} has not come yet, and browsers warn of the self-signed certificate: "
     assert acme._failure(WWW, own, error("no\nroute", then="mend it")) == (
         waits + "no route; next: mend it, it is tried again within the hour"
     )
@@ -478,7 +478,7 @@ def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> No
     pairs.put(sent(GIVEN), [WWW], [])
     good = pairs.Certificate(WWW)
     assert acme._failure(WWW, good, error("nginx refuses", "[emerg] bad\nmore")) == (
-        f"the certificate of {WWW} is not renewed, the one until {acme.day(good)} stays: "
+        f"the certificate of {WWW} is not renewed, and the old one is valid until {acme.day(good)}: "
         "nginx refuses: [emerg] bad; tried again within the hour"
     )
 
