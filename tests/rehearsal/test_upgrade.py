@@ -96,9 +96,15 @@ class Running(Databased):
         return f"{FLASK['source']}/app.py" if self.kind == "mysql" else "app/app.py"
 
     def state(self) -> dict[str, Any]:
-        """Everything in LXD, user data and boot of each machine, and a digest of the certificates and their keys."""
-        tls = self.on("", "sh", "-c", "cat /etc/wsgi-ecs/tls/* | sha256sum") if self.roots else ""
-        found: dict[str, Any] = {"traces": traces(self), "tls": tls}
+        """What an upgrade leaves alone: objects in LXD, user data, boots, certificates with keys, running services.
+
+        The services, by process id, are nginx and the process manager.
+        """
+        found: dict[str, Any] = {"traces": traces(self)}
+        if self.roots:
+            found["tls"] = self.on("", "sh", "-c", "cat /etc/wsgi-ecs/tls/* | sha256sum")
+        services = ("nginx.service", *MANAGER[self.kind])
+        found["services"] = {name: self.on("", "systemctl", "show", "-p", "MainPID", name) for name in services}
         for name, record in self.machines().items():
             config = lxd(f"/1.0/instances/{record['id']}?project={self.project}")["config"]
             texts = {key: value for key, value in config.items() if key.endswith("user-data")}
