@@ -1,7 +1,7 @@
 """What a rehearsal reads of a stack's settings, and what it changes in them before the program reads them.
 
-No other module of the rehearsal reads settings. They are read as the program reads them, typed and checked, so that a
-wrong value ends with the program's own line.
+No other module of the rehearsal reads settings. They are read as the program reads them, typed and checked. Settings
+that cannot be read are left to the program, which refuses them in its own line or has others of its own.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kinds.databases import DATABASES
-from rehearsal.engine.errors import UserError
 from rehearsal.engine.stack import Stack
 from schema.base import SettingsError
 from schema.from_source import FromSource
@@ -37,8 +36,11 @@ class SourceArchive:
 
 
 def rehearsed(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
-    """The stack as `up` rehearses it, and a line for the user about each change. Raises UserError."""
-    server = _settings(stack).server
+    """The stack as `up` rehearses it, and a line for the user about each change."""
+    settings = _settings(stack)
+    if settings is None:
+        return with_key(stack, public_key)
+    server = settings.server
     image = server.system.rehearsed_on
     own, key_notes = with_key(stack, public_key)
     if server.os == image:
@@ -52,7 +54,8 @@ def rehearsed(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
 def with_key(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     """The stack with its own operating system, which may have no image here, and with a public key."""
     active = replace(stack, config={**stack.config, "rehearsal:active": "true"})
-    if _settings(stack).access.public_key is not None:
+    settings = _settings(stack)
+    if settings is None or settings.access.public_key is not None:
         return active, []
     note = "access.public_key is not set, so the rehearsal's own key is used"
     return _changed(active, "access", public_key=public_key), [note]
@@ -60,12 +63,15 @@ def with_key(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
 
 def operating_system(stack: Stack) -> str:
     """Name of the stack's own operating system."""
-    return _settings(stack).server.os
+    settings = _settings(stack)
+    return settings.server.os if settings else ""
 
 
 def source_archives(stack: Stack) -> Iterator[SourceArchive]:
     """The archives that the stack names by a URL and a checksum, each once."""
     settings = _settings(stack)
+    if settings is None:
+        return
     servers = [settings.nginx, *(site.app_server for site in settings.sites)]
     found = [server for server in servers if isinstance(server, FromSource) and server.is_remote]
     yield from dict.fromkeys(
@@ -89,6 +95,8 @@ def with_archive(stack: Stack, archive: SourceArchive, file: Path) -> Stack:
 def asks_lets_encrypt(stack: Stack) -> bool:
     """Whether a site has its certificate from Let's Encrypt, either by name or because no other CA is named."""
     settings = _settings(stack)
+    if settings is None:
+        return False
     host = urlsplit(settings.acme_directory).hostname or ""
     return f".{host}".endswith(f".{_LETS_ENCRYPT}") and any(site.tls.acme for site in settings.sites)
 
@@ -100,20 +108,20 @@ def with_authority(stack: Stack, directory: str, ca: Path) -> Stack:
 
 def ca_file(stack: Stack, root: Path) -> Path | None:
     """File with the roots that vouch for the stack's sites; None for the well-known roots. root: the project."""
-    name = _settings(stack).acme_ca
-    return root / Path(name).expanduser() if name else None
+    settings = _settings(stack)
+    return root / Path(settings.acme_ca).expanduser() if settings and settings.acme_ca else None
 
 
-def _settings(stack: Stack) -> StackSettings:
+def _settings(stack: Stack) -> StackSettings | None:
     return _read(stack.project, stack.name, frozenset(stack.config.items()))
 
 
 @cache
-def _read(project: str, name: str, config: frozenset[tuple[str, str]]) -> StackSettings:
+def _read(project: str, name: str, config: frozenset[tuple[str, str]]) -> StackSettings | None:
     try:
         return read(dict(config), project, f"stacks/Pulumi.{name}.yaml")
-    except SettingsError as error:
-        raise UserError(str(error)) from None
+    except SettingsError:
+        return None
 
 
 def _changed(stack: Stack, section: str, **values: Any) -> Stack:

@@ -14,7 +14,6 @@ from rehearsal.commands.overlay import (
     source_archives,
     with_archive,
 )
-from rehearsal.engine.errors import UserError
 from rehearsal.engine.stack import Stack
 
 DOMAIN = {"server_name": "www.example.test"}
@@ -54,19 +53,16 @@ def test_one_site_of_several_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "value", "line"),
-    [
-        ("tls", "yes", "tls: allowed: a map of keys"),
-        ("sites", {"www": "no map"}, "sites.www: allowed: a map of keys"),
-        ("server", {"os": "plan9"}, "server.os: allowed: centos7, alinux3, debian12 or ubuntu2204"),
-    ],
+    ("section", "value"),
+    [("tls", "yes"), ("sites", {"www": "no map"}), ("server", {"os": "plan9"}), ("open", True)],
 )
-def test_a_wrong_value_is_refused_in_the_programs_own_line(section: str, value: Any, line: str) -> None:
+def test_what_cannot_be_read_is_left_to_the_program(section: str, value: Any) -> None:
     stack = Stack("site", "dev", {f"site:{section}": json.dumps(value)})
-    for read in (asks_lets_encrypt, operating_system, lambda stack: rehearsed(stack, PUBLIC_KEY)):
-        with pytest.raises(UserError) as error:
-            read(stack)
-        assert str(error.value) == f"stacks/Pulumi.dev.yaml: {line}"
+    assert not asks_lets_encrypt(stack)
+    assert list(source_archives(stack)) == []
+    done, notes = rehearsed(stack, PUBLIC_KEY)
+    assert done.config == {**stack.config, "rehearsal:active": "true"}
+    assert notes == []
 
 
 def changed(**sections: object) -> tuple[dict[str, object], list[str]]:
