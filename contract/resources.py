@@ -78,6 +78,11 @@ def site_of(resource: str) -> Optional[str]:
     return found.group(1) if found else None
 
 
+def is_of_site(resource: str) -> bool:
+    """Whether a resource copies or applies a site's part of a release."""
+    return "-" + _SITE_PART in resource
+
+
 def readies_database(resource: str) -> bool:
     """Whether a resource is the one that makes a database ready."""
     return resource.endswith(apply_resource("-" + DATABASE_MACHINE, HOST_PART))

@@ -9,11 +9,13 @@ from dataclasses import replace
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from contract.resources import is_of_site
 from reference import PROJECT
 from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import Row, leaves, rows
 from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, merged, of, placed
+from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands.graph import Registered
 from rehearsal.engine import program
@@ -63,12 +65,12 @@ def effect(before: Found, after: Found) -> str:
     for urn in before.keys() & after.keys():
         (old, recorded), (new, inputs) = before[urn], after[urn]
         step = compare(Recorded(recorded, old.options.trigger), inputs, _unprotected(new), TYPES[new.type].schema)
-        is_server = new.type.endswith(":Instance")
+        is_server = new.type == tokens.INSTANCE
         if is_server and step.op is Op.REPLACE:
             found.add("new server")
         elif is_server and step.reason:
             found.add("restart")
-        elif new.type.endswith(":CopyToRemote") and "-site-" in new.name and step.op is Op.REPLACE:
+        elif new.type == tokens.COPY_TO_REMOTE and is_of_site(new.name) and step.op is Op.REPLACE:
             found.add("release")
         elif step.op is not Op.SAME or old.options.protect != new.options.protect:
             found.add("in place")
@@ -77,15 +79,15 @@ def effect(before: Found, after: Found) -> str:
     return min(found, key=EFFECTS.index)
 
 
-def _whole(wanted: Registration) -> str:
+def _whole(registration: Registration) -> str:
     """What it means that a resource comes or goes."""
-    if wanted.type.endswith(":Instance"):
+    if registration.type == tokens.INSTANCE:
         return "new server"
-    return "release" if "-site-" in wanted.name else "in place"
+    return "release" if is_of_site(registration.name) else "in place"
 
 
-def _unprotected(wanted: Registration) -> Options:
-    return replace(wanted.options, protect=False)
+def _unprotected(registration: Registration) -> Options:
+    return replace(registration.options, protect=False)
 
 
 def changes(row: Row) -> Iterator[dict[str, Any]]:

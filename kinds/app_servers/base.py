@@ -9,7 +9,7 @@ Names, sockets and ports follow from the site and the slot, so that two releases
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from contract.documents import Build, Endpoint
 from contract.placeholders import APP_HOST, APP_PORT
@@ -181,6 +181,45 @@ def endpoint(protocol: Literal["uwsgi", "http"], listen: str, is_public: bool, p
     # An nginx on another machine finds the port by itself, so a release has to be on trial at another address.
     known = f"@@{APP_HOST}@@" if host.startswith("0.") else host
     return Endpoint(protocol, f"{known}:@@{APP_PORT}@@"), {APP_PORT: (int(port), int(port) + 1)}
+
+
+class HttpServer(AppServer):
+    """An application server that speaks HTTP, listens where its `bind` says, and runs as its `user` and `group`."""
+
+    if TYPE_CHECKING:
+        # Each server declares these among its own settings.
+        bind: str | None
+        user: str | None
+        group: str | None
+
+    @property
+    def runs_as(self) -> str | None:
+        return self.user
+
+    @property
+    def runs_in_group(self) -> str | None:
+        return self.group
+
+    def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
+        return (Listen(f"{self.key}.bind", self.bind or ("0.0.0.0:8000" if is_apart else "unix")),)
+
+    def for_builtin_page(self, keeps_user: bool) -> Self:
+        return self.model_copy(update={"workers": 1, "user": None, "group": None})
+
+    def http_endpoint(self, around: Surroundings) -> tuple[Endpoint, Ports]:
+        """Return the endpoint, and the ports that releases take in turn."""
+        (listen,) = self.listens_on(around.is_apart)
+        return endpoint("http", listen.value, not around.behind_nginx, around.place)
+
+    def stop_rule(self, name: str, around: Surroundings) -> Rule:
+        """Return the rule of the setting `name`, the seconds that a stopping worker has, which may be None."""
+        seconds = getattr(self, name)
+        return (
+            f"{self.key}.{name}",
+            seconds is not None and seconds >= around.stop_seconds,
+            f"{around.stop_key} ends it after {around.stop_seconds} seconds",
+            f"less than {around.stop_key}",
+        )
 
 
 def listening_rules(server: AppServer, around: Surroundings) -> Iterator[Rule]:

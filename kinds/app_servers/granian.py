@@ -1,11 +1,11 @@
 """Granian, an HTTP server in Rust, by its WSGI interface: https://github.com/emmett-framework/granian#options"""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kinds.app_servers.base import AppServer, Listen, Process, Surroundings, endpoint
+from kinds.app_servers.base import HttpServer, Process, Surroundings
 from schema import text
 from schema.base import Count, Rule, Seconds
 
@@ -46,7 +46,7 @@ app = wrap_wsgi_with_proxy_headers(app, trusted_hosts="*")
 """
 
 
-class Granian(AppServer):
+class Granian(HttpServer):
     """https://github.com/emmett-framework/granian#options"""
 
     key: ClassVar[str] = "granian"
@@ -81,14 +81,6 @@ class Granian(AppServer):
     )
 
     @property
-    def runs_as(self) -> str | None:
-        return self.user
-
-    @property
-    def runs_in_group(self) -> str | None:
-        return self.group
-
-    @property
     def keepalive_seconds(self) -> int | None:
         return _KEEPALIVE if self.http1_keep_alive else None
 
@@ -96,16 +88,9 @@ class Granian(AppServer):
     def closes_connections(self) -> str:
         return "" if self.http1_keep_alive else "granian.http1_keep_alive is false, so it closes each connection"
 
-    def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
-        return (Listen("granian.bind", self.bind or ("0.0.0.0:8000" if is_apart else "unix")),)
-
-    def for_builtin_page(self, keeps_user: bool) -> Self:
-        return self.model_copy(update={"workers": 1, "user": None, "group": None})
-
     def process(self, around: Surroundings) -> Process:
         """Granian with its options on the command line, and the module that it imports."""
-        (listen,) = self.listens_on(around.is_apart)
-        where, ports = endpoint("http", listen.value, not around.behind_nginx, around.place)
+        where, ports = self.http_endpoint(around)
         names = {"module": around.app.module, "callable": around.app.callable}
         text = _APPLICATION.format(**names) + (_BEHIND_NGINX if around.behind_nginx else "")
         options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
@@ -161,12 +146,7 @@ class Granian(AppServer):
             f"granian runs on Python 3.10 and later, and {around.system.name} has {version}",
             "uwsgi or gunicorn, or another server.os",
         )
-        yield (
-            "granian.workers_kill_timeout",
-            self.workers_kill_timeout is not None and self.workers_kill_timeout >= around.stop_seconds,
-            f"{around.stop_key} ends it after {around.stop_seconds} seconds",
-            f"less than {around.stop_key}",
-        )
+        yield self.stop_rule("workers_kill_timeout", around)
 
 
 def _listening(address: str) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """gunicorn: https://docs.gunicorn.org/en/stable/settings.html"""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from kinds.app_servers.base import AppServer, Listen, Process, Surroundings, endpoint
+from kinds.app_servers.base import HttpServer, Process, Surroundings
 from kinds.systems import System
 from schema import text
 from schema.base import Count, Rule, Seconds
@@ -18,7 +18,7 @@ _PINS = ("gunicorn==23.0.0", "packaging==25.0")
 _GEVENT = ("gevent==25.9.1", "greenlet==3.2.4", "zope.event==6.0", "zope.interface==8.0.1")
 
 
-class Gunicorn(AppServer):
+class Gunicorn(HttpServer):
     """https://docs.gunicorn.org/en/stable/settings.html"""
 
     key: ClassVar[str] = "gunicorn"
@@ -52,14 +52,6 @@ class Gunicorn(AppServer):
     )
 
     @property
-    def runs_as(self) -> str | None:
-        return self.user
-
-    @property
-    def runs_in_group(self) -> str | None:
-        return self.group
-
-    @property
     def keepalive_seconds(self) -> int | None:
         return self.keepalive
 
@@ -69,16 +61,9 @@ class Gunicorn(AppServer):
             return "a sync worker closes each connection"
         return "gunicorn.keepalive is 0, so it closes each connection" if self.keepalive == 0 else ""
 
-    def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
-        return (Listen("gunicorn.bind", self.bind or ("0.0.0.0:8000" if is_apart else "unix")),)
-
-    def for_builtin_page(self, keeps_user: bool) -> Self:
-        return self.model_copy(update={"workers": 1, "user": None, "group": None})
-
     def process(self, around: Surroundings) -> Process:
         """gunicorn with its gconf.py."""
-        (listen,) = self.listens_on(around.is_apart)
-        where, ports = endpoint("http", listen.value, not around.behind_nginx, around.place)
+        where, ports = self.http_endpoint(around)
         text = render(
             "templates/gunicorn/gconf.py.j2",
             gunicorn=self,
@@ -137,9 +122,4 @@ class Gunicorn(AppServer):
             "without max_requests no worker is replaced",
             "gunicorn.max_requests above 0",
         )
-        yield (
-            "gunicorn.graceful_timeout",
-            self.graceful_timeout is not None and self.graceful_timeout >= around.stop_seconds,
-            f"{around.stop_key} ends it after {around.stop_seconds} seconds",
-            f"less than {around.stop_key}",
-        )
+        yield self.stop_rule("graceful_timeout", around)

@@ -58,7 +58,6 @@ class Show:
     def __init__(self, console: Console | None = None, secrets: Collection[str] = ()) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.secrets = secrets
-        self.unchanged = 0
         self.counts: dict[Op, int] = {}
         self.failures = 0
         self._lock = threading.RLock()

@@ -1,15 +1,13 @@
 """Granian behind nginx on real machines: by its socket under supervisor, by a port under systemd, and without nginx."""
 
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.rehearsal.builders.stack import Stack, new_stack, until
+from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
 
 SERVING = {"app_server": "granian"}
 # A package that keeps its static files inside, as Flask finds them there.
@@ -101,26 +99,10 @@ def test_the_application_knows_its_client_and_the_scheme_that_a_believed_proxy_n
 
 
 def test_a_release_loses_no_request(served: Granian) -> None:
-    statuses: list[int] = []
-    ended = threading.Event()
-
-    def ask() -> None:
-        while not ended.is_set():
-            try:
-                statuses.append(served.get("/healthz").status_code)
-            except httpx.HTTPError:
-                statuses.append(0)
-            time.sleep(0.02)
-
     release = served.get("/healthz").json()["release"]
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
+    with asked(lambda: served.get("/healthz")) as statuses:
         served.stack.edit("app/app.py", "GET /healthz ", "GET /healthz  ")
         served.stack.up()
-    finally:
-        ended.set()
-        thread.join()
     assert served.get("/healthz").json()["release"] != release
     assert len(statuses) > 20
     assert set(statuses) == {200}

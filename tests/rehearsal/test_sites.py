@@ -1,15 +1,12 @@
 """Two sites on one machine, with each process manager: what happens to one leaves the other as it is."""
 
-import contextlib
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.rehearsal.builders.stack import Stack, new_stack, until
+from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
 
 SKY = {"site": {"server_name": "sky.example.test"}, "app": {"wsgi_file": "SKY.wsgi", "callable": "application"}}
 # Below the other's domain, by another server.
@@ -52,29 +49,6 @@ class Sites:
 
     def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         until(condition, seconds)
-
-
-@contextlib.contextmanager
-def asked(sites: Sites, path: str) -> Iterator[list[int]]:
-    """The statuses of requests that go on meanwhile."""
-    statuses: list[int] = []
-    ended = threading.Event()
-
-    def ask() -> None:
-        while not ended.is_set():
-            try:
-                statuses.append(sites.get(path).status_code)
-            except httpx.HTTPError:
-                statuses.append(0)
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield statuses
-    finally:
-        ended.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -137,7 +111,7 @@ def test_a_change_of_one_leaves_the_others_processes_alone(sites: Sites) -> None
     kept = {key: value for key, value in settings["sites"].items() if key != "sea"}
     changed = {**SEA, **settings["sites"]["sea"], "app": {"env": {"SECRET": "of-the-sea"}, "health": "/healthz?x=1"}}
     sites.stack.settings = {**settings, "sites": {**kept, "sea": changed}}
-    with asked(sites, "/healthz") as statuses:
+    with asked(lambda: sites.get("/healthz")) as statuses:
         sites.stack.up()
     assert sites.get("/sea/healthz").json()["release"] != release
     assert sites.pids("sky") == before
@@ -161,7 +135,7 @@ def test_a_broken_release_of_one_is_refused_alone(sites: Sites) -> None:
 def test_a_site_that_goes_leaves_the_other_serving_and_nothing_behind(sites: Sites) -> None:
     settings, before = sites.stack.settings, sites.pids("sky")
     sites.stack.settings = {**settings, "sites": {"sky": settings["sites"]["sky"]}}
-    with asked(sites, "/healthz") as statuses:
+    with asked(lambda: sites.get("/healthz")) as statuses:
         sites.stack.up()
     sites.stack.settings = settings
     assert sites.pids("sky") == before
@@ -175,7 +149,7 @@ def test_a_site_that_goes_leaves_the_other_serving_and_nothing_behind(sites: Sit
 
 def test_a_site_that_comes_leaves_the_others_processes_alone(sites: Sites) -> None:
     before = sites.pids("sky")
-    with asked(sites, "/healthz") as statuses:
+    with asked(lambda: sites.get("/healthz")) as statuses:
         sites.stack.up()
     assert sites.pids("sky") == before
     assert set(statuses) == {200}

@@ -9,8 +9,9 @@ import secrets
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,29 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
                 return
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def asked(get: Callable[[], httpx.Response]) -> Iterator[list[int]]:
+    """The statuses of requests that go on meanwhile, 0 for a request without an answer."""
+    statuses: list[int] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                statuses.append(get().status_code)
+            except httpx.HTTPError:
+                statuses.append(0)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        ended.set()
+        thread.join()
 
 
 def traces(stack: Stack) -> set[str]:
