@@ -1,7 +1,8 @@
 """What a rehearsal reads of a stack's settings, and what it changes in them before the program reads them.
 
-No other module of the rehearsal reads settings. They are read as the program reads them, typed and checked. Settings
-that cannot be read are left to the program, which refuses them in its own line or has others of its own.
+No other module of the rehearsal reads settings. They are read as the program reads them, typed and checked. Values
+that cannot be read, and keys that no setting has, are left to the program, which refuses them in its own line or knows
+them itself.
 """
 
 import json
@@ -18,6 +19,7 @@ from schema.base import SettingsError
 from schema.from_source import FromSource
 from settings import StackSettings
 from settings.loader import read
+from settings.stack import Document
 
 _LETS_ENCRYPT = "letsencrypt.org"
 _OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in DATABASES)
@@ -113,7 +115,9 @@ def ca_file(stack: Stack, root: Path) -> Path | None:
 
 
 def _settings(stack: Stack) -> StackSettings | None:
-    return _read(stack.project, stack.name, frozenset(stack.config.items()))
+    """The stack's settings without keys that no setting has; None when they cannot be read."""
+    known = {f"{stack.project}:{section}" for section in Document.model_fields}
+    return _read(stack.project, stack.name, frozenset((key, stack.config[key]) for key in known & set(stack.config)))
 
 
 @cache

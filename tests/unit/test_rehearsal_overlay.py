@@ -54,7 +54,7 @@ def test_one_site_of_several_is_enough() -> None:
 
 @pytest.mark.parametrize(
     ("section", "value"),
-    [("tls", "yes"), ("sites", {"www": "no map"}), ("server", {"os": "plan9"}), ("open", True)],
+    [("tls", "yes"), ("sites", {"www": "no map"}), ("server", {"os": "plan9"})],
 )
 def test_what_cannot_be_read_is_left_to_the_program(section: str, value: Any) -> None:
     stack = Stack("site", "dev", {f"site:{section}": json.dumps(value)})
@@ -114,3 +114,9 @@ def test_an_archive_is_replaced_wherever_its_url_is_named() -> None:
     done = with_archive(stack, archive, Path("/cache/u"))
     assert json.loads(done.config["site:sites"])["shop"]["uwsgi"]["archive"] == "/cache/u"
     assert list(source_archives(done)) == []
+
+
+def test_a_program_with_keys_of_its_own_gets_the_rehearsals_key_too() -> None:
+    config, _ = changed(server={"os": "debian12"}, open=True)
+    assert config["site:open"] is True
+    assert config["site:access"] == {"public_key": "ssh-ed25519 AAAA own"}
