@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
+from ipaddress import IPv4Network
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from tests.rehearsal.builders.machine import boot_id, listens
 from tests.rehearsal.builders.preview import foretold, machines, names, performed
 from tests.rehearsal.builders.stack import Done, Stack, lxd, until
 
-# Benchmarking addresses, as the rehearsal's own: others, even those for documentation, may lead to something here.
-OFFICE, HOTEL, ROUTER = "198.18.254.9", "198.18.254.10", "198.18.254.14"
+# Benchmarking addresses, as the rehearsal's own: others, even those for documentation, may lead to something here. A
+# network of each run's own, since one that was killed leaves its route behind.
+NETWORK = IPv4Network(f"198.19.{secrets.randbelow(256)}.{8 * secrets.randbelow(32)}/29")
+OFFICE, HOTEL, ROUTER = map(str, islice(NETWORK.hosts(), 3))
 # Tries ports one after the other, from one of its own addresses; prints those that take a connection.
 TRY = """
 import socket, sys
