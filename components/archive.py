@@ -18,7 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
-from contract.documents import APP_FOLDER, MANIFEST_FILE, Manifest, plain
+from contract.codec import plain
+from contract.documents import APP_FOLDER, MANIFEST_FILE, Manifest
 from schema.base import READABLE, printable
 from serving import ServingPlan, host_files, release_files
 from settings import SiteSettings, StackSettings, refused

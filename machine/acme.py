@@ -23,7 +23,8 @@ import certificates
 import files
 from commands import ReleaseError, Say, run
 from contract import paths
-from contract.documents import ACME_FILE, CONFIG_FOLDER, Acme, decode
+from contract.codec import decode
+from contract.documents import ACME_FILE, CONFIG_FOLDER, Acme
 from nginx import Nginx
 from unpacked import Unpacked
 from venvs import Builder

@@ -18,16 +18,8 @@ import files
 import host
 from commands import ReleaseError, Say, roll_back, run
 from contract import paths
-from contract.documents import (
-    CONFIG_FOLDER,
-    HOST_FILE,
-    MYSQL_CONFIG_FILE,
-    STATE_FILE,
-    Account,
-    Database,
-    DatabaseState,
-    decode,
-)
+from contract.codec import decode
+from contract.documents import CONFIG_FOLDER, HOST_FILE, MYSQL_CONFIG_FILE, STATE_FILE, Account, Database, DatabaseState
 from logs import size, tail
 from unpacked import Unpacked
 

@@ -12,7 +12,8 @@ import shutil
 from typing import Dict, Iterable, List, Optional, Type, TypeVar
 
 from contract import paths
-from contract.documents import STATE_FILE, HostState, SlotState, decode, encode
+from contract.codec import decode, encode
+from contract.documents import STATE_FILE, HostState, SlotState
 
 TMPFILES = "/etc/tmpfiles.d"
 # Any user of the machine could take a lock in /run/lock and keep it.

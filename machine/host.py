@@ -25,17 +25,8 @@ import probe
 import venvs
 from commands import ReleaseError, Say, roll_back
 from contract import paths
-from contract.documents import (
-    CONFIG_FOLDER,
-    HOST_FILE,
-    STATE_FILE,
-    Entrance,
-    Host,
-    HostSite,
-    HostState,
-    OwnNginx,
-    decode,
-)
+from contract.codec import decode
+from contract.documents import CONFIG_FOLDER, HOST_FILE, STATE_FILE, Entrance, Host, HostSite, HostState, OwnNginx
 from logs import size, tail
 from managers import MANAGERS
 from nginx import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx

@@ -14,7 +14,8 @@ import host
 import venvs
 from commands import ReleaseError, Say, describe, roll_back
 from contract import paths
-from contract.documents import RELEASE_FILE, Release, SlotState, decode
+from contract.codec import decode
+from contract.documents import RELEASE_FILE, Release, SlotState
 from managers import MANAGERS
 from nginx import Nginx, NoNginx
 from slots import other_slot

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from contract import paths
-from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme, encode
+from contract.codec import encode
+from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme
 from settings import StackSettings
 from templates import render
 

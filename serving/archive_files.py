@@ -2,16 +2,8 @@
 
 from collections.abc import Mapping
 
-from contract.documents import (
-    CONFIG_FOLDER,
-    CONTRACT,
-    DATABASE_TOOL,
-    HOST_FILE,
-    RELEASE_FILE,
-    TOOL,
-    TOOL_FOLDER,
-    encode,
-)
+from contract.codec import encode
+from contract.documents import CONFIG_FOLDER, CONTRACT, DATABASE_TOOL, HOST_FILE, RELEASE_FILE, TOOL, TOOL_FOLDER
 from serving.plan import ServingPlan, SitePlan
 from templates import source
 

@@ -13,7 +13,8 @@ from itertools import groupby
 from typing import Any
 
 from contract import paths
-from contract.documents import STATE_FILE, Host, plain, slot_state
+from contract.codec import plain
+from contract.documents import STATE_FILE, Host, slot_state
 from contract.placeholders import fill
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.systems import Rpm, System

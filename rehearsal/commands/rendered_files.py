@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from contract.documents import APP_FOLDER, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER, Manifest, Release, decode
+from contract.codec import decode
+from contract.documents import APP_FOLDER, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER, Manifest, Release
 from rehearsal.engine.state import Record
 
 # Folders of an archive whose files are named and not shown: the application's own code, and the release tool.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from contract import documents
+from contract.codec import decode, encode
 from contract.documents import (
     Account,
     Build,
@@ -18,8 +19,6 @@ from contract.documents import (
     Probe,
     Release,
     SlotState,
-    decode,
-    encode,
     filled,
     slot_state,
 )
@@ -110,7 +109,7 @@ def test_documents_are_read_under_python_3_6() -> None:
     if python is None:
         pytest.skip("no python3.6 here: the contract was not read under CentOS 7's Python")
     kinds = {"slot-state.json": "SlotState", "host-state.json": "HostState", "release.json": "Release"}
-    script = "import sys; from contract.documents import *; import contract.documents as d\n"
+    script = "import sys; from contract.codec import decode, encode; import contract.documents as d\n"
     script += "for kind, name in zip(sys.argv[1::2], sys.argv[2::2]):\n"
     script += "    print(encode(decode(getattr(d, kind), open(name).read())), end='')\n"
     arguments = [word for name, kind in kinds.items() for word in (kind, str(BEFORE / name))]

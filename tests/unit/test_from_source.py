@@ -15,7 +15,8 @@ import pytest
 
 from components import archive
 from contract import paths
-from contract.documents import Build, Host, HostState, encode
+from contract.codec import encode
+from contract.documents import Build, Host, HostState
 from serving import bootstrap, make_plan
 from settings import SettingsError
 from settings.files import check

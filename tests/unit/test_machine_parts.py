@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from contract import paths
-from contract.documents import Endpoint, Manifest, Probe, encode
+from contract.codec import encode
+from contract.documents import Endpoint, Manifest, Probe
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.process_managers import emperor
 from serving import bootstrap, host_files, machines, make_plan, release_files
