@@ -146,6 +146,21 @@ def graph(stack: str) -> None:
     click.echo(run(ROOT, stack))
 
 
+@main.group()
+def secret() -> None:
+    """Encrypted values of a stack's file."""
+
+
+@secret.command("set")
+@_stack
+@click.argument("key")
+def set_secret(stack: str, key: str) -> None:
+    """Encrypt a value from standard input or a hidden prompt, as KEY of the stack: app.env.TOKEN"""
+    from rehearsal.commands.secret import set_secret as run
+
+    sys.exit(run(ROOT, stack, key))
+
+
 @main.command()
 def setup() -> None:
     """Install what is missing on this host, start LXD, build the base image."""

@@ -114,6 +114,16 @@ def ca_file(stack: Stack, root: Path) -> Path | None:
     return root / Path(settings.acme_ca).expanduser() if settings and settings.acme_ca else None
 
 
+def problem(stack: Stack) -> str | None:
+    """What is wrong with the stack's settings, as `<key>: <reason>; allowed: …`; None when they can be read."""
+    file = f"stacks/Pulumi.{stack.name}.yaml"
+    try:
+        read(stack.config, stack.project, file)
+    except SettingsError as error:
+        return str(error).removeprefix(f"{file}: ")
+    return None
+
+
 def _settings(stack: Stack) -> StackSettings | None:
     """The stack's settings without keys that no setting has; None when they cannot be read."""
     known = {f"{stack.project}:{section}" for section in Document.model_fields}

@@ -1,4 +1,4 @@
-"""Pulumi's passphrase secrets provider: reads what `pulumi config set --secret` wrote into a stack's file.
+"""Pulumi's passphrase secrets provider: reads and writes what `pulumi config set --secret` writes into a stack's file.
 
     secure:          v1:<nonce>:<ciphertext and tag>, AES-256-GCM
     encryptionsalt:  v1:<salt>:<the word pulumi, encrypted in the same way>, which detects a wrong passphrase
@@ -10,6 +10,7 @@ https://github.com/pulumi/pulumi/blob/master/sdk/go/common/resource/config/crypt
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ FILE_VARIABLE = "PULUMI_CONFIG_PASSPHRASE_FILE"
 
 _ROUNDS = 1_000_000
 _KEY_BYTES = 32
+_SALT_BYTES = 8
+_NONCE_BYTES = 12
 # Characters that Go's strings.TrimSpace removes; Python's strip() removes four control characters more.
 _SPACE = "".join(filter(str.isspace, map(chr, range(0x3001)))).translate(dict.fromkeys(range(0x1C, 0x20)))
 
@@ -51,7 +54,7 @@ def unlock(passphrase: bytes, encryptionsalt: str) -> bytes:
     if version != "v1":
         raise ValueError("unknown version")
     _parts(check)
-    key = hashlib.pbkdf2_hmac("sha256", passphrase, base64.b64decode(salt, validate=True), _ROUNDS, _KEY_BYTES)
+    key = _derived(passphrase, base64.b64decode(salt, validate=True))
     try:
         right = decrypt(key, check) == "pulumi"
     except ValueError:
@@ -69,6 +72,27 @@ def decrypt(key: bytes, value: str) -> str:
         raise ValueError("damaged") from None
 
 
+def encrypt(key: bytes, plain: str) -> str:
+    """The encrypted text of a value."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return f"v1:{_base64(nonce)}:{_base64(AESGCM(key).encrypt(nonce, plain.encode(), None))}"
+
+
+def new_salt(passphrase: bytes) -> tuple[str, bytes]:
+    """A new encryptionsalt, and the key of the stack's values."""
+    salt = os.urandom(_SALT_BYTES)
+    key = _derived(passphrase, salt)
+    return f"v1:{_base64(salt)}:{encrypt(key, 'pulumi')}", key
+
+
+def _derived(passphrase: bytes, salt: bytes) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", passphrase, salt, _ROUNDS, _KEY_BYTES)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def _parts(value: str) -> tuple[bytes, bytes]:
     """(nonce, ciphertext and tag) of a value."""
     version, nonce, ciphertext = value.split(":")
@@ -77,7 +101,7 @@ def _parts(value: str) -> tuple[bytes, bytes]:
     return base64.b64decode(nonce, validate=True), base64.b64decode(ciphertext, validate=True)
 
 
-def _secure(value: Any) -> str | None:
+def secure(value: Any) -> str | None:
     """The encrypted text of `{secure: <text>}`; None for anything else, as Pulumi ignores a map with more keys."""
     if isinstance(value, dict) and list(value) == ["secure"] and isinstance(value["secure"], str):
         return value["secure"]
@@ -86,7 +110,7 @@ def _secure(value: Any) -> str | None:
 
 def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
     """(place, encrypted text) of everything encrypted in a config value; places as `config set --path` takes them."""
-    encrypted = _secure(value)
+    encrypted = secure(value)
     if encrypted is not None:
         yield place, encrypted
     elif isinstance(value, dict):
@@ -100,7 +124,7 @@ def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 def with_plain_text(value: Any, plain: Mapping[str, str]) -> Any:
     """A config value with everything encrypted in it decrypted. plain: encrypted text → plain text."""
-    encrypted = _secure(value)
+    encrypted = secure(value)
     if encrypted is not None:
         return plain[encrypted]
     if isinstance(value, dict):

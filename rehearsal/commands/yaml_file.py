@@ -79,11 +79,17 @@ def read(file: Path, root: Path) -> dict[str, Any]:
     """The map of a YAML file; empty for an empty file. root: messages name the file from there. Raises UserError."""
     shown = file.relative_to(root)
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _Once)  # noqa: S506
-        # Find maps that contain themselves by an alias, and halves of surrogate pairs, which are no text.
-        json.dumps(content, default=str, ensure_ascii=False).encode()
+        return parse(file.read_bytes(), shown)
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror}") from None
+
+
+def parse(text: bytes, shown: Path) -> dict[str, Any]:
+    """The map of a YAML text; empty for an empty text. shown: what messages name. Raises UserError."""
+    try:
+        content = yaml.load(text.decode(), _Once)  # noqa: S506
+        # Find maps that contain themselves by an alias, and halves of surrogate pairs, which are no text.
+        json.dumps(content, default=str, ensure_ascii=False).encode()
     except UnicodeError:
         raise UserError(f"{shown}: not UTF-8 text; allowed: YAML") from None
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
