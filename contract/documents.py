@@ -30,7 +30,7 @@ TOOL = (
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
-CONTRACT = ("__init__", "paths", "placeholders", "documents", "codec", "resources")
+CONTRACT = ("__init__", "paths", "placeholders", "documents", "codec", "requirements", "resources")
 
 
 class Manifest(NamedTuple):

@@ -6,19 +6,24 @@ venvs/<hash>.freeze.txt  what pip installed there; written last, so an environme
 Python 3.6, standard library only.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import locale
 import os
 import pwd
 import re
+import shutil
 import signal
-from typing import Any, List, Set, Tuple
+import tempfile
+from typing import Any, Iterator, List, Set, Tuple
 
 import files
 from commands import ReleaseError, Say, run
 from contract import paths
 from contract.documents import APP_FOLDER, Release
+from contract.requirements import decode
 
 _NAMED = re.compile(r"^\s*(?:-r|-c|--requirement\b|--constraint\b)[ =]*(\S+)", re.MULTILINE)
 # Lines by which pip installs from the release itself, whose content is not in the text of the requirements.
@@ -28,6 +33,8 @@ _LOCAL = re.compile(
     r"|@\s*file:",
     re.MULTILINE,
 )
+# A folder that pip would install as a link to it.
+_EDITABLE = re.compile(r"^([ \t]*)(?:-e|--editable)[ \t=]+(?!\S*:)", re.MULTILINE)
 
 
 def make(release: Release, target: str, say: Say) -> str:
@@ -42,7 +49,8 @@ def make(release: Release, target: str, say: Say) -> str:
     builder = Builder()
     version = builder.run(release.python, "-c", "import sys; print(sys.version)")
     inputs: List[Any] = [release.system, version, release.build_pins, release.server_pins, texts]
-    if any(_LOCAL.search(text) for text in texts):
+    is_local = any(_LOCAL.search(text) for text in texts)
+    if is_local:
         inputs.append(target)
     path = os.path.join(paths.venvs(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
     # A release that served before may point to the environment of a Python that was updated since.
@@ -64,7 +72,9 @@ def make(release: Release, target: str, say: Say) -> str:
         builder.run(*(pip + release.build_pins))
         if release.server_pins:
             builder.run(*(pip + ["--no-build-isolation"] + release.server_pins))
-        builder.run(*(pip + ["-r", requirements]), cwd=os.path.dirname(requirements))
+        with _application(builder, os.path.join(target, APP_FOLDER), is_local, release.requirements) as folder:
+            # pip looks for a relative path where it runs.
+            builder.run(*(pip + ["-r", os.path.join(folder, release.requirements)]), cwd=folder)
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
         # After a power failure there must be no list of an environment whose files are missing.
         os.sync()
@@ -77,6 +87,36 @@ def make(release: Release, target: str, say: Say) -> str:
             )
         raise
     return path
+
+
+@contextlib.contextmanager
+def _application(builder: "Builder", folder: str, is_local: bool, requirements: str) -> Iterator[str]:
+    """The application's folder as pip may use it: a copy that the build user owns, if pip builds what is in it.
+
+    A build writes beside its sources, and the release stays as it was sent. The copy is removed afterwards, so its
+    projects are not installed as links to it (-e).
+    """
+    if not is_local:
+        yield folder
+        return
+    for left in glob.glob(os.path.join(builder.user.pw_dir, "application-*")):
+        files.remove(left)
+    scratch = tempfile.mkdtemp(prefix="application-", dir=builder.user.pw_dir)
+    try:
+        copy = os.path.join(scratch, "app")
+        shutil.copytree(folder, copy)
+        for path, text in requirement_files(os.path.join(copy, requirements)):
+            linked = _EDITABLE.sub(r"\1", text)
+            if linked != text:
+                with open(path, "wb") as file:
+                    # The byte order mark outweighs a coding comment.
+                    file.write(linked.encode("utf-8-sig"))
+        for here, _, names in os.walk(scratch):
+            for path in [here, *(os.path.join(here, name) for name in names)]:
+                builder.own(path)
+        yield copy
+    finally:
+        files.remove(scratch)
 
 
 def used() -> Set[str]:
@@ -99,22 +139,36 @@ def prune(names: Set[str]) -> None:
             files.remove(os.path.join(paths.venvs(), name))
 
 
-def requirement_texts(path: str, seen: Tuple[str, ...] = ()) -> List[str]:
+def requirement_texts(path: str) -> List[str]:
     """Texts of a requirements file and of the files that it names with -r or -c: they decide what is installed."""
+    return [text for _, text in requirement_files(path)]
+
+
+def requirement_files(path: str, seen: Tuple[str, ...] = ()) -> List[Tuple[str, str]]:
+    """Path and text of a requirements file and of the files that it names with -r or -c. Raises ReleaseError."""
     try:
-        with open(path, "rb") as file:
-            text = file.read().decode("utf-8", "backslashreplace")
+        text = _text(path)
     except OSError as error:
         raise ReleaseError(
             "the release has no requirements file: {}".format(error),
             then="set app.requirements to a file in the application's folder, and run up again",
         ) from error
-    texts = [text]
+    found = [(path, text)]
     for name in _NAMED.findall(text):
         named = os.path.normpath(os.path.join(os.path.dirname(path), name))
         if named != path and named not in seen and os.path.isfile(named):
-            texts += requirement_texts(named, (*seen, path))
-    return texts
+            found += requirement_files(named, (*seen, path))
+    return found
+
+
+def _text(path: str) -> str:
+    """Text of a requirements file. pip itself refuses what cannot be decoded."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        return decode(data)
+    except ValueError:
+        return data.decode("utf-8", "backslashreplace")
 
 
 class Builder:

@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from packaging.requirements import InvalidRequirement, Requirement
 
 from schema.base import READABLE, SettingsError, printable
+from settings.requirements import Installed, installed
 from settings.server import Access
 from settings.site import SiteSettings
 from settings.stack import StackSettings
@@ -44,19 +43,18 @@ def check_site(site: SiteSettings, folder: Path, file: str) -> None:
     app, source = site.app, folder / site.app.source
     if not source.is_dir():
         raise SettingsError(f"{file}: app.source: {app.source} is no folder; allowed: the app's folder")
-    key, (path, *_) = _entry(site, source, file)
-    line = _serves_itself(path, app.callable)
-    if line:
-        raise SettingsError(
-            f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
-            'allowed: that call under if __name__ == "__main__"'
-        )
+    key, paths = _entry(site, source, file, _installed(site, source, file))
+    for path in paths[:1]:
+        if line := _serves_itself(path, app.callable):
+            raise SettingsError(
+                f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
+                'allowed: that call under if __name__ == "__main__"'
+            )
     if not (source / app.requirements).is_file():
         raise SettingsError(
             f"{file}: app.requirements: {app.source} has no {app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
-    _check_requirements(source / app.requirements, source, f"{file}: app.requirements: {app.requirements}")
     for status, page in site.nginx.error_page.items():
         if not (source / page).is_file():
             raise SettingsError(
@@ -127,50 +125,14 @@ def other_key(access: Access, file: str) -> str | None:
 def loaded(site: SiteSettings, folder: Path, file: str) -> dict[str, tuple[str, ...]]:
     """Setting → the files in the application's folder that it names: one of them must be there when it starts."""
     source = folder / site.app.source
-    key, paths = _entry(site, source, file)
+    key, paths = _entry(site, source, file, _installed(site, source, file))
     pages = {f"nginx.error_page.{status}": page for status, page in site.nginx.error_page.items()}
     named = {"app.requirements": site.app.requirements, **pages}
     return {
-        key: tuple(path.relative_to(source).as_posix() for path in paths),
+        # A module that pip installs has no file here.
+        **({key: tuple(path.relative_to(source).as_posix() for path in paths)} if paths else {}),
         **{key: (Path(name).as_posix(),) for key, name in named.items()},
     }
-
-
-# What a line of requirements may begin with beside a requirement, and which of it names another file of them.
-_FILE = re.compile(r"(-r|-c|--requirement\b|--constraint\b)[ \t=]*([^\s:$]+)$")
-
-
-def _within(path: Path, folder: Path) -> bool:
-    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
-
-
-def _check_requirements(path: Path, source: Path, shown: str) -> None:
-    """Refuse lines that pip would not read, as far as they are names with versions and nothing that is fetched.
-
-    https://pip.pypa.io/en/stable/reference/requirements-file-format/
-    """
-    allowed = "allowed: what pip reads, such as Flask==3.1.3"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise SettingsError(f"{shown} is no text in UTF-8; {allowed}") from None
-    first, whole = 1, ""
-    for number, line in enumerate(lines, 1):
-        whole += line.removesuffix("\\")
-        if line.endswith("\\") and number < len(lines):
-            continue
-        # A requirement's own options, such as --hash, come after it.
-        text = re.split(r"\s-", re.sub(r"(^|\s)#.*", "", whole).strip())[0]
-        if text and not re.match(r"-|[^\s\[<>=!~;@]*[/\\$]|.*://|\S+\.(whl|zip|tar\.gz)$", text):
-            try:
-                Requirement(text)
-            except InvalidRequirement:
-                raise SettingsError(f"{shown} line {first} is no requirement; {allowed}") from None
-        if re.match(r"-(\s|-?$)", text):
-            raise SettingsError(f"{shown} line {first} is no option; {allowed}")
-        if (more := _FILE.match(text)) and not _within(path.parent / more[2].strip("\"'"), source):
-            raise SettingsError(f"{shown} line {first} names no file in app.source; {allowed}")
-        first, whole = number + 1, ""
 
 
 def _check_archive(key: str, path: Path, name: str, sha256: str | None) -> None:
@@ -191,8 +153,18 @@ def _text(path: str) -> str:
         return ""
 
 
-def _entry(site: SiteSettings, source: Path, file: str) -> tuple[str, list[Path]]:
-    """The setting that names what the server loads, and the files that it is in, the one that is found first first."""
+def _installed(site: SiteSettings, source: Path, file: str) -> Installed:
+    name = site.app.requirements
+    if not (source / name).is_file():
+        return Installed()
+    return installed(source / name, source, f"{file}: app.requirements: {name}")
+
+
+def _entry(site: SiteSettings, source: Path, file: str, packages: Installed) -> tuple[str, list[Path]]:
+    """The setting that names what the server loads, and the files that it is in, the one that is found first first.
+
+    There is no file when the module may be part of what pip installs.
+    """
     app = site.app
     if app.wsgi_file:
         if not (source / app.wsgi_file).is_file():
@@ -200,12 +172,13 @@ def _entry(site: SiteSettings, source: Path, file: str) -> tuple[str, list[Path]
                 f"{file}: app.wsgi_file: {app.source} has no {app.wsgi_file}; allowed: a file in app.source"
             )
         return "app.wsgi_file", [source / app.wsgi_file]
-    roots = (source, *(source / path for path in site.app_server.import_folders))
+    roots = [source, *(source / path for path in site.app_server.import_folders)]
+    roots += [root for folder in packages.folders for root in (folder, folder / "src")]
     name = app.module.replace(".", "/")
     # Python prefers a package to a module of the same name.
     paths = [path for root in roots for path in (root / name / "__init__.py", root / f"{name}.py") if path.is_file()]
-    if paths:
-        return "app.module", paths
+    if paths or packages.may_have(app.module):
+        return "app.module", list(dict.fromkeys(paths))
     raise SettingsError(
         f"{file}: app.module: {app.source} has neither {name}.py nor {name}/__init__.py; "
         "allowed: a module in app.source"

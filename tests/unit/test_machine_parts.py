@@ -320,6 +320,9 @@ def test_the_requirements_are_all_the_files_that_decide_what_is_installed(tmp_pa
     ("line", "local"),
     [
         ("-e .", True),
+        (".", True),
+        ("./", True),
+        (".[web]", True),
         ("./vendor/lib", True),
         ("wheels/lib-1-py3-none-any.whl", True),
         ("lib @ file:///srv/lib", True),

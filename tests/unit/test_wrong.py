@@ -77,6 +77,14 @@ def _far(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "requirements.txt").touch()
 
 
+def _gbk(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_folder(project, "gbk") / "requirements.txt").write_bytes("Flask  # 网站\n".encode("gbk"))
+
+
+def _bare(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _folder(project, "bare", ".\n")
+
+
 def _route(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addressing, "routes", lambda: [(IPv4Network("10.96.0.0/12"), "tun0")])
 
@@ -90,6 +98,8 @@ THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
     "a folder wordy with an option that pip does not have": _wordy,
     "a folder hidden with requirements that stay behind": _hidden,
     "a folder far with requirements that leave it": _far,
+    "a folder gbk with requirements in an encoding that they do not name": _gbk,
+    "a folder bare with requirements that install it": _bare,
     "a route to 10.96.0.0/12": _route,
 }
 
