@@ -5,7 +5,7 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import archive, lookup
+from components import application, archive, lookup
 from components.fleet import Fleet, FleetArgs
 from components.network import Network, NetworkArgs, groups
 from components.server import checked
@@ -27,6 +27,8 @@ zone = lookup.zone(stack.server, servers)
 image_id = lookup.image(stack.server, system)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
 archives = {machine.name: archive.build_all(machine.plan, stack, Path(".build")) for machine in servers}
+for note in (*stack.notes, *application.left_behind(stack)):
+    pulumi.info(note)
 
 network = Network(
     name,

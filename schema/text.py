@@ -17,7 +17,7 @@ from pydantic import AfterValidator, SecretStr
 from contract.paths import ACME_USER, BUILD_USER
 
 
-def _matching(pattern: str, allowed: str) -> Callable[[str], str]:
+def matching(pattern: str, allowed: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
@@ -98,7 +98,7 @@ def _openssh_key(value: str) -> str:
 ModuleName = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"(?=.{1,120}$)[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*",
             "a Python module name such as app or mysite.wsgi",
         )
@@ -106,12 +106,12 @@ ModuleName = Annotated[
     AfterValidator(_module),
 ]
 Identifier = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]{0,119}", "a Python name such as app or application"))
+    str, AfterValidator(matching(r"[A-Za-z_][A-Za-z0-9_]{0,119}", "a Python name such as app or application"))
 ]
 InsidePath = Annotated[
     str,
     AfterValidator(_inside),
-    AfterValidator(_matching(r"[A-Za-z0-9_.+/-]{1,200}", "letters, digits and _ . + / -")),
+    AfterValidator(matching(r"[A-Za-z0-9_.+/-]{1,200}", "letters, digits and _ . + / -")),
 ]
 LocalPath = Annotated[str, AfterValidator(_path)]
 Glob = Annotated[str, AfterValidator(_printable("a pattern such as *.log or notes/*"))]
@@ -119,22 +119,31 @@ UrlPath = Annotated[
     str,
     # nginx takes // and /./ for /, and the probe would be another place than the one that is let through.
     AfterValidator(
-        _matching(r"(?![^?]*/(/|\.{1,2}(/|\?|$)))/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")
+        matching(r"(?![^?]*/(/|\.{1,2}(/|\?|$)))/[A-Za-z0-9._~/%?=&+-]{0,1000}", "a URL path such as /healthz")
     ),
 ]
-AppServer = Annotated[str, AfterValidator(_matching(r"app-[1-9][0-9]?", "an app server such as app-1"))]
+AppServer = Annotated[str, AfterValidator(matching(r"app-[1-9][0-9]?", "an app server such as app-1"))]
 SiteLocation = Annotated[
     str,
-    AfterValidator(_matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*", "a URL path that ends in /, such as / or /blog/")),
+    AfterValidator(matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*", "a URL path that ends in /, such as / or /blog/")),
 ]
 Location = Annotated[
     str,
-    AfterValidator(_matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", "a URL path that ends in /, such as /static/")),
+    AfterValidator(matching(r"/([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)+", "a URL path that ends in /, such as /static/")),
+]
+StaticLocation = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"/(\.well-known/)?([A-Za-z0-9_~-][A-Za-z0-9._~-]*/)*([A-Za-z0-9_~-][A-Za-z0-9._~-]*/?)",
+            "a URL path of a folder such as /static/, or of a file such as /favicon.ico",
+        )
+    ),
 ]
 ServerName = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
             r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
             "a domain such as www.example.com, *.example.com, or an IPv4 address",
@@ -148,19 +157,19 @@ PublicKey = Annotated[str, AfterValidator(_openssh_key)]
 HostKey = Annotated[str, AfterValidator(_openssh_key)]
 EnvName = Annotated[
     str,
-    AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "a name such as DATABASE_URL")),
-    AfterValidator(_matching(r"(?!UWSGI_).*", "a name that does not start with UWSGI_, which uWSGI reads as options")),
+    AfterValidator(matching(r"[A-Za-z_][A-Za-z0-9_]{0,254}", "a name such as DATABASE_URL")),
+    AfterValidator(matching(r"(?!UWSGI_).*", "a name that does not start with UWSGI_, which uWSGI reads as options")),
 ]
 InstanceType = Annotated[
     str,
-    AfterValidator(_matching(r"ecs\.[a-z0-9-]+\.[a-z0-9]+", "an instance type such as ecs.e-c1m1.large")),
+    AfterValidator(matching(r"ecs\.[a-z0-9-]+\.[a-z0-9]+", "an instance type such as ecs.e-c1m1.large")),
 ]
-ImageId = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]{1,100}", "an image id"))]
-Zone = Annotated[str, AfterValidator(_matching(r"[a-z0-9-]{1,60}", "a zone id such as cn-hangzhou-i"))]
+ImageId = Annotated[str, AfterValidator(matching(r"[A-Za-z0-9_.-]{1,100}", "an image id"))]
+Zone = Annotated[str, AfterValidator(matching(r"[a-z0-9-]{1,60}", "a zone id such as cn-hangzhou-i"))]
 Url = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?",
             "a URL such as https://mirrors.example.com/pypi/simple/",
         )
@@ -170,7 +179,7 @@ Url = Annotated[
 RepositoryUrl = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"https?://[A-Za-z0-9.-]+(:[0-9]+)?((/|\$basearch)([A-Za-z0-9._~/-]|\$basearch)*)?",
             "a URL such as https://mirrors.example.com/epel/8/Everything/$basearch",
         )
@@ -179,7 +188,7 @@ RepositoryUrl = Annotated[
 
 HttpsUrl = Annotated[
     str,
-    AfterValidator(_matching(r"https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/-]*", "a URL that starts with https")),
+    AfterValidator(matching(r"https://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/-]*", "a URL that starts with https")),
 ]
 
 
@@ -209,7 +218,7 @@ def _listen(value: str) -> str:
 
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
-Mode = Annotated[str, AfterValidator(_matching(r"[67][067][067]", "an octal mode such as 660 or 666"))]
+Mode = Annotated[str, AfterValidator(matching(r"[67][067][067]", "an octal mode such as 660 or 666"))]
 
 
 def _answers(value: str) -> str:
@@ -222,7 +231,7 @@ def _answers(value: str) -> str:
 
 User = Annotated[
     str,
-    AfterValidator(_matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx")),
+    AfterValidator(matching(r"[a-z_][a-z0-9_-]{0,30}", "a user's name such as nginx")),
     AfterValidator(_answers),
 ]
 
@@ -237,7 +246,7 @@ def _nobody_elses(value: str) -> str:
 SiteName = Annotated[
     str,
     # wsgi-<name>-web is the name of a group, and Linux limits such names to 31 characters.
-    AfterValidator(_matching(r"[a-z][a-z0-9-]{0,19}", "a name of 20 characters at most, such as shop or blog-2")),
+    AfterValidator(matching(r"[a-z][a-z0-9-]{0,19}", "a name of 20 characters at most, such as shop or blog-2")),
     AfterValidator(_nobody_elses),
 ]
 
@@ -247,39 +256,37 @@ def _archive(value: str) -> str:
     return _url(value) if "://" in value else _path(value)
 
 
-_url = _matching(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/%+-]+", "a file, or a URL that starts with http")
+_url = matching(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/%+-]+", "a file, or a URL that starts with http")
 Archive = Annotated[str, AfterValidator(_archive)]
-Sha256 = Annotated[str, AfterValidator(_matching(r"[0-9a-f]{64}", "64 digits of lower-case hexadecimal"))]
-Version = Annotated[str, AfterValidator(_matching(r"[0-9][0-9A-Za-z.]{0,30}", "a version such as 2.0.31"))]
+Sha256 = Annotated[str, AfterValidator(matching(r"[0-9a-f]{64}", "64 digits of lower-case hexadecimal"))]
+Version = Annotated[str, AfterValidator(matching(r"[0-9][0-9A-Za-z.]{0,30}", "a version such as 2.0.31"))]
 Prefix = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"/(usr/local|opt)/[A-Za-z0-9_][A-Za-z0-9_-]{0,60}", "a folder of /usr/local or /opt such as /opt/nginx"
         )
     ),
 ]
-Size = Annotated[str, AfterValidator(_matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
-Charset = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_-]{1,60}", "a charset such as utf-8 or off"))]
+Size = Annotated[str, AfterValidator(matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
+Charset = Annotated[str, AfterValidator(matching(r"[A-Za-z0-9_-]{1,60}", "a charset such as utf-8 or off"))]
 Expires = Annotated[
     str,
-    AfterValidator(_matching(r"[0-9]{1,6}[smhdwMy]|max|epoch|off", "a time such as 30s, 1h or 7d, or max, epoch, off")),
+    AfterValidator(matching(r"[0-9]{1,6}[smhdwMy]|max|epoch|off", "a time such as 30s, 1h or 7d, or max, epoch, off")),
 ]
 MimeType = Annotated[
-    str, AfterValidator(_matching(r"[a-z0-9-]+/[A-Za-z0-9.+-]+", "a media type such as text/css or application/json"))
+    str, AfterValidator(matching(r"[a-z0-9-]+/[A-Za-z0-9.+-]+", "a media type such as text/css or application/json"))
 ]
 Rate = Annotated[
-    str, AfterValidator(_matching(r"[1-9][0-9]{0,5}r/[sm]", "requests in a second or a minute, such as 10r/s or 30r/m"))
+    str, AfterValidator(matching(r"[1-9][0-9]{0,5}r/[sm]", "requests in a second or a minute, such as 10r/s or 30r/m"))
 ]
 Realm = Annotated[
     str,
     # nginx reads `off` as no password at all.
-    AfterValidator(
-        _matching(r"(?!off$)[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}", "letters, digits, spaces and . _ -, not off")
-    ),
+    AfterValidator(matching(r"(?!off$)[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}", "letters, digits, spaces and . _ -, not off")),
 ]
 WebUser = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", "a user's name such as ada or ada@example.com"))
+    str, AfterValidator(matching(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", "a user's name such as ada or ada@example.com"))
 ]
 # crypt(5) of CentOS 7's C library, and Apache's own, which nginx computes itself.
 _HASHES = (
@@ -287,7 +294,7 @@ _HASHES = (
     r"|\$6\$(rounds=[0-9]{4,6}\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{86}"
     r"|\$apr1\$[./A-Za-z0-9]{1,8}\$[./A-Za-z0-9]{22}"
 )
-_password_hash = _matching(
+_password_hash = matching(
     _HASHES, "a hash of the password, starting with $6$, $5$ or $apr1$, as `openssl passwd -6` asks for it and prints"
 )
 
@@ -298,47 +305,24 @@ def _secret_hash(value: SecretStr) -> SecretStr:
 
 
 PasswordHash = Annotated[SecretStr, AfterValidator(_secret_hash)]
-HeaderName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9-]{0,59}", "a header's name such as X-Fresh"))]
+HeaderName = Annotated[str, AfterValidator(matching(r"[A-Za-z][A-Za-z0-9-]{0,59}", "a header's name such as X-Fresh"))]
 _FRAMING = "connection|content-(encoding|length|type)|date|keep-alive|server|trailer|transfer-encoding|upgrade"
 AddedHeader = Annotated[
     HeaderName,
-    AfterValidator(_matching(f"(?i:(?!({_FRAMING})$).*)", "any other header; this one is nginx's own to write")),
+    AfterValidator(matching(f"(?i:(?!({_FRAMING})$).*)", "any other header; this one is nginx's own to write")),
 ]
 HeaderValue = Annotated[
     str,
     # What stands between two @@ is a fact that the server fills in.
-    AfterValidator(_matching(r"""(?!.*@@)[ !#%-\[\]-~]{1,1000}""", 'printable ASCII without ", $, \\ and @@')),
+    AfterValidator(matching(r"""(?!.*@@)[ !#%-\[\]-~]{1,1000}""", 'printable ASCII without ", $, \\ and @@')),
 ]
 Cookie = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z0-9_]{1,64}", "a cookie's name of letters, digits and _, such as session"))
+    str, AfterValidator(matching(r"[A-Za-z0-9_]{1,64}", "a cookie's name of letters, digits and _, such as session"))
 ]
 Directives = Annotated[
     str,
     # What stands between two @@ is a fact that the server fills in.
     AfterValidator(
-        _matching(r"(?!(?s:.*)@@)[^\0]{1,20000}", "directives of nginx without @@, 20000 characters at most")
+        matching(r"(?!(?s:.*)@@)[^\0]{1,20000}", "directives of nginx without @@, 20000 characters at most")
     ),
 ]
-
-
-def _not_mysqls_own(*names: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if value.lower() in names:
-            raise ValueError(f"{value} is MySQL's own; allowed: any other")
-        return value
-
-    return check
-
-
-SqlDatabase = Annotated[
-    str,
-    AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_]{0,63}", "a name of letters, digits and _, such as app")),
-    AfterValidator(_not_mysqls_own("mysql", "information_schema", "performance_schema", "sys", "test")),
-]
-SqlUser = Annotated[
-    str,
-    # MariaDB 5.5, CentOS 7's, ends a user's name there.
-    AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_]{0,15}", "a name of 16 letters, digits and _, such as app")),
-    AfterValidator(_not_mysqls_own("root", "mysql")),
-]
-BytesSize = Annotated[str, AfterValidator(_matching(r"[1-9][0-9]{0,4}[MG]", "a size such as 512M or 2G"))]

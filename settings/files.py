@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -63,27 +62,6 @@ def check_site(site: SiteSettings, folder: Path, file: str) -> None:
     for server in (site.app_server, site.nginx):
         for name in server.archives.values():
             _check_archive(f"{file}: {server.key}", folder / name, name, server.checksum)
-
-
-def with_static_folders(stack: StackSettings, folder: Path) -> tuple[StackSettings, list[str]]:
-    """Leave out each folder of nginx.static that the application does not have: the application answers its paths.
-
-    folder: the project's. Returns the settings, and a warning for each folder that a user has named.
-    """
-    sites, warnings = [], []
-    for site in stack.sites:
-        source = folder / site.app.source
-        missing = {url: path for url, path in site.nginx.static.items() if not (source / path).is_dir()}
-        if missing and "static" in site.nginx.model_fields_set:
-            warnings += [
-                f"{stack.key_of(site)}nginx.static: {site.app.source} has no folder {path}, so nginx passes "
-                f"{site.site.prefix}{url} on to the application"
-                for url, path in missing.items()
-            ]
-        kept = {url: path for url, path in site.nginx.static.items() if url not in missing}
-        nginx = site.nginx.model_copy(update={"static": kept}) if missing else site.nginx
-        sites.append(site.model_copy(update={"nginx": nginx}))
-    return replace(stack, sites=tuple(sites)), warnings
 
 
 def private_key_of(access: Access, file: str) -> _Key | None:

@@ -99,10 +99,11 @@ class Nginx(FromSource):
     uwsgi_read_timeout: Seconds = Field(60, description="Seconds between two reads from a uWSGI socket.")
     proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
     upstream: Upstream = Field(Upstream(), description="How requests are shared among several app servers.")
-    static: dict[text.Location, text.InsidePath] = Field(
+    static: dict[text.StaticLocation, text.InsidePath] = Field(
         default_factory=lambda: {"/static/": "static"},
-        description="URL path below site.location to folder of the application that nginx serves itself; "
-        "the application answers the paths of a folder that it does not have.",
+        description="URL path below site.location to folder or file of the application that nginx serves itself; a "
+        "folder's path ends in /. Unless it is set, the folder is Flask's static folder, Django's STATIC_ROOT, or "
+        "static.",
     )
     static_expires: text.Expires = Field(
         "1h", description="How long a browser uses a static file without revalidating it."
@@ -201,6 +202,8 @@ class Nginx(FromSource):
             unread = is_unused and key in self.model_fields_set
             yield f"nginx.{key}", unread, f"the app server speaks {protocol}", f"nginx.{other}"
         yield from self._access_rules(health)
+        path = health.partition("?")[0]
+        yield f"nginx.static.{path}", path in self.static, "app.health is there", "another URL path"
         yield from self._answer_rules()
         yield from self._header_rules()
 

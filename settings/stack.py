@@ -72,6 +72,7 @@ class StackSettings:
     database: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory, acme_ca:
     the CA that machines ask for certificates, and the file with its root, None for the known ones. generation: of what
     the sites share. sites: at least one. is_named: `sites` names them, so that a site's key is sites.<name>.<key>.
+    notes: what a preview says of the settings, such as which file was found.
     """
 
     server: Server
@@ -87,6 +88,7 @@ class StackSettings:
     generation: int
     sites: tuple[SiteSettings, ...]
     is_named: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def system(self) -> System:

@@ -11,7 +11,7 @@ from contract.documents import MYSQL_CONFIG_FILE, SCHEMA_FOLDER
 from contract.documents import Database as Document
 from kinds.databases.base import Database
 from kinds.systems import System
-from schema import text
+from schema import sql, text
 from schema.base import AppPort, sequence
 from templates import render
 
@@ -28,15 +28,15 @@ class Mysql(Database):
     config_file: ClassVar[str] = MYSQL_CONFIG_FILE
     dump_end: ClassVar[str] = "-- Dump completed"
 
-    database: text.SqlDatabase = Field("app", description="Database of the application.")
-    user: text.SqlUser = Field("app", description="User of the application, with all privileges in its database.")
+    database: sql.SqlDatabase = Field("app", description="Database of the application.")
+    user: sql.SqlUser = Field("app", description="User of the application, with all privileges in its database.")
     password: SecretStr | None = Field(None, description="The user's password. Required, and a secret.")
     schema_files: Annotated[tuple[text.LocalPath, ...], BeforeValidator(sequence)] = Field(
         (), description="SQL files, each applied once, in order. Never change a file that was applied; add a new one."
     )
     port: AppPort = Field(3306, description="Port of the database; only the application's machines reach it.")
     max_connections: int = Field(151, ge=10, le=10000, description="Simultaneous connections.")
-    innodb_buffer_pool_size: Literal["auto"] | text.BytesSize = Field(
+    innodb_buffer_pool_size: Literal["auto"] | sql.BytesSize = Field(
         "auto", description="Memory for data and indexes; auto: half of the machine's."
     )
     instance_type: text.InstanceType | None = Field(

@@ -19,7 +19,7 @@ def execute(root: Path, stack: Stack, engine: Engine[CloudContext], show: Show) 
     refused: list[str] = []
     monitor = RehearsalMonitor(engine, engine.provider, refused.append)
     try:
-        program.run(root, stack, monitor, logger_of(show))
+        program.run(root, stack, monitor, logger_of(show.note))
     except BaseException as error:
         engine.failed = True
         engine.wait()

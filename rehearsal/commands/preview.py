@@ -71,10 +71,11 @@ def predict(root: Path, stack: Stack, show: Show) -> Preview:
         system_notes.append(_own_user_data(root, own))
     rehearsed, archive_notes = local_archives.replace_urls(rehearsed, image.CACHE / "archives", download=False)
     rehearsed, authority_notes = authority.foresee(rehearsed, keys.folder / authority.ROOTS)
-    preview = foresee(root, rehearsed, state, keys, logger_of(show))
+    program_notes: list[str] = []
+    preview = foresee(root, rehearsed, state, keys, logger_of(program_notes.append))
     check_routes(stack.name, preview)
     give_project_to_user(root)
-    for text in (*notes, *unread, *system_notes, *archive_notes, *authority_notes):
+    for text in (*program_notes, *notes, *unread, *system_notes, *archive_notes, *authority_notes):
         show.note(text)
     return preview
 

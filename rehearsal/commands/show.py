@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -161,19 +161,19 @@ class Show:
                     self.line(f"    still running: {', '.join(lines)}", "dim")
 
 
-class _ToShow(logging.Handler):
-    def __init__(self, show: Show) -> None:
+class _ToNotes(logging.Handler):
+    def __init__(self, note: Callable[[str], object]) -> None:
         super().__init__(logging.INFO)
-        self.show = show
+        self.note = note
 
     def emit(self, record: logging.LogRecord) -> None:
         # Leave errors out, because they are shown as the failure of a run.
         if record.levelno < logging.ERROR:
-            self.show.note(record.getMessage())
+            self.note(record.getMessage())
 
 
-def logger_of(show: Show) -> logging.Logger:
-    """A logger whose warnings are shown as notes."""
+def logger_of(note: Callable[[str], object]) -> logging.Logger:
+    """A logger that hands the text of each warning and of each line for the user to `note`."""
     logger = logging.Logger("rehearsal", logging.INFO)
-    logger.addHandler(_ToShow(show))
+    logger.addHandler(_ToNotes(note))
     return logger

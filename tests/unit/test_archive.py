@@ -9,7 +9,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.archive import Archive, build, secret_files
+from components.application import Rules, collect, left_behind, secret_files
+from components.archive import Archive, build
 from settings.loader import parse
 
 TEXTS = {"config/nginx.conf": "user nginx;\n", "release.json": "{}\n"}
@@ -27,7 +28,7 @@ def app(tmp_path: Path) -> Path:
 
 
 def pack(app: Path, *exclude: str, texts: dict[str, str] = TEXTS, out: str = "out") -> Archive:
-    return build(texts, {}, app.parent / out, app, exclude)
+    return build(texts, {}, app.parent / out, app, Rules(exclude))
 
 
 def names(archive: Archive) -> list[str]:
@@ -67,7 +68,7 @@ def test_the_files_of_secrets_stay_behind_wherever_they_lie(app: Path, monkeypat
         },
         "stacks/Pulumi.test.yaml",
     )
-    found = names(build(TEXTS, {}, app.parent / "out", Path(), (), secret_files(settings)))
+    found = names(build(TEXTS, {}, app.parent / "out", Path(), Rules(secret=secret_files(settings))))
     assert "app/other.pem" in found
     assert not {"app/privkey.pem", "app/id_ed25519", "app/static/passphrase"} & set(found)
 
@@ -105,16 +106,75 @@ def test_the_id_follows_content_modes_names_and_texts(app: Path) -> None:
         ".venv/x",
         "__pycache__/a.pyc",
         "a.pyc",
-        "stacks/Pulumi.dev.yaml",
+        "deep/.venv/x",
+        ".rehearsal/local/id_ed25519",
         ".app.py.swp",
         "app.py~",
         ".#app.py",
     ],
 )
 def test_secrets_histories_and_environments_stay_at_home(app: Path, name: str) -> None:
-    (app / name).parent.mkdir(exist_ok=True)
+    (app / name).parent.mkdir(exist_ok=True, parents=True)
     (app / name).write_text("x")
     assert f"app/{name}" not in names(pack(app))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stacks/cards.py",
+        "shop/venv/__init__.py",
+        "Pulumi.dev.yaml",
+        "static/node_modules/lib/lib.js",
+        ".build/x",
+        "env/settings.py",
+    ],
+)
+def test_a_name_that_only_looks_like_them_comes_along(app: Path, name: str) -> None:
+    (app / name).parent.mkdir(exist_ok=True, parents=True)
+    (app / name).write_text("x")
+    assert f"app/{name}" in names(pack(app))
+
+
+def test_a_virtual_environment_is_known_by_what_is_in_it(app: Path) -> None:
+    for name in ("tools/env/pyvenv.cfg", "tools/env/lib/x.py", "old/bin/activate_this.py"):
+        (app / name).parent.mkdir(exist_ok=True, parents=True)
+        (app / name).touch()
+    assert not [name for name in names(pack(app)) if "env" in name or "old" in name]
+
+
+def test_what_javascript_installs_comes_along_only_where_nginx_serves_it(app: Path) -> None:
+    for name in ("front/package.json", "front/node_modules/x.js", "static/package.json", "static/node_modules/x.js"):
+        (app / name).parent.mkdir(exist_ok=True, parents=True)
+        (app / name).touch()
+    found = collect(app, Rules(served=("static",)))
+    assert {"static/node_modules/x.js", "front/package.json"} <= set(found.files)
+    assert list(found.left_out) == ["front/node_modules"]
+
+
+def test_the_programs_own_files_stay_behind_where_the_application_is_its_folder_or_above(
+    app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stacks/Pulumi.dev.yaml", "sub/stacks/cards.py", ".build/x", "sub/.build/x"):
+        (app / name).parent.mkdir(exist_ok=True, parents=True)
+        (app / name).touch()
+    monkeypatch.chdir(app)
+    for source in (Path(), app):
+        assert {"stacks", ".build"} <= set(collect(source, Rules()).left_out)
+        assert {"sub/stacks/cards.py", "sub/.build/x"} <= set(collect(source, Rules()).files)
+    monkeypatch.chdir(app / "sub")
+    assert {"sub/stacks", "sub/.build"} <= set(collect(Path(".."), Rules()).left_out)
+
+
+def test_what_stays_behind_is_named_once(app: Path) -> None:
+    stack = parse({"app": {"source": str(app), "exclude": ["*.css"]}}, "stacks/Pulumi.test.yaml")
+    (app / "a/__pycache__").mkdir(parents=True)
+    (app / "a/__pycache__/x.pyc").touch()
+    assert list(left_behind(stack)) == []
+    for name in (".git/a", ".git/b/c", "shop/.DS_Store", ".DS_Store", ".env"):
+        (app / name).parent.mkdir(exist_ok=True, parents=True)
+        (app / name).touch()
+    assert list(left_behind(stack)) == ["left out: .git/ (2 files), .DS_Store (in 2 folders), .env"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from reference.samples import HASH
 from serving import make_plan, nginx
 from settings import SettingsError, StackSettings
-from settings.files import check, with_static_folders
+from settings.files import check
 from settings.loader import parse
 from settings.nginx import HEADERS
 from tests.builders.stack import PROJECT
@@ -238,30 +238,3 @@ def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:
         ("location", ("=", "/extra")),
         ("rewrite", ("^/old$", "/new")),
     ]
-
-
-def static_of(app: Path, **nginx: Any) -> tuple[dict[str, str], list[str]]:
-    """nginx.static of an application's folder, and what the user is warned of."""
-    found, warnings = with_static_folders(of({"app": {"source": str(app)}, "nginx": nginx}), Path("/"))
-    return found.sites[0].nginx.static, warnings
-
-
-def test_an_application_that_keeps_its_static_files_in_its_package_serves_them_itself(tmp_path: Path) -> None:
-    (tmp_path / "shop/static").mkdir(parents=True)
-    assert static_of(tmp_path) == ({}, [])
-    (tmp_path / "static").mkdir()
-    assert static_of(tmp_path) == ({"/static/": "static"}, [])
-
-
-def test_a_static_folder_that_a_user_named_and_that_is_missing_is_told(tmp_path: Path) -> None:
-    (tmp_path / "media").mkdir()
-    static, warnings = static_of(tmp_path, static={"/media/": "media", "/s/": "built"})
-    assert static == {"/media/": "media"}
-    assert warnings == [
-        f"nginx.static: {tmp_path} has no folder built, so nginx passes /s/ on to the application",
-    ]
-
-
-def test_a_location_is_left_out_with_its_folder(tmp_path: Path) -> None:
-    found, _ = with_static_folders(of({"app": {"source": str(tmp_path)}}), Path("/"))
-    assert "location /static/" not in make_plan(found).sites[0].configs["server.conf"]
