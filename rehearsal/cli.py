@@ -146,6 +146,17 @@ def graph(stack: str) -> None:
     click.echo(run(ROOT, stack))
 
 
+@main.command()
+@_stack
+@click.option("--write", is_flag=True, help="Write the settings into the stack's file, which may be a new one.")
+@click.argument("folder", required=False)
+def doctor(stack: str, write: bool, folder: str | None) -> None:
+    """Read the project in FOLDER, say what it needs, and which settings follow. Runs nothing of the project."""
+    from rehearsal.commands.doctor import doctor as run
+
+    sys.exit(run(ROOT, stack, folder, write))
+
+
 @main.group()
 def secret() -> None:
     """Encrypted values of a stack's file."""

@@ -6,20 +6,22 @@ them itself.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel
 
 from kinds.databases import DATABASES
 from rehearsal.engine.stack import Stack
 from schema.base import SettingsError
 from schema.from_source import FromSource
 from settings import StackSettings
-from settings.loader import read
-from settings.stack import Document
+from settings.loader import parse, read
+from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 
 _LETS_ENCRYPT = "letsencrypt.org"
 _OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in DATABASES)
@@ -121,6 +123,45 @@ def problem(stack: Stack) -> str | None:
         read(stack.config, stack.project, file)
     except SettingsError as error:
         return str(error).removeprefix(f"{file}: ")
+    return None
+
+
+def is_of_machine(key: str) -> bool:
+    """Whether a setting belongs to the machine, so that no site has it in `sites`. key: with dots."""
+    section, _, rest = key.partition(".")
+    return section not in SITE_KEYS or rest.partition(".")[0] in MACHINE_KEYS.get(section, ())
+
+
+def applications(stack: Stack) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+    """(what its keys begin with in a message, app.source, whether a setting has a value) of each site."""
+    settings = _settings(stack)
+    for site in settings.sites if settings else ():
+        yield settings.key_of(site), site.app.source, partial(_is_set, site)  # type: ignore[union-attr]
+
+
+def _is_set(settings: BaseModel, key: str) -> bool:
+    value: Any = settings
+    for part in key.split("."):
+        is_model = isinstance(value, BaseModel)
+        if part not in (value.model_fields_set if is_model else value if isinstance(value, dict) else ()):
+            return False
+        value = getattr(value, part) if is_model else value[part]
+    return True
+
+
+def refusal(key: str, value: Any, system: str = "debian12") -> str | None:
+    """Why no stack of an operating system takes a setting with this value; None if one may. key: with dots."""
+    nested: Any = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    server = {"os": system, **nested.get("server", {})}
+    try:
+        parse({**nested, "server": server}, "")
+    except SettingsError as error:
+        named, _, why = str(error).removeprefix(": ").partition(": ")
+        # Rules between settings do not count, since other settings come with this one.
+        is_unknown = key.startswith(f"{named}.") and why.startswith("unknown key")
+        return why if key == named or is_unknown else None
     return None
 
 

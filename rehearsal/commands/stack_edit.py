@@ -58,14 +58,14 @@ def _put(content: dict[str, Any], change: Change) -> None:
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Give a file new content in one step; its mode stays."""
+    """Give a file new content in one step; its mode stays. The file may be missing, its folder not."""
     file = file.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as new:
             new.write(content)
-        temporary.chmod(file.stat().st_mode & 0o7777)
+        temporary.chmod(file.stat().st_mode & 0o7777 if file.exists() else 0o644)
         give_to_user(temporary)
         temporary.replace(file)
     except BaseException:

@@ -34,12 +34,17 @@ def _folder(root: Path) -> Path:
     return root / folder
 
 
-def find(root: Path, name: str) -> tuple[dict[str, Any], Path]:
-    """The content of Pulumi.yaml and the stack's file. Raises UserError with one line."""
+def locate(root: Path, name: str) -> tuple[dict[str, Any], Path]:
+    """The content of Pulumi.yaml and the path of the stack's file, which may be missing. Raises UserError."""
     project = read(root / "Pulumi.yaml", root)
     if not isinstance(project.get("name"), str):
         raise UserError("Pulumi.yaml: name: allowed: the project's name")
-    file = _folder(root) / f"Pulumi.{name}.yaml"
+    return project, _folder(root) / f"Pulumi.{name}.yaml"
+
+
+def find(root: Path, name: str) -> tuple[dict[str, Any], Path]:
+    """The content of Pulumi.yaml and the stack's file. Raises UserError with one line."""
+    project, file = locate(root, name)
     shown = file.relative_to(root)
     try:
         if not file.is_file():

@@ -25,7 +25,8 @@ FLOORS: dict[str, set[str]] = {
         "pulumi", "pulumi_alicloud", "pulumi_command",
     },
     "machine": {"contract"},
-    "rehearsal": {"contract", "schema", "kinds", "settings", "pulumi"},
+    "inspection": set(),
+    "rehearsal": {"contract", "schema", "kinds", "settings", "inspection", "pulumi"},
     "reference": {"contract", "schema", "kinds", "settings", "serving", "rehearsal"},
 }  # fmt: skip
 WATCHED = {*FLOORS, "pulumi", "pulumi_alicloud", "pulumi_command", "jinja2", "tests"}

@@ -1,0 +1,127 @@
+"""A page that answers 2xx without a login, by which a release can be found healthy."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from inspection.project import Project, assigned, constant, dotted, imports, keyword
+
+DEFAULT = "/healthz"
+_NAMES = ("healthz", "health", "healthcheck", "health_check", "livez", "readyz", "ping", "status", "up", "_health", "")
+# What in a view or its decorators may answer something else than 2xx.
+_OTHER = ("redirect", "abort", "login", "auth", "permission", "require_post", "httpresponseredirect", "httpexception")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and where its view is."""
+
+    url: str
+    place: str
+
+
+def page(project: Project, framework: str) -> Page | None:
+    """The likeliest page that answers 2xx to anybody; None if the code shows none."""
+    found = list(_django(project) if framework == "Django" else _routes(project))
+
+    def rank(item: Page) -> tuple[int, int, str]:
+        last = item.url.strip("/").rpartition("/")[2]
+        is_deep = item.url.count("/") > 2
+        return _NAMES.index(last) if last in _NAMES else len(_NAMES), is_deep * 1 + item.url.count("/"), item.url
+
+    return min(found, key=rank, default=None)
+
+
+def _answers(view: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether nothing in a view says that it may redirect, refuse or ask for a login."""
+    names = {
+        name.lower()
+        for part in ast.walk(view)
+        for name in (getattr(part, "id", ""), getattr(part, "attr", ""))
+        if isinstance(part, ast.Name | ast.Attribute)
+    }
+    return not any(word in name for name in names for word in _OTHER)
+
+
+def _routes(project: Project) -> Iterator[Page]:
+    """Pages of Flask's, FastAPI's and their relatives' decorators."""
+    prefixes = _prefixes(project)
+    for path, tree in project.trees():
+        for view in ast.walk(tree):
+            if not isinstance(view, ast.FunctionDef | ast.AsyncFunctionDef) or not _answers(view):
+                continue
+            for call in view.decorator_list:
+                if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                    continue
+                url = constant(call.args[0] if call.args else keyword(call, "rule") or keyword(call, "path"))
+                if call.func.attr not in ("route", "get") or not _is_plain(url) or not _takes_get(call):
+                    continue
+                owner = dotted(call.func.value).rpartition(".")[2]
+                yield Page(prefixes.get(owner, "") + url or "/", f"{path}:{view.lineno}")
+
+
+def _takes_get(call: ast.Call) -> bool:
+    methods = keyword(call, "methods")
+    return methods is None or "GET" in {constant(item).upper() for item in getattr(methods, "elts", [])}
+
+
+def _is_plain(url: str) -> bool:
+    return url.startswith("/") and not set("<{*: ") & set(url)
+
+
+def _prefixes(project: Project) -> dict[str, str]:
+    """Variable of a blueprint or a router → the prefix of its pages."""
+    found: dict[str, str] = {}
+    for _, tree in project.trees():
+        for name, value, _ in assigned(tree.body):
+            if isinstance(value, ast.Call) and dotted(value.func).rpartition(".")[2] in ("Blueprint", "APIRouter"):
+                prefix = constant(keyword(value, "url_prefix") or keyword(value, "prefix"))
+                found[name] = found.get(name) or prefix.rstrip("/")
+    for _, tree in project.trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and dotted(node.func).endswith((".register_blueprint", ".include_router")):
+                prefix = constant(keyword(node, "url_prefix") or keyword(node, "prefix"))
+                if prefix and node.args:
+                    found[dotted(node.args[0]).rpartition(".")[2]] = prefix.rstrip("/")
+    return found
+
+
+def _django(project: Project) -> Iterator[Page]:
+    views = {
+        view.name: (f"{path}:{view.lineno}", view)
+        for path, tree in project.trees()
+        for view in tree.body
+        if isinstance(view, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    for _, tree in project.trees():
+        for name, value, _ in assigned(tree.body):
+            if name == "ROOT_URLCONF" and constant(value):
+                yield from _patterns(project, constant(value), "/", views, 0)
+                return
+
+
+def _patterns(
+    project: Project,
+    module: str,
+    prefix: str,
+    views: dict[str, tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]],
+    depth: int,
+) -> Iterator[Page]:
+    """Pages of a module's urlpatterns, and of those that it includes."""
+    path = project.path_of(module)
+    tree = project.tree(path) if path else None
+    if path is None or tree is None or depth > 5:
+        return
+    names = imports(tree, module, path.endswith("__init__.py"))
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or dotted(call.func) != "path" or len(call.args) < 2:
+            continue
+        route, view = call.args[:2]
+        url = prefix + constant(route)
+        if not isinstance(route, ast.Constant) or set("<{") & set(url):
+            continue
+        if isinstance(view, ast.Call) and dotted(view.func).rpartition(".")[2] == "include" and view.args:
+            included = constant(view.args[0]) or dotted(view.args[0], names)
+            yield from _patterns(project, included, url, views, depth + 1)
+        elif (found := views.get(dotted(view).rpartition(".")[2])) and _answers(found[1]):
+            yield Page(url, found[0])
