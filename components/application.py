@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,11 +38,16 @@ class Application:
 
 @dataclass(frozen=True)
 class Rules:
-    """What stays behind. exclude: the user's patterns. secret: files of secrets. served: folders that nginx serves."""
+    """What stays behind, and what a message begins with.
+
+    exclude: the user's patterns. secret: files of secrets. served: folders that nginx serves. where: what the site's
+    keys begin with, such as sites.shop.
+    """
 
     exclude: tuple[str, ...] = ()
     secret: frozenset[Path] = frozenset()
     served: tuple[str, ...] = ()
+    where: str = ""
 
     def why(self, source: Path, relative: Path) -> str | None:
         """Why a path stays behind: `app.exclude's <pattern>` or the name of a rule; None for a path that goes along."""
@@ -71,7 +77,7 @@ NOTHING_ELSE = Rules()
 
 def rules_of(stack: StackSettings, site: SiteSettings) -> Rules:
     """The rules of a site's application."""
-    return Rules(site.app.exclude, secret_files(stack), tuple(site.nginx.static.values()))
+    return Rules(site.app.exclude, secret_files(stack), tuple(site.nginx.static.values()), stack.key_of(site))
 
 
 def secret_files(stack: StackSettings) -> frozenset[Path]:
@@ -121,7 +127,7 @@ def collect(source: Path, rules: Rules) -> Application:
             left_out[relative.as_posix()] = source / relative
         return why is not None
 
-    for here, folders, names in os.walk(source, onerror=_unreadable):
+    for here, folders, names in os.walk(source, onerror=partial(_unreadable, rules.where)):
         relative = Path(here).relative_to(source)
         links = [folder for folder in folders if (Path(here) / folder).is_symlink()]
         folders[:] = sorted(name for name in folders if name not in links and not stays(relative / name))
@@ -131,7 +137,7 @@ def collect(source: Path, rules: Rules) -> Application:
                 continue
             if path.is_symlink() or not path.is_file():
                 raise refused(
-                    f"app.source: {printable(path.as_posix())} is a link or no plain file; "
+                    f"{rules.where}app.source: {printable(path.as_posix())} is a link or no plain file; "
                     "allowed: plain files (or leave it out with app.exclude)"
                 )
             found[(relative / name).as_posix()] = path
@@ -139,21 +145,21 @@ def collect(source: Path, rules: Rules) -> Application:
     if sum(sizes.values()) > LIMIT:
         largest = printable(max(sizes, key=lambda name: sizes[name]))
         raise refused(
-            f"app.source: {source.as_posix()} has {sum(sizes.values()) // 2**20} MiB, and its largest file is "
-            f"{largest}; allowed: {LIMIT // 2**20} MiB (or leave files out with app.exclude)"
+            f"{rules.where}app.source: {source.as_posix()} has {sum(sizes.values()) // 2**20} MiB, and its largest "
+            f"file is {largest}; allowed: {LIMIT // 2**20} MiB (or leave files out with app.exclude)"
         )
     return Application(found, left_out)
 
 
-def contents(application: Application) -> dict[str, tuple[int, bytes]]:
-    """Relative path → mode and bytes. Raises pulumi.RunError for a file that cannot be read."""
+def contents(application: Application, where: str = "") -> dict[str, tuple[int, bytes]]:
+    """Relative path → mode and bytes. Raises pulumi.RunError, with `where` before its key, for an unreadable file."""
     try:
         return {
             name: (0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes())
             for name, path in application.files.items()
         }
     except OSError as error:
-        _unreadable(error)
+        _unreadable(where, error)
 
 
 def why(source: Path, name: str, rules: Rules) -> str:
@@ -163,9 +169,9 @@ def why(source: Path, name: str, rules: Rules) -> str:
     return f"for {reason}" if reason.startswith("app.exclude") else f"as all {reason} do"
 
 
-def _unreadable(error: OSError) -> NoReturn:
+def _unreadable(where: str, error: OSError) -> NoReturn:
     """Refuse a file that cannot be read: without a word, the file would be missing on the server."""
-    raise refused(f"app.source: {printable(error.filename)}: {error.strerror}; allowed: {READABLE}") from None
+    raise refused(f"{where}app.source: {printable(error.filename)}: {error.strerror}; allowed: {READABLE}") from None
 
 
 def _matches(relative: Path, pattern: str) -> bool:

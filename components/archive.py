@@ -80,7 +80,7 @@ def build(
     paths inside it, of which one must come along. Raises pulumi.RunError for what is needed and left out, and as
     components.application.collect does.
     """
-    application = contents(collect(source, rules)) if source else {}
+    application = contents(collect(source, rules), rules.where) if source else {}
     for key, paths in needed.items():
         if not application.keys() & set(paths):
             reason = why(source or Path(), paths[0], rules)

@@ -44,7 +44,8 @@ class Site(Model):
         "app", description="Name of the site on the machine; its user, folders and program are named after it."
     )
     server_name: text.ServerName | None = Field(
-        None, description="Domain of the site; without one, the site answers to any name."
+        None,
+        description="Domain of the site, which answers to no other name; without one, the site answers to every name.",
     )
     location: text.SiteLocation = Field(
         "/", description="URL path of the site; other paths of the domain may belong to another site."

@@ -32,7 +32,7 @@ CHALLENGES = "/.well-known/acme-challenge/"
 class Block:
     """A server block: port and name of its sites.
 
-    default: also answers for names that nobody has. whole: a site stands at /, so that no path is nobody's.
+    default: answers for every name. whole: a site stands at /, so that no path is nobody's.
     certificate: contract.paths.certificate, None where it speaks no TLS. hsts: seconds. to_https: URL that requests are
     sent to. not_sent: regular expression of the paths that are not. challenges: a CA asks here.
     """
@@ -56,19 +56,16 @@ def blocks(sites: Sequence[SiteSettings]) -> tuple[Block, ...]:
         for port in ports(site):
             secure = port != site.nginx.listen
             grouped.setdefault((port, secure, site.site.server_name), []).append(site)
-    taken = [port for port, _, _ in grouped]
-    return tuple(
-        _block(members, port, secure, is_only=taken.count(port) == 1) for (port, secure, _), members in grouped.items()
-    )
+    return tuple(_block(members, port, secure) for (port, secure, _), members in grouped.items())
 
 
-def _block(members: Sequence[SiteSettings], port: int, secure: bool, is_only: bool) -> Block:
-    """The server block of sites that share a port and a domain. is_only: no other domain has the port."""
+def _block(members: Sequence[SiteSettings], port: int, secure: bool) -> Block:
+    """The server block of sites that share a port and a domain."""
     tls, name = members[0].tls, members[0].site.server_name
     block = Block(
         listen=port,
         server_name=name,
-        default=name is None or is_only,
+        default=name is None,
         whole=any(member.site.location == "/" for member in members),
         places=tuple(member.place for member in members),
     )

@@ -1,15 +1,17 @@
 """The rehearsal's own SSH key of a stack, and the host keys of its machines.
 
-    .rehearsal/<stack>/id_ed25519, id_ed25519.pub, known_hosts    (git-ignored, 0700)
+    .rehearsal/<stack>/id_ed25519, id_ed25519.pub, known_hosts, ca.pem    (git-ignored, 0700)
 
 Host keys are read through LXD, so a first connection is checked like any other.
 """
 
 import os
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +63,12 @@ class Keys:
             scratch = self.known_hosts.with_suffix(".new")
             scratch.write_text("".join(f"{line}\n" for line in lines))
             scratch.replace(self.known_hosts)
+
+    def remove(self) -> None:
+        """Delete the keys and all that lies beside them, and the folder of all stacks when it is empty."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.parent.rmdir()
 
     def forget(self, machine: str) -> None:
         if self.known_hosts.is_file():

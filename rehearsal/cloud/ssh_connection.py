@@ -14,6 +14,7 @@ from typing import Any
 from rehearsal.cloud import group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.processes import Done, run
+from rehearsal.engine.compare import differing
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.resource import Resource
 
@@ -22,6 +23,23 @@ _DIAL = re.compile(
     "ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)"
     "|banner exchange|ssh_dispatch_run_fatal"
 )
+
+
+def _triggers(old: Any, new: Any) -> str:
+    """What changed among the triggers: the archive's id, the server's id, its type or the addresses of others."""
+    return " and ".join(dict.fromkeys(_trigger(str(after or before)) for before, after in differing(old, new)))
+
+
+def _trigger(value: str) -> str:
+    if re.fullmatch("[0-9a-f]{12}", value):
+        return "a new release"
+    if value.startswith("ecs."):
+        return "another server.instance_type"
+    return "other servers" if re.fullmatch(r"[0-9.]+", value) else "a new server"
+
+
+# How the inputs that all of them have are called in a reason.
+SSH_WORDS: dict[str, str | Callable[[Any, Any], str]] = {"triggers": _triggers, "connection": "another way to log in"}
 
 
 class OverSsh(Resource[CloudContext]):

@@ -12,7 +12,6 @@ from rehearsal.cloud.pebble import Pebble
 from rehearsal.cloud.registry import PROVIDER
 from rehearsal.cloud.resources import disk
 from rehearsal.cloud.store import load_state
-from rehearsal.commands import authority
 from rehearsal.commands.show import Show
 from rehearsal.engine.engine import Engine
 from rehearsal.engine.errors import UserError
@@ -26,6 +25,8 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
     show = Show()
     with stack_lock(name):
         state = load_state(name)
+        # Another checkout may have made the stack.
+        folders = {root, Path(state.folder or root)}
         keys = keys_of(root, name)
         context = CloudContext(root, state, keys, "", image.CACHE, show.say)
         with show:
@@ -34,8 +35,8 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
             _remove_unrecorded(context)
             state.delete()
             Pebble(name).close()
-        for file in (keys.known_hosts, keys.folder / authority.ROOTS):
-            file.unlink(missing_ok=True)
+        for folder in folders:
+            keys_of(folder, name).remove()
         show.line(show.summary() if existed else f"stack {name}: nothing to destroy")
         show.line(f"{time.monotonic() - started:.1f} s")
     return 0

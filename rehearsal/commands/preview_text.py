@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from contract.documents import APP_FOLDER, TOOL_FOLDER
 from contract.resources import USER_DATA_LIMIT
 from rehearsal.commands.foresee import Change, Preview
 from rehearsal.commands.interruptions import away
@@ -77,7 +78,8 @@ def _file_lines(files: Sequence[Rendered], details: bool) -> Iterator[Line]:
     ]
     # Hide the texts of a new set of files, because they are long and say nothing about a change.
     short = sum(texts) <= _SHORT and all(rendered.old is not None for rendered in files)
-    for rendered in files:
+    # The user's own files come before those that all sites share.
+    for rendered in sorted(files, key=lambda rendered: not rendered.has_application):
         if rendered.differences:
             yield from _differences(rendered, details or short)
     if texts and not details and not short:
@@ -86,22 +88,39 @@ def _file_lines(files: Sequence[Rendered], details: bool) -> Iterator[Line]:
 
 def _differences(rendered: Rendered, with_texts: bool) -> Iterator[Line]:
     yield rendered.title, "bold"
+    yield from _named(rendered, APP_FOLDER)
     for name, difference in rendered.differences.items():
         if not name.startswith(CODE):
             yield f"  {_summary(rendered, name, difference)}", ""
             if with_texts:
                 yield from ((f"    {text}", _colour(text)) for text in difference[2:])
-    for folder in CODE:
-        if names := [printable(name.removeprefix(folder)) for name in rendered.differences if name.startswith(folder)]:
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            yield f"  {'~' if rendered.old else '+'} {folder}: {', '.join(names[:_NAMED])}{more}", ""
+    yield from _named(rendered, TOOL_FOLDER)
+
+
+def _named(rendered: Rendered, folder: str) -> Iterator[Line]:
+    """One line with the files of a folder of CODE, each with its sign unless all have the same."""
+    signs = {name: _sign(rendered, name) for name in rendered.differences if name.startswith(folder)}
+    # What goes away comes first, because it may be missed.
+    names = sorted(signs, key=lambda name: ("-~+".index(signs[name]), name))
+    if names:
+        mixed = len(set(signs.values())) > 1
+        shown = [f"{f'{signs[name]} ' if mixed else ''}{printable(name.removeprefix(folder))}" for name in names]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"  {'~' if mixed else signs[names[0]]} {folder}: {', '.join(shown[:_NAMED])}{more}", ""
+
+
+def _sign(rendered: Rendered, name: str) -> str:
+    if rendered.old is None or name not in rendered.old:
+        return "+"
+    return "~" if name in rendered.new else "-"
 
 
 def _summary(files: Rendered, name: str, difference: Sequence[str]) -> str:
     size = f", {len(files.new[name].encode())} of {USER_DATA_LIMIT} bytes" if name == "user data" else ""
-    if files.old is None or name not in files.old:
+    sign = _sign(files, name)
+    if sign == "+":
         return f"+ {name}: {len(difference) - 3} lines{size}"
-    if name not in files.new:
+    if sign == "-":
         return f"- {name}"
     more, less = (sum(line.startswith(sign) for line in difference[2:]) for sign in "+-")
     return f"~ {name}: +{more} -{less} lines{size}"

@@ -36,6 +36,11 @@ class Rendered:
     new: Mapping[str, str]
     lost: bool = False
 
+    @property
+    def has_application(self) -> bool:
+        """Whether an application is among the files."""
+        return any(name.startswith(APP_FOLDER) for name in self.new)
+
     @cached_property
     def differences(self) -> dict[str, list[str]]:
         """Name → lines of its unified diff, for the files that differ."""

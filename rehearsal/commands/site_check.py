@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from rehearsal.cloud import group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
-from rehearsal.commands.proof import prove
+from rehearsal.commands.proof import prove, request
 from rehearsal.commands.show import Show
 
 # Outputs that are shown first.
@@ -32,7 +32,19 @@ def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca
     elif not answer.good:
         show.line(answer.body)
         return 1
+    elif names := _names_alone(outputs):
+        show.line(f"the server answers to {names} only; a request to {outputs['address']} itself gets 404")
     return 0
+
+
+def _names_alone(outputs: dict[str, object]) -> str:
+    """The domains of a stack that answers 404 to its bare address; "" where a site answers there."""
+    url, address, urls = urlsplit(str(outputs["url"])), str(outputs["address"]), outputs.get("urls")
+    bare = url._replace(netloc=address if url.port is None else f"{address}:{url.port}").geturl()
+    if url.hostname == address or request(bare, address).status != 404:
+        return ""
+    found = urls.values() if isinstance(urls, dict) else [outputs["url"]]
+    return ", ".join(sorted({urlsplit(str(one)).hostname or "" for one in found}))
 
 
 def _lets_in_host(context: CloudContext, url: str) -> bool:

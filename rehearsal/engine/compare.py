@@ -4,7 +4,7 @@ The rules are those of Pulumi's engine: https://www.pulumi.com/docs/iac/concepts
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import zip_longest
@@ -33,7 +33,8 @@ class Schema:
     replaces: inputs whose change makes a new object. updates: inputs that are changed in place → what that interrupts,
     "" for nothing. grows: inputs in `updates` that replace the object when they become smaller. recorded: inputs that
     are accepted and kept, without an effect in a rehearsal. away: what is unavailable from the deletion of an object
-    until everything that depends on its successor is done, "" for nothing.
+    until everything that depends on its successor is done, "" for nothing. words: input, or `replacement_trigger`, →
+    what a reason calls its change, perhaps by its old and its new value.
     """
 
     replaces: frozenset[str] = frozenset()
@@ -42,6 +43,12 @@ class Schema:
     recorded: frozenset[str] = frozenset()
     delete_before_replace: bool = False
     away: str = ""
+    words: Mapping[str, str | Callable[[Any, Any], str]] = field(default_factory=dict)
+
+    def changed(self, key: str, old: Any, new: Any) -> str:
+        """A change in words with its values, such as `a new release (a → b)`."""
+        words = self.words.get(key, key)
+        return changed(words if isinstance(words, str) else words(old, new), old, new)
 
     @property
     def known(self) -> frozenset[str]:
@@ -97,7 +104,7 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
     if triggered or replacing:
         values = {"replacement_trigger": (_read(recorded), _read(options))} if triggered else {}
         values |= {key: (recorded.inputs.get(key), inputs.get(key)) for key in replacing}
-        reason = ", ".join(changed(key, old, new) for key, (old, new) in values.items())
+        reason = ", ".join(schema.changed(key, old, new) for key, (old, new) in values.items())
         first = options.delete_before_replace
         first = schema.delete_before_replace if first is None else first
         return Step(
@@ -125,16 +132,20 @@ def _less(new: Any, old: Any) -> bool:
 
 def changed(key: str, old: Any, new: Any) -> str:
     """An input and its change, such as `zone (a → b)`; only its name where the values are long or secret."""
-    pairs: Iterable[tuple[Any, Any]] = [(old, new)]
-    if isinstance(old, list) and isinstance(new, list):
-        removed, added = old, new
-        if len(old) != len(new):
-            removed, added = [item for item in old if item not in new], [item for item in new if item not in old]
-        pairs = [(before, after) for before, after in zip_longest(removed, added) if before != after]
-    texts = [(_short_text(before), _short_text(after)) for before, after in pairs]
+    texts = [(_short_text(before), _short_text(after)) for before, after in differing(old, new)]
     if not texts or not all(before and after for before, after in texts):
         return f"{key} (known later)" if new == KNOWN_LATER else key
     return f"{key} ({', '.join(f'{before} → {after}' for before, after in texts)})"
+
+
+def differing(old: Any, new: Any) -> list[tuple[Any, Any]]:
+    """The values that differ, old and new: those of two lists one by one."""
+    if not isinstance(old, list) or not isinstance(new, list):
+        return [(old, new)]
+    removed, added = old, new
+    if len(old) != len(new):
+        removed, added = [item for item in old if item not in new], [item for item in new if item not in old]
+    return [(before, after) for before, after in zip_longest(removed, added) if before != after]
 
 
 def _read(holder: Recorded | Options) -> Any:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Generic, Protocol
 
-from rehearsal.engine.compare import Op, Recorded, Step, changed, compare, delete_order
+from rehearsal.engine.compare import Op, Recorded, Step, compare, delete_order
 from rehearsal.engine.errors import RehearsalError, UserError
 from rehearsal.engine.inputs import comparable
 from rehearsal.engine.registration import Registration
@@ -198,7 +198,7 @@ class Engine(Generic[C]):
             handler.updated(self.context)
             with self._lock:
                 self.changes += 1
-        changes = [changed(key, old.inputs.get(key), step.inputs.get(key)) for key in step.keys]
+        changes = [handler.schema.changed(key, old.inputs.get(key), step.inputs.get(key)) for key in step.keys]
         note = ", ".join(filter(None, [*changes, step.reason]))
         seconds = time.monotonic() - started
         self.watcher.finished(registration.urn, step.op, registration.type, registration.name, seconds, note)

@@ -157,7 +157,7 @@ def test_another_bootstrap_replaces_the_server_and_says_why_and_how_long(stack: 
         "instance", "association", "ready", "host-archive", "site-app-archive", "host-apply", "site-app-apply",
     )  # fmt: skip
     assert foretold(preview) == {("+-", name) for name in names(stack, *ends)}
-    assert "-instance [replaced for replacement_trigger (debian12-" in preview.out
+    assert "-instance [replaced for changed user data (debian12-" in preview.out
     assert re.search(
         r"^the site is away from when \S+-association goes until \S+-site-app-apply is done: about \d+ s",
         preview.out,

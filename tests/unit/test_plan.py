@@ -462,10 +462,10 @@ def test_the_sites_of_a_port_and_domain_are_the_locations_of_a_server_block(tmp_
         (80, "_", True, ["wiki"]),
         (8080, "*.example.org", False, ["news"]),
         (8080, "chat.example.org", False, ["chat"]),
-        # A port's only block answers for any name.
-        (8081, "solo.example.com", True, ["solo"]),
-        # Where each site has a domain, a name that nobody has is nobody's.
+        (8081, "solo.example.com", False, ["solo"]),
+        # Where each site has a domain, also a single one, a name that nobody has is nobody's.
         (8080, "_", True, []),
+        (8081, "_", True, []),
     ]
 
     def site(port: int, host: str, path: str) -> str | None:
@@ -477,7 +477,8 @@ def test_the_sites_of_a_port_and_domain_are_the_locations_of_a_server_block(tmp_
     assert site(80, "unknown.example.com", "/wiki/") == "wiki"
     assert site(80, "unknown.example.com", "/") is None
     assert site(8080, "unknown.example.com", "/") is None
-    assert site(8081, "unknown.example.com", "/") == "solo"
+    assert site(8081, "unknown.example.com", "/") is None
+    assert site(8081, "solo.example.com", "/") == "solo"
     text = plan_of(SITES)[0].configs["nginx.conf"]
     # Without a folder of its own such a path would be a file of the OS's nginx.
     (alone,) = (block for block in text.split("server {") if "root /nonexistent;" in block)

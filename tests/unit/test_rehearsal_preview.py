@@ -174,7 +174,7 @@ def test_a_changed_setting_is_a_release_with_its_difference_and_no_interruption(
     assert ops(found) == {"site-app-archive": Op.REPLACE, "site-app-apply": Op.REPLACE}
     copy = next(change for change in found.changes if change.record.name.endswith("-site-app-archive"))
     ids = [record.inputs["triggers"][0] for record in (copy.old, copy.new) if record]
-    assert notes(found)["site-app-apply"] == f"replaced for triggers ({ids[0]} → {ids[1]})"
+    assert notes(found)["site-app-apply"] == f"replaced for a new release ({ids[0]} → {ids[1]})"
     shown = text(found).splitlines()
     assert "  ~ config/server.conf: +1 -1 lines" in shown
     assert "    -    client_max_body_size 16m;" in shown
@@ -188,6 +188,22 @@ def test_changed_code_is_named_and_not_shown(site: Site) -> None:
     shown = text(site.preview(), details=True)
     assert "  ~ app/: app.py" in shown
     assert "told to nobody" not in shown
+
+
+def test_new_changed_and_deleted_files_are_marked_apart_and_come_before_the_tools_own(site: Site) -> None:
+    for name in ("gone.py", "kept.py"):
+        (site.root / "app" / name).write_text("")
+    site.up()
+    (site.root / "app/gone.py").unlink()
+    (site.root / "app/kept.py").write_text("x = 1\n")
+    (site.root / "app/new.py").write_text("")
+    shown = text(site.preview(nginx={"client_max_body_size": "2m"})).splitlines()
+    assert shown.index("  ~ app/: - gone.py, ~ kept.py, + new.py") < shown.index("  ~ config/server.conf: +1 -1 lines")
+
+
+def test_a_sites_files_come_before_what_all_sites_share(site: Site) -> None:
+    titles = [line for line in text(site.preview()).splitlines() if line.endswith(" gets")]
+    assert titles == ["wsgi-ecs-dev-site-app gets", "wsgi-ecs-dev-host gets"]
 
 
 def test_a_long_difference_is_shown_when_asked_for(site: Site) -> None:
@@ -213,9 +229,9 @@ def test_another_bootstrap_replaces_the_server_and_tells_why_in_which_order_and_
     found = site.preview(**SYSTEMD)
     assert list(ops(found)) == REPLACED
     assert set(ops(found).values()) == {Op.REPLACE}
-    assert notes(found)["instance"].startswith("replaced for replacement_trigger (debian12-")
+    assert notes(found)["instance"].startswith("replaced for changed user data (debian12-")
     assert notes(found)["association"] == (
-        "replaced for instanceId (wsgi-ecs-dev-instance-id → known later), the old one goes first"
+        "replaced for a new server (wsgi-ecs-dev-instance-id → known later), the old one goes first"
     )
     # The way through the site's archive is longer than the one through what the sites share.
     assert list(away(found)) == [
@@ -254,7 +270,7 @@ def test_what_depends_on_something_new_is_known_later(site: Site) -> None:
     site.up()
     found = site.preview(network={"cidr": "10.80.0.0/20"})
     assert notes(found)["vpc"] == "replaced for cidrBlock (10.76.0.0/20 → 10.80.0.0/20)"
-    assert notes(found)["group"] == "replaced for vpcId (wsgi-ecs-dev-vpc-id → known later)"
+    assert notes(found)["group"] == "replaced for a new network (wsgi-ecs-dev-vpc-id → known later)"
     assert set(ops(found)) == {*REPLACED, "vpc", "group", "switch", "80-from-0.0.0.0-0"}
     assert "vpcId: wsgi-ecs-dev-vpc-id → known later" in text(found, details=True)
 
@@ -278,7 +294,7 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     site.up(**PROTECTED)
     found = site.preview(**PROTECTED, **SYSTEMD)
     (refused,) = found.refused
-    assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for replacement_trigger")
+    assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for changed user data")
     assert refused.endswith(
         "; in two steps: 1. `server.protect: false` (`mysql.protect: false` for a database's disk) and nothing else, "
         "and up; 2. this change, and up"
@@ -397,13 +413,15 @@ def test_an_archive_with_another_manifest_is_not_read(site: Site, manifest: str)
 def test_an_update_of_what_is_known_later_is_said_to_be_perhaps(site: Site) -> None:
     mysql: Settings = {"mysql": {"password": "secret-1"}}
     site.up(**mysql)
-    assert notes(site.preview(**mysql, **SYSTEMD))["db-ready"] == "connection (known later), perhaps runs again"
+    assert (
+        notes(site.preview(**mysql, **SYSTEMD))["db-ready"] == "another way to log in (known later), perhaps runs again"
+    )
 
 
 def test_what_comes_and_goes_of_a_trigger_is_told(site: Site) -> None:
     site.up(**fleet(2))
     note = notes(site.preview(**fleet(1)))["front-host-apply"]
-    assert re.fullmatch(r"replaced for triggers \(10\.0\.0\.\d+ → none\)", note)
+    assert re.fullmatch(r"replaced for other servers \(10\.0\.0\.\d+ → none\)", note)
 
 
 def test_files_that_are_only_named_are_not_read(site: Site) -> None:
@@ -412,13 +430,13 @@ def test_files_that_are_only_named_are_not_read(site: Site) -> None:
     found = site.preview()
     texts = [text for files in found.files for name, text in files.new.items() if name.startswith(CODE)]
     assert max(map(len, texts)) == 64
-    assert "  ~ app/: large.bin\n" in text(found)
+    assert "  + app/: large.bin\n" in text(found)
 
 
 def test_a_secret_that_changes_is_named_and_not_shown(site: Site) -> None:
     site.up(app={"env": {"TOKEN": "open sesame"}})
     found = site.preview(app={"env": {"TOKEN": "closed sesame"}})
-    assert notes(found)["site-app-apply"] == "stdin, runs again"
+    assert notes(found)["site-app-apply"] == "changed environment or secrets, runs again"
     shown = text(found, details=True)
     assert "stdin: [secret] → [secret]" in shown
     assert "sesame" not in shown

@@ -79,3 +79,16 @@ def test_a_connection_that_ends_before_the_command_began_is_tried_again(
         dial(context, [*keys.ssh("i-app", "127.0.0.1", port=port), "--", "true"], where, "", "")
     # Each attempt looks whether sshd is there, and then connects.
     assert len([said for said in heard if said.startswith(b"SSH-2.0-OpenSSH")]) == 2
+
+
+def test_removed_keys_leave_nothing_and_no_other_stacks_keys_go(tmp_path: Path) -> None:
+    one, other = (Keys(tmp_path / ".rehearsal" / name) for name in ("one", "other"))
+    for keys in (one, other):
+        keys.ensure()
+        keys.know("i-1", ["ssh-ed25519 AAAA"])
+    one.remove()
+    assert not one.folder.exists()
+    assert other.private.is_file()
+    other.remove()
+    other.remove()
+    assert list(tmp_path.iterdir()) == []

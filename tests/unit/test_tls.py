@@ -275,9 +275,9 @@ def test_what_is_told_of_https_is_a_setting() -> None:
     assert "hsts" not in "".join(sites["sky"].values())
     blocks = server_blocks({**ACME, "tls": {"acme": True, "redirect": False, "listen": 8443}})
     assert "return 301" not in "".join(blocks.values())
-    assert f"8443 ssl http2 default_server {WWW}" in blocks
+    assert f"8443 ssl http2 {WWW}" in blocks
     blocks = server_blocks({**ACME, "tls": {"acme": True, "listen": 8443}})
-    assert f"return 301 https://{WWW}:8443$request_uri;" in blocks[f"80 default_server {WWW}"]
+    assert f"return 301 https://{WWW}:8443$request_uri;" in blocks[f"80 {WWW}"]
 
 
 def test_the_protocols_are_what_the_systems_openssl_knows() -> None:
@@ -293,7 +293,7 @@ def test_a_newer_nginx_has_a_directive_for_http_2(version: str, directive: bool)
     built = {"install": "source", "version": version, "archive": "nginx.tar.gz", "sha256": "0" * 64}
     blocks = server_blocks({**ACME, "nginx": built})
     assert ("http2 on;" in blocks[""]) == directive
-    assert (f"443 ssl default_server {WWW}" in blocks) == directive
+    assert (f"443 ssl {WWW}" in blocks) == directive
 
 
 def test_nobody_sees_tls_where_it_is_not_wanted() -> None:

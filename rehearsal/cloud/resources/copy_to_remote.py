@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.ssh_connection import OverSsh, command_error, dial, ssh_command
+from rehearsal.cloud.ssh_connection import SSH_WORDS, OverSsh, command_error, dial, ssh_command
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.state import Record
@@ -17,6 +17,7 @@ class CopyToRemote(OverSsh):
     schema = Schema(
         replaces=frozenset({"triggers"}),
         updates=dict.fromkeys(("connection", "source", "remotePath"), "copies again"),
+        words={**SSH_WORDS, "source": "a changed file"},
     )
 
     def check(self, inputs: Mapping[str, Any]) -> None:

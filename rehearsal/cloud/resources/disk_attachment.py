@@ -48,7 +48,9 @@ class DiskAttachment(Resource[CloudContext]):
     """The volume, mounted at paths.DATA on the machine."""
 
     schema = Schema(
-        replaces=frozenset({"diskId", "instanceId", "deleteWithInstance", "bootable"}), away=tokens.DATABASE
+        words={"instanceId": "a new server", "diskId": "a new disk"},
+        replaces=frozenset({"diskId", "instanceId", "deleteWithInstance", "bootable"}),
+        away=tokens.DATABASE,
     )
 
     def id(self, name: str, inputs: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ class EipAssociation(Resource[CloudContext]):
     """A forward from the address to the machine. The rules of the machine's security group hold for it."""
 
     schema = Schema(
+        words={"instanceId": "a new server", "allocationId": "a new address"},
         replaces=frozenset({"allocationId", "instanceId", "instanceType", "privateIpAddress"}),
         recorded=frozenset({"force"}),
         # An address that is still bound cannot be bound to the new server.

@@ -25,6 +25,10 @@ class Instance(Resource[CloudContext]):
     prefix = "i-"
     schema = Schema(
         replaces=frozenset({"vswitchId", "availabilityZone", "privateIp", "spotStrategy"}),
+        words={
+            **dict.fromkeys(("replacement_trigger", "userData"), "changed user data"),
+            "vswitchId": "a new network",
+        },
         updates={
             "userData": "reboots, and cloud-init does not run again",
             "instanceType": "restarts",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.ssh_connection import OverSsh, command_error, dial, ssh_command
+from rehearsal.cloud.ssh_connection import SSH_WORDS, OverSsh, command_error, dial, ssh_command
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.resource import only
@@ -20,6 +20,7 @@ class RemoteCommand(OverSsh):
             ("connection", "create", "update", "delete", "stdin", "environment", "logging"), "runs again"
         ),
         recorded=frozenset({"addPreviousOutputInEnv"}),
+        words={**SSH_WORDS, "stdin": "changed environment or secrets", "create": "a changed command"},
     )
 
     def facts(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

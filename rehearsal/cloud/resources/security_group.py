@@ -14,6 +14,7 @@ from rehearsal.engine.state import Record
 class SecurityGroup(Resource[CloudContext]):
     prefix = "sg-"
     schema = Schema(
+        words={"vpcId": "a new network"},
         replaces=frozenset({"vpcId"}),
         updates={"securityGroupName": "", "description": "", "tags": "", "innerAccessPolicy": ""},
     )

@@ -15,6 +15,7 @@ from rehearsal.engine.state import Record
 class Switch(Resource[CloudContext]):
     prefix = "vsw-"
     schema = Schema(
+        words={"vpcId": "a new network"},
         replaces=frozenset({"cidrBlock", "vpcId", "zoneId"}),
         updates={"vswitchName": "", "description": "", "tags": ""},
     )
