@@ -27,6 +27,7 @@ MYSQL_CONFIG_FILE = "mysql.cnf"
 TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
+    "packages", "redis_server",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
@@ -89,7 +90,8 @@ class Release(NamedTuple):
     ports of which a release takes the first that is free. command: path of the program that the emperor starts for a
     vassal. computed: what the machine computes, in words for the user, "" for nothing. sized_by: the facts that it is
     computed from. front: nginx, none, or apart (nginx on another machine). handover_seconds: until that nginx finds
-    the new release's port. generation: raised by the user to apply the same release again.
+    the new release's port. redis_port: where the Redis of the machine listens, None where it has none. generation:
+    raised by the user to apply the same release again.
     """
 
     site: str
@@ -120,6 +122,7 @@ class Release(NamedTuple):
     keep: int
     generation: int
     sized_by: List[str] = []
+    redis_port: Optional[int] = None
 
 
 class SlotState(NamedTuple):
@@ -165,6 +168,21 @@ class HostSite(NamedTuple):
     entrance: Entrance
 
 
+class Redis(NamedTuple):
+    """Redis on a machine. packages: of the OS, which the command `install` installs. unit: text of its systemd unit.
+
+    os_service: the package's own unit, which must not run. directives: of redis.conf, without the password.
+    instance_type: the tool does not read it; a change of it changes the archive, so that the tool runs again.
+    """
+
+    packages: List[str]
+    install: List[str]
+    os_service: str
+    unit: str
+    directives: Dict[str, str]
+    instance_type: str
+
+
 class Host(NamedTuple):
     """host.json: what the sites of a machine share.
 
@@ -181,6 +199,7 @@ class Host(NamedTuple):
     given: List[str]
     acme: List[str]
     drop_ins: Dict[str, str] = {}
+    redis: Optional[Redis] = None
 
 
 class OwnNginx(NamedTuple):

@@ -23,6 +23,9 @@ ACME = "/var/lib/wsgi-acme"
 DATA = "/srv/data"
 MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
+# The file holds the password of this machine's Redis.
+REDIS_CONFIG = "/etc/wsgi-ecs/redis.conf"
+REDIS_DATA = "/var/lib/wsgi-ecs/redis"
 DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
 # Socket on which uWSGI's emperor reports on its vassals.

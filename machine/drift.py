@@ -10,6 +10,7 @@ import os
 from typing import Callable, Dict, List, Optional, Tuple
 
 import files
+import redis_server
 from contract import paths
 from contract.documents import MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
 from unpacked import local
@@ -25,6 +26,9 @@ Edit = Tuple[str, str]
 def report(say: Callable[[str], object]) -> bool:
     """Print which releases serve and which files were edited. Returns whether any file was."""
     found = of_host() + of_database()
+    running = redis_server.is_running()
+    if running is not None:
+        say("redis: {}".format("runs" if running else "does not answer (journalctl -u {})".format(redis_server.UNIT)))
     for name in files.site_names():
         state = files.slot_state(os.path.join(paths.site_root(name), "current"))
         say("site {}: {}".format(name, "release {}".format(state.release) if state else "waits for its first release"))

@@ -22,6 +22,7 @@ import drop_ins
 import facts
 import files
 import probe
+import redis_server
 import venvs
 from commands import ReleaseError, Say, roll_back
 from contract import paths
@@ -86,6 +87,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
         return
     drift.report_overwritten(drift.of_host(), say)
     services = drop_ins.place(host.drop_ins)
+    services += redis_server.prepare(host.redis, say)
     name_hosts(hosts)
     for site in host.sites:
         make_site(site, host, say)

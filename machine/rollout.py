@@ -11,6 +11,7 @@ import builds
 import drift
 import files
 import host
+import redis_server
 import venvs
 from commands import ReleaseError, Say, describe, roll_back
 from contract import paths
@@ -56,6 +57,9 @@ class Rollout:
         self.old_target = self.site.target()
         self.old_env = self.site.env()
         self.secrets = self.given or Secrets(self.old_env or {}, self.site.secret_files(self.old))
+        if self.release.redis_port:
+            # The password is only on this machine.
+            self.secrets = self.secrets._replace(env=dict(self.secrets.env, REDIS_URL=redis_server.url()))
         self.digest = files.digest(dict(self.secrets._asdict()))
 
     def serves_already(self) -> bool:

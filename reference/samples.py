@@ -101,6 +101,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "tls.private_key": ("k.pem", GIVEN),
     "tls.directory": ("https://ca.example.com/dir", ACME),
     "tls.ca": ("ca.pem", ACME),
+    "redis.maxmemory": "64M",
     "mysql.database": ("app", MYSQL),
     "mysql.user": ("app", MYSQL),
     "mysql.password": ("x", MYSQL),

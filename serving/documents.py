@@ -33,6 +33,9 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
         generation=stack.generation,
         given=acme.given(stack) if has_nginx else [],
         acme=acme.domains(stack) if has_nginx else [],
+        redis=stack.redis.document(stack.system, stack.server.instance_type)
+        if stack.redis and role == "whole"
+        else None,
         drop_ins=drop_ins.texts(stack.system, manager if role != "front" else None, has_nginx),
     )
 
@@ -80,4 +83,5 @@ def release_document(
         stop_seconds=site.process_manager.stop_seconds,
         keep=site.release.keep,
         generation=site.release.generation,
+        redis_port=stack.redis.port if stack.redis and role == "whole" else None,
     )

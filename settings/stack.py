@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from kinds.app_servers import Process, Surroundings, listening_rules
 from kinds.databases import DATABASES, Database, Mysql
 from kinds.process_managers import ProcessManager
+from kinds.redis import Redis
 from kinds.systems import System
 from schema import text
 from schema.app import App, Site
@@ -45,6 +46,7 @@ class Document(SiteSettings):
     topology: Topology = Topology()
     access: Access = Access()
     mysql: Mysql = Mysql()
+    redis: Redis | None = None
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
         default_factory=dict,
         description="Name of a site to its own settings. A site inherits unset settings from the stack level.",
@@ -69,10 +71,10 @@ class Document(SiteSettings):
 class StackSettings:
     """What the machines of a stack have, and their sites.
 
-    database: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory, acme_ca:
-    the CA that machines ask for certificates, and the file with its root, None for the known ones. generation: of what
-    the sites share. sites: at least one. is_named: `sites` names them, so that a site's key is sites.<name>.<key>.
-    notes: what a preview says of the settings, such as which file was found.
+    database, redis: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory,
+    acme_ca: the CA that machines ask for certificates, and the file with its root, None for the known ones.
+    generation: of what the sites share. sites: at least one. is_named: `sites` names them, so that a site's key is
+    sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
     """
 
     server: Server
@@ -80,6 +82,7 @@ class StackSettings:
     topology: Topology
     access: Access
     database: Database | None
+    redis: Redis | None
     process_manager: ProcessManager
     front: Literal["nginx", "none"]
     nginx: Nginx
@@ -108,6 +111,12 @@ class StackSettings:
     def key_of(self, site: SiteSettings) -> str:
         """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
         return f"sites.{site.site.name}." if self.is_named else ""
+
+    @property
+    def provided(self) -> dict[str, tuple[str, ...]]:
+        """Section of the settings → names that it adds to the environment of each application."""
+        database = {self.database.key: tuple(self.database.env)} if self.database else {}
+        return {**database, **({self.redis.key: (self.redis.variable,)} if self.redis else {})}
 
     def env(self, site: SiteSettings) -> dict[str, SecretStr]:
         """The environment of a site's application: its own, and where its database is."""
@@ -168,6 +177,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
             (found for key in DATABASES if (found := getattr(document, key)).model_fields_set),
             None,
         ),
+        redis=document.redis,
         process_manager=first.process_manager,
         front=document.serving.front,
         nginx=document.nginx,
@@ -222,9 +232,12 @@ def _check(stack: StackSettings) -> None:
 def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
     """Yield every rule of one site."""
     server, around = site.app_server, stack.around(site)
-    for name in stack.database.env if stack.database else ():
-        kind = stack.database.key if stack.database else ""
-        yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
+    for kind, names in stack.provided.items():
+        for name in names:
+            yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
+    if stack.redis:
+        wanted = ((port.key, port.number) for port in ports.wanted_ports(site, stack.is_apart))
+        yield from stack.redis.rules(wanted, stack.is_apart)
     yield from site.nginx.upstream_rules(server, stack.app_servers)
     yield from site.rules()
     yield from listening_rules(server, around)

@@ -11,6 +11,11 @@ class Apt:
     components: str
     steps: str = "cloud-init/apt.sh.j2"
 
+    @property
+    def install_command(self) -> tuple[str, ...]:
+        """Command that installs the packages named after it on a server that is up."""
+        return ("apt-get", "install", "-y", "-q", "--no-install-recommends")
+
 
 @dataclass(frozen=True)
 class Rpm:
@@ -29,6 +34,12 @@ class Rpm:
     epel_release: str
     epel_key: str
     steps: str = "cloud-init/rpm.sh.j2"
+
+    @property
+    def install_command(self) -> tuple[str, ...]:
+        """Command that installs the packages named after it on a server that is up."""
+        only_ours = () if self.prefix else ("--disablerepo=*",)
+        return (self.command, "-y", "-q", *only_ours, "--enablerepo=wsgi-ecs-*", "install")
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,9 @@ class System:
     mysql_packages: tuple[str, ...]
     # MySQL reads this file after the package's own files.
     mysql_config: str
+    redis_packages: tuple[str, ...]
+    # The unit of systemd that comes with them.
+    redis_service: str
     no_os_uwsgi: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -44,6 +44,8 @@ CENTOS7 = System(
     nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
     mysql_packages=("mariadb-server",),
     mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
+    redis_packages=("redis",),
+    redis_service="redis.service",
     warnings=(
         "CentOS 7 is past its end of life (30 June 2024): its packages come from archives and get no security fixes; "
         "use server.os: alinux3, debian12 or ubuntu2204",

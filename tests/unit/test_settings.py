@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reference.rows import model_of
 from reference.samples import PUBLIC_KEY
 from rehearsal.commands import stack_file as stacks
 from rehearsal.commands.passphrase import VARIABLE
@@ -34,8 +35,8 @@ def test_every_setting_has_a_default_and_a_description() -> None:
     assert Document() == Document.model_validate({})
     *models, sites = Document.model_fields.values()
     assert sites.description
-    for model in (field.annotation for field in models):
-        assert isinstance(model, type)
+    for model in (model_of(field.annotation) for field in models):
+        assert model is not None
         assert issubclass(model, Model)
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
