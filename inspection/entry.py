@@ -81,6 +81,22 @@ def entries(project: Project) -> list[Entry]:
     return sorted(found, key=rank)
 
 
+def made_in(project: Project, path: str, name: str) -> tuple[str, Interface] | None:
+    """Framework and interface of an application or a factory of a module; None if the module does not show them."""
+    tree = project.tree(path)
+    if tree is None:
+        return None
+    names = _names(project, path, tree)
+    found = None
+    for assigned_name, value, _ in assigned(tree.body):
+        # The last assignment counts, such as that of middleware around an application.
+        found = _made(value, names) if assigned_name == name else found
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            found = next((made for part in ast.walk(node) if (made := _made(part, names))), None)
+    return found
+
+
 def _names(project: Project, path: str, tree: ast.Module) -> dict[str, str]:
     return imports(tree, project.module(path), path.endswith("__init__.py"))
 

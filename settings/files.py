@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from inspection.entry import made_in
+from inspection.project import Project
 from schema.base import READABLE, SettingsError, printable
 from settings.requirements import Installed, installed
 from settings.server import Access
@@ -49,6 +51,7 @@ def check_site(site: SiteSettings, folder: Path, file: str) -> None:
                 f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
                 'allowed: that call under if __name__ == "__main__"'
             )
+        _check_interface(site, source, path, f"{file}: {key}")
     if not (source / app.requirements).is_file():
         raise SettingsError(
             f"{file}: app.requirements: {app.source} has no {app.requirements}; "
@@ -165,6 +168,20 @@ def _entry(site: SiteSettings, source: Path, file: str, packages: Installed) -> 
 
 def _name(node: object) -> str:
     return node.id if isinstance(node, ast.Name) else ""
+
+
+def _check_interface(site: SiteSettings, source: Path, path: Path, first: str) -> None:
+    """Refuse an application of the other interface, as far as its module shows it. first: start of the message."""
+    made = made_in(Project(source), path.relative_to(source).as_posix(), site.app.callable.removesuffix("()"))
+    if made is None or made[1] == site.app_server.serves:
+        return
+    framework, interface = made
+    way = "serving.app_server: granian with granian.interface: asgi, or a2wsgi's ASGIMiddleware around it"
+    raise SettingsError(
+        f"{first}: {site.app.callable} in {path.name} is {framework} ({interface.upper()}), and "
+        f"{site.app_server.key} serves {site.app_server.serves.upper()} here; "
+        f"allowed: {way if interface == 'asgi' else 'granian.interface: wsgi'}"
+    )
 
 
 def _serves_itself(path: Path, application: str) -> int | None:

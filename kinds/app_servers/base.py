@@ -122,6 +122,11 @@ class AppServer(Model):
         return True
 
     @property
+    def serves(self) -> str:
+        """Interface of the applications that it serves: wsgi or asgi."""
+        return "wsgi"
+
+    @property
     def import_folders(self) -> tuple[str, ...]:
         """Folders of the application, beside its own, that modules are imported from."""
         return ()

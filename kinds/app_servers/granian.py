@@ -1,4 +1,4 @@
-"""Granian, an HTTP server in Rust, by its WSGI interface: https://github.com/emmett-framework/granian#options"""
+"""Granian, an HTTP server in Rust, by its WSGI or its ASGI interface: https://github.com/emmett-framework/granian#options"""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -40,9 +40,9 @@ ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 """
 _BEHIND_NGINX = """
 # Only nginx reaches Granian, so the client's address and scheme are those that nginx sends.
-from granian.utils.proxies import wrap_wsgi_with_proxy_headers
+from granian.utils.proxies import wrap_{interface}_with_proxy_headers
 
-app = wrap_wsgi_with_proxy_headers(app, trusted_hosts="*")
+app = wrap_{interface}_with_proxy_headers(app, trusted_hosts="*")
 """
 
 
@@ -56,8 +56,11 @@ class Granian(HttpServer):
     bind: text.Listen | None = Field(
         None, description="unix (the default), or an address and port such as 127.0.0.1:8000."
     )
+    interface: Literal["wsgi", "asgi"] = Field(
+        "wsgi", description="What the application speaks: wsgi (Flask, Django), or asgi (FastAPI, Starlette, Quart)."
+    )
     workers: Literal["auto"] | Count = Field("auto", description="Worker processes; auto: one per CPU of the machine.")
-    blocking_threads: Count = Field(1, description="Threads of a worker that run the application.")
+    blocking_threads: Count = Field(1, description="Threads of a worker that run a WSGI application.")
     backlog: int = Field(1024, ge=128, le=65535, description="Length of the queue of connections.")
     http1_keep_alive: bool = Field(True, description="Keep a connection open for its client's next request.")
     workers_lifetime: int | None = Field(
@@ -81,6 +84,10 @@ class Granian(HttpServer):
     )
 
     @property
+    def serves(self) -> str:
+        return self.interface
+
+    @property
     def keepalive_seconds(self) -> int | None:
         return _KEEPALIVE if self.http1_keep_alive else None
 
@@ -92,7 +99,9 @@ class Granian(HttpServer):
         """Granian with its options on the command line, and the module that it imports."""
         where, ports = self.http_endpoint(around)
         names = {"module": around.app.module, "callable": around.app.callable}
-        text = _APPLICATION.format(**names) + (_BEHIND_NGINX if around.behind_nginx else "")
+        text = _APPLICATION.format(**names)
+        if around.behind_nginx:
+            text += _BEHIND_NGINX.format(interface=self.interface)
         options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
         return Process(
             name=self.key,
@@ -114,9 +123,9 @@ class Granian(HttpServer):
     def _options(self, around: Surroundings) -> list[tuple[str, str | bool]]:
         """Return the options in Granian's own names; True for one without a value."""
         found: list[tuple[str, str | bool]] = [
-            ("interface", "wsgi"),
+            ("interface", self.interface),
             ("http", "1"),
-            ("no-ws", True),
+            ("ws" if self.interface == "asgi" else "no-ws", True),
             ("working-dir", "@@release_dir@@/app"),
             ("workers", "@@cpus@@" if self.workers == "auto" else str(self.workers)),
             ("blocking-threads", str(self.blocking_threads)),
@@ -145,6 +154,12 @@ class Granian(HttpServer):
             around.system.python_version < _PYTHON,
             f"granian runs on Python 3.10 and later, and {around.system.name} has {version}",
             "uwsgi or gunicorn, or another server.os",
+        )
+        yield (
+            "granian.blocking_threads",
+            self.interface == "asgi" and self.blocking_threads > 1,
+            "an ASGI application runs on one event loop in each worker",
+            "granian.workers",
         )
         yield self.stop_rule("workers_kill_timeout", around)
 

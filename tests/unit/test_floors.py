@@ -18,14 +18,14 @@ FLOORS: dict[str, set[str]] = {
     "schema": {"contract"},
     "templates": {"jinja2"},
     "kinds": {"contract", "schema", "templates"},
-    "settings": {"contract", "schema", "kinds", "pulumi"},
+    "inspection": set(),
+    "settings": {"contract", "schema", "kinds", "inspection", "pulumi"},
     "serving": {"contract", "schema", "kinds", "templates", "settings"},
     "components": {
         "contract", "schema", "kinds", "templates", "settings", "serving",
         "pulumi", "pulumi_alicloud", "pulumi_command",
     },
     "machine": {"contract"},
-    "inspection": set(),
     "rehearsal": {"contract", "schema", "kinds", "settings", "inspection", "pulumi"},
     "reference": {"contract", "schema", "kinds", "settings", "serving", "rehearsal"},
 }  # fmt: skip

@@ -42,6 +42,10 @@ def _folder(project: Path, name: str, requirements: str = "") -> Path:
     return folder
 
 
+def _chat(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "chat").symlink_to(PROJECT / "tests/rehearsal/projects/chat")
+
+
 def _big(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (_folder(project, "big") / "data.bin").open("wb") as file:
         # All of it is a hole.
@@ -92,6 +96,7 @@ def _route(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
     "the passphrase": lambda project, monkeypatch: monkeypatch.setenv(VARIABLE, PASSPHRASE),
     "another passphrase": lambda project, monkeypatch: monkeypatch.setenv(VARIABLE, "hearse"),
+    "a folder chat with an ASGI application": _chat,
     "a folder big with a file of 2 GiB": _big,
     "a folder linked with a link that leaves it": _linked,
     "a folder needy with requirements that do not parse": _needy,
