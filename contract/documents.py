@@ -6,6 +6,7 @@ codec.py reads and writes them. A field that came later than the first version o
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, TypeVar
 
 from contract.placeholders import fill
+from contract.processes import Processes
 
 T = TypeVar("T")
 
@@ -28,10 +29,13 @@ TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
     "packages", "redis_server",
+    "processes",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
-CONTRACT = ("__init__", "paths", "placeholders", "documents", "codec", "requirements", "resources")
+CONTRACT = (
+    "__init__", "paths", "placeholders", "documents", "codec", "processes", "requirements", "resources",
+)  # fmt: skip
 
 
 class Manifest(NamedTuple):
@@ -123,6 +127,7 @@ class Release(NamedTuple):
     generation: int
     sized_by: List[str] = []
     redis_port: Optional[int] = None
+    processes: Optional[Processes] = None
 
 
 class SlotState(NamedTuple):
@@ -154,6 +159,7 @@ class SlotState(NamedTuple):
     trial: bool = False
     files: List[str] = []
     written: Dict[str, str] = {}
+    processes: Optional[Processes] = None
 
 
 class HostSite(NamedTuple):
@@ -295,6 +301,7 @@ def slot_state(
         log=filler(release.log, facts),
         command=filler(release.command, facts),
         env_file=release.env_file,
+        processes=filled(release.processes, facts, filler),
     )
 
 

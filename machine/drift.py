@@ -10,6 +10,7 @@ import os
 from typing import Callable, Dict, List, Optional, Tuple
 
 import files
+import processes
 import redis_server
 from contract import paths
 from contract.documents import MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
@@ -33,6 +34,8 @@ def report(say: Callable[[str], object]) -> bool:
         state = files.slot_state(os.path.join(paths.site_root(name), "current"))
         say("site {}: {}".format(name, "release {}".format(state.release) if state else "waits for its first release"))
         if state:
+            for line in processes.lines(state, os.path.join(paths.site_root(name), "slots", state.slot)):
+                say("  " + line)
             found += of_site(name, state)
     for path, kind in sorted(found):
         say("edited by hand: {} ({})".format(path, kind))

@@ -22,6 +22,7 @@ import drop_ins
 import facts
 import files
 import probe
+import processes
 import redis_server
 import venvs
 from commands import ReleaseError, Say, roll_back
@@ -56,7 +57,7 @@ _ROTATED = """# Written by wsgi-ecs.
         [ ! -f {1} ] || kill -USR1 "$(cat {1})"
     endscript
 }}
-{0}/*/a.log {0}/*/b.log {{
+{0}/*/a.log {0}/*/b.log {0}/*/[ab].*.log {{
     size 10M
     rotate 3
     missingok
@@ -263,9 +264,11 @@ def remove_others(sites: List[HostSite], say: Say) -> None:
             continue
         say("removing site {}".format(name))
         for slot in paths.SLOTS:
-            state = files.slot_state(os.path.join(paths.site_root(name), "slots", slot))
+            folder = os.path.join(paths.site_root(name), "slots", slot)
+            state = files.slot_state(folder)
             if state:
                 MANAGERS[state.manager]().remove(state, state.stop_seconds)
+                processes.stop(state, folder)
         # The emperor's user stays, whatever its sites are called.
         accounts.remove(name, {site.user for site in sites} | {site.group for site in sites})
         venvs.prune(venvs.used())

@@ -11,6 +11,7 @@ import builds
 import drift
 import files
 import host
+import processes
 import redis_server
 import venvs
 from commands import ReleaseError, Say, describe, roll_back
@@ -112,16 +113,18 @@ class Rollout:
         if self.new.computed:
             self.say("{} runs {}".format(self.release.site, self.new.computed))
         if self.site.alone and self.old:
-            self.site.clear(self.old)
+            # Its processes go on, because they need no port.
+            self.site.stop_program(self.old)
         self.site.write_env(self.secrets.env)
         self.site.start(self.new)
+        processes.start(self.new, self.site.slot_dir(self.new.slot), self.release.user, self.say)
 
     def switch(self) -> None:
         """Give the traffic to the new slot, and check its health through the site's entrance."""
         self.say("it is healthy; giving it the traffic")
         if self.site.is_apart:
             # nginx on the other machine asks every port that listens, so the program listened on loopback until now.
-            self.site.clear(self.new)
+            self.site.stop_program(self.new)
             self._fill(self.new.slot, "0.0.0.0")  # noqa: S104
             self.site.start(self.new)
         self.old_workers = self.site.switch(self.new)

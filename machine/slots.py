@@ -124,7 +124,9 @@ class Slots:
         """Path → digest of the files that nobody should edit: configs, environment, the program's own file."""
         folder = self.slot_dir(state.slot)
         names = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name != STATE_FILE]
-        return files.digests([*names, self.env_file, *([state.program_link] if state.endpoint else ())])
+        links = [state.program_link] if state.endpoint else []
+        links += list(state.processes.links.values()) if state.processes else []
+        return files.digests([*names, self.env_file, *links])
 
 
 def other_slot(state: Optional[SlotState]) -> str:

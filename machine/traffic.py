@@ -9,6 +9,7 @@ from typing import Optional, Set
 
 import files
 import probe
+import processes
 from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import Release, SlotState
@@ -79,11 +80,17 @@ class Site(Slots):
     def ensure_running(self, state: SlotState) -> SlotState:
         """Start a slot again that a killed run had stopped to free its port. Returns its state."""
         if self.alone and self.manager.state(state) != RUNNING:
-            self.clear(state)
+            self.stop_program(state)
             self.manager.add(state, self.slot_dir(state.slot))
+        processes.ensure_running(state, self.slot_dir(state.slot))
         return state
 
     def clear(self, state: SlotState) -> None:
+        """Stop a slot's program and its processes, and remove what they leave."""
+        self.stop_program(state)
+        processes.stop(state, self.slot_dir(state.slot))
+
+    def stop_program(self, state: SlotState) -> None:
         """Stop a slot's program and remove what it leaves: its socket must not answer for the next program."""
         self.manager.remove(state, self.release.stop_seconds)
         files.remove(state.pidfile)
@@ -172,9 +179,10 @@ class Site(Slots):
         return probe.through_entrance(self.release.probe)
 
     def serves(self, state: SlotState) -> bool:
-        """Whether the slot's program runs and the site is healthy."""
+        """Whether the slot's program and processes run and the site is healthy."""
         try:
-            return self.manager.state(state) == RUNNING and self.ask(state).good
+            is_up = self.manager.state(state) == RUNNING and self.ask(state).good
+            return is_up and processes.are_up(state, self.slot_dir(state.slot))
         except OSError:
             return False
 

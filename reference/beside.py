@@ -29,6 +29,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
     ACME,
     {"site": ACME["site"], "tls": {"certificate": "c.pem", "private_key": "k.pem"}},
     {"sites": {"blog": {}}},
+    {"processes": {"worker": {"command": ["python"]}}},
 )
 # Where the ordinary value is that of another stack already, or fits it alone.
 OTHER: dict[str, dict[str, Any]] = {
@@ -56,6 +57,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "nginx.extra": {"nginx": {"extra": "# nothing"}},
     "tls.certificate": {"tls": {"certificate": "other.pem"}},
     "tls.private_key": {"tls": {"certificate": "d.pem", "private_key": "l.pem"}},
+    "processes.<name>.command": {"processes": {"worker": {"command": ["python", "worker.py"]}}},
     "mysql.password": {"mysql": {"password": "y"}},
     "mysql.database": {"mysql": {"database": "other"}},
     "mysql.user": {"mysql": {"user": "other"}},

@@ -13,8 +13,8 @@ from contract.resources import is_of_site
 from reference import PROJECT
 from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
-from reference.rows import Row, leaves, rows
-from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, merged, of, placed
+from reference.rows import NAME, Row, leaves, rows
+from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, SAMPLE, merged, of, placed
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands.graph import Registered
@@ -100,7 +100,7 @@ def changes(row: Row) -> Iterator[dict[str, Any]]:
             yield placed(place, of(place)[0], {})
     for value in _values(row.kind, row.default):
         change: Any = value
-        for name in reversed(row.key.split(".")):
+        for name in reversed(row.key.replace(NAME, SAMPLE).split(".")):
             change = {name: change}
         yield change
 

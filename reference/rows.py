@@ -8,6 +8,9 @@ from pydantic import BaseModel, SecretStr
 
 from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 
+# What stands for a name in the key of a setting that each entry of a map has.
+NAME = "<name>"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -43,7 +46,7 @@ def rows(model: type[BaseModel] = Document, prefix: str = "") -> Iterator[Row]:
         if inner is None or field.description:
             yield Row(key, kind, field.get_default(call_default_factory=True), field.description or "")
         if inner is not None:
-            yield from rows(inner, f"{key}.")
+            yield from rows(inner, f"{key}.{NAME}." if get_origin(field.annotation) is dict else f"{key}.")
 
 
 def model_of(kind: Any) -> type[BaseModel] | None:

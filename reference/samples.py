@@ -108,10 +108,14 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "mysql.schema_files[]": ("schema.sql", MYSQL),
     "mysql.innodb_buffer_pool_size": ("512M", MYSQL),
     "mysql.instance_type": ("ecs.e-c1m1.large", MYSQL),
+    "processes{}": "worker",
+    "processes{}:.command[]": "python",
     "sites{}": "shop",
     "sites{}:{}": "app",
     "sites{}:{}:{}": "module",
 }
+# The name of an entry in a map of names to settings.
+SAMPLE = "worker"
 # The name or value beside the one that is tried in a map.
 BESIDE = {
     "app.env": ("TOKEN", "text"),
@@ -121,7 +125,14 @@ BESIDE = {
     "nginx.error_page": ("404", "404.html"),
     "nginx.auth_basic_users": ("ada", HASH),
     "nginx.add_header": ("X-A", "b"),
+    "processes": (SAMPLE, {"command": ["python"]}),
 }
+
+
+def key_of(place: str) -> str:
+    """Key of the setting at a place, as a message names it."""
+    name, _, rest = place.partition("{}:.")
+    return f"{name}.{SAMPLE}.{key_of(rest)}" if rest else place.rstrip("{}[]:")
 
 
 def placed(place: str, text: str, kind: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +140,7 @@ def placed(place: str, text: str, kind: Mapping[str, Any]) -> dict[str, Any]:
     if place.startswith("sites"):
         own = {"sites{}": {text: {}}, "sites{}:{}": {"blog": {text: {}}}}.get(place, {"blog": {"app": {text: "blog"}}})
         return merged(kind, {"sites": own})
-    key = place.rstrip("{}[]:")
+    key = key_of(place)
     value: Any = text
     if place.endswith("[]"):
         value = [text]

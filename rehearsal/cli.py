@@ -99,11 +99,12 @@ def status(stack: str) -> None:
 
 @main.command()
 @_stack
-def logs(stack: str) -> None:
+@click.option("--process", help="Only the logs of this process, such as worker.")
+def logs(stack: str, process: str | None) -> None:
     """Show the last lines of the machines' logs."""
     from rehearsal.commands.logs import logs as run
 
-    sys.exit(run(stack))
+    sys.exit(run(stack, process))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

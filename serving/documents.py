@@ -4,6 +4,7 @@ from contract.documents import Entrance, Host, HostSite, Probe, Release
 from contract.placeholders import facts_in
 from kinds.app_servers import Process
 from kinds.process_managers import Program
+from kinds.processes import Workers
 from serving import acme, drop_ins, nginx
 from serving.plan import Role, SitePlan
 from settings import SiteSettings, StackSettings
@@ -36,12 +37,23 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
         redis=stack.redis.document(stack.system, stack.server.instance_type)
         if stack.redis and role == "whole"
         else None,
-        drop_ins=drop_ins.texts(stack.system, manager if role != "front" else None, has_nginx),
+        drop_ins=drop_ins.texts(
+            stack.system,
+            manager if role != "front" else None,
+            has_nginx,
+            max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
+        ),
     )
 
 
 def release_document(
-    stack: StackSettings, site: SiteSettings, process: Process, program: Program, role: Role, port: int
+    stack: StackSettings,
+    site: SiteSettings,
+    process: Process,
+    program: Program,
+    workers: Workers,
+    role: Role,
+    port: int,
 ) -> Release:
     """What machine/release.py needs to know, with placeholders of facts."""
     place, has_app = site.place, role != "front"
@@ -84,4 +96,5 @@ def release_document(
         keep=site.release.keep,
         generation=site.release.generation,
         redis_port=stack.redis.port if stack.redis and role == "whole" else None,
+        processes=workers.document,
     )

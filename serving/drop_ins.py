@@ -9,8 +9,11 @@ from kinds.systems import System
 from templates import render
 
 
-def texts(system: System, manager: ProcessManager | None, has_nginx: bool) -> dict[str, str]:
-    """Unit → text of its drop-in. manager: process manager of the sites, None where no application runs."""
+def texts(system: System, manager: ProcessManager | None, has_nginx: bool, stop_seconds: int) -> dict[str, str]:
+    """Unit → text of its drop-in. manager: process manager of the sites, None where no application runs.
+
+    stop_seconds: the longest that any process of the sites may take to stop, 0 for none.
+    """
     units: dict[str, int | None] = {"nginx.service": None} if has_nginx else {}
-    units |= manager.drop_ins(system) if manager else {}
+    units |= manager.drop_ins(system, stop_seconds) if manager else {}
     return {unit: render("templates/systemd/drop_in.conf.j2", timeout_stop=seconds) for unit, seconds in units.items()}

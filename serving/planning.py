@@ -4,6 +4,7 @@ from contract import paths
 from contract.placeholders import APP_PORT
 from kinds.place import Place
 from kinds.process_managers import NO_PROGRAM
+from kinds.processes import Workers, workers
 from serving import acme, nginx
 from serving.documents import host_document, release_document
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
@@ -132,6 +133,9 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
     has_app, has_nginx = role != "front", site.serving.front == "nginx" and role != "app"
     process = stack.process(site)
     program = site.process_manager.program(process, site.place, stack.system) if has_app else NO_PROGRAM
+    beside = Workers()
+    if has_app and (found := workers(site.processes, site.place)):
+        beside = site.process_manager.processes(found, process.group, site.place, stack.system)
     if has_nginx:
         ports = nginx.ports(site)
     else:
@@ -145,6 +149,7 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
             **(nginx.site_files(stack, site, process) if has_nginx else {}),
             **(process.configs if has_app else {}),
             **program.configs,
+            **beside.configs,
         },
         program=program,
         server=process.name,
@@ -153,5 +158,5 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
         secure=site.tls.enabled,
         host=site.site.host,
         location=site.site.location,
-        release=release_document(stack, site, process, program, role, port),
+        release=release_document(stack, site, process, program, beside, role, port),
     )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
@@ -144,7 +144,7 @@ def _read(details: ErrorDetails) -> tuple[list[str], str]:
     kind, context = details["type"], details.get("ctx", {})
     if kind == "value_error":
         message = str(context["error"])
-        if _model_at(location) is not None:
+        if "[key]" not in details["loc"] and _model_at(location) is not None:
             # A check over several keys names its key itself.
             key, _, message = message.partition(": ")
             location += [key]
@@ -179,12 +179,16 @@ def _unknown(name: str, model: type[BaseModel]) -> str:
 
 def _model_at(location: list[str]) -> type[BaseModel] | None:
     model: type[BaseModel] = Document
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         field = model.model_fields.get(part)
         # A field that may be absent is a union with None.
         types = (field.annotation, *get_args(field.annotation)) if field else ()
         models = [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not models:
+            return None
+        if field and get_origin(field.annotation) is dict and next(parts, None) is None:
+            # A map of names to a model: its keys are any names.
             return None
         model = models[0]
     return model

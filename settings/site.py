@@ -10,6 +10,7 @@ from kinds.place import Place
 from kinds.process_managers import PROCESS_MANAGERS, ProcessManager, Supervisor, Systemd
 from schema.app import App, Site
 from schema.base import Model, Rule
+from schema.processes import Process, ProcessName
 from settings.nginx import Nginx
 from settings.serving import Serving
 from settings.tls import Tls
@@ -34,6 +35,9 @@ class SiteSettings(Model):
     supervisor: Supervisor = Supervisor()
     systemd: Systemd = Systemd()
     release: Release = Release()
+    processes: dict[ProcessName, Process] = Field(
+        default_factory=dict, description="Programs beside the application server, such as a queue's workers."
+    )
 
     @property
     def app_server(self) -> AppServer:
@@ -99,6 +103,8 @@ class SiteSettings(Model):
             "set beside app.wsgi_file",
             "one of them",
         )
+        for name, process in self.processes.items():
+            yield f"processes.{name}.command", process.command is None, "missing", "a command such as python worker.py"
         loaders = [key for key, kind in APP_SERVERS.items() if kind.loads_files]
         yield (
             "app.wsgi_file",

@@ -154,6 +154,7 @@ class StackSettings:
             "nginx": Nginx(listen=first.nginx.listen),
             # The certificate arrives with a release, too.
             "tls": Tls(),
+            "processes": {},
         }
         return replace(self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False)
 

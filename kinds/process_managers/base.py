@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from kinds.app_servers import Process
 from kinds.place import Place
+from kinds.processes import Worker, Workers
 from kinds.systems import System
 from schema.base import Model, Rule
 
@@ -52,6 +53,10 @@ class ProcessManager(Model):
     def program(self, process: Process, place: Place, system: System) -> Program:
         """Return the program's file, with placeholders of contract.placeholders.FACTS."""
 
+    @abstractmethod
+    def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
+        """Return the files of at least one process. group: that they run in, None for their user's own."""
+
     def rules(self, app_server: str) -> Iterator[Rule]:
         """Yield the rules between its own settings, and between them and the application server of that name."""
         yield from ()
@@ -66,8 +71,11 @@ class ProcessManager(Model):
         """Units of systemd that a new server starts for it, in this order."""
         return ()
 
-    def drop_ins(self, system: System) -> dict[str, int | None]:
-        """Unit of systemd that must come back by itself → seconds it may take to stop, None for the unit's own."""
+    def drop_ins(self, system: System, stop_seconds: int) -> dict[str, int | None]:
+        """Unit of systemd that must come back by itself → seconds it may take to stop, None for the unit's own.
+
+        stop_seconds: the longest that any process of the sites may take, 0 for none.
+        """
         return {f"{name.removesuffix('.service')}.service": None for name in self.services(system)}
 
     def bootstrap_files(self, place: Place, group: str | None, system: System) -> dict[str, str]:

@@ -5,9 +5,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from contract.processes import Processes
+from kinds import processes as beside
 from kinds.app_servers import Process
 from kinds.place import Place
 from kinds.process_managers.base import ProcessManager, Program
+from kinds.processes import Worker, Workers
 from kinds.systems import System
 from templates import render
 
@@ -48,10 +51,10 @@ class Supervisor(ProcessManager):
     def services(cls, system: System) -> tuple[str, ...]:
         return (system.supervisor_service,)
 
-    def drop_ins(self, system: System) -> dict[str, int | None]:
+    def drop_ins(self, system: System, stop_seconds: int) -> dict[str, int | None]:
         # supervisor ends when its last program has ended.
-        seconds = max(_TIMEOUT_STOP, self.stopwaitsecs + _REST_SECONDS)
-        return dict.fromkeys(super().drop_ins(system), seconds)
+        seconds = max(_TIMEOUT_STOP, max(self.stopwaitsecs, stop_seconds) + _REST_SECONDS)
+        return dict.fromkeys(super().drop_ins(system, stop_seconds), seconds)
 
     def program(self, process: Process, place: Place, system: System) -> Program:
         name = f"{place.name}-@@slot@@"
@@ -72,4 +75,17 @@ class Supervisor(ProcessManager):
             config="supervisor.conf",
             link=f"{system.supervisor_programs}/{name}{system.supervisor_suffix}",
             configs={"supervisor.conf": text},
+        )
+
+    def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
+        name = f"{place.name}-@@slot@@.processes"
+        config = "supervisor-processes.conf"
+        text = render(
+            "templates/supervisor/processes.conf.j2", group=name, workers=workers, supervisor=self, place=place
+        )
+        programs = beside.programs(workers, place, lambda worker, number: f"{name}:{worker.name}-{number}")
+        link = f"{system.supervisor_programs}/{name}{system.supervisor_suffix}"
+        return Workers(
+            Processes(self.name, name, {config: link}, programs),
+            {config: text, **beside.scripts(workers, place, system)},
         )

@@ -7,9 +7,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from contract.processes import Processes
+from kinds import processes as beside
 from kinds.app_servers import Process
 from kinds.place import Place
 from kinds.process_managers.base import ProcessManager, Program
+from kinds.processes import Worker, Workers
 from kinds.systems import System
 from templates import render
 
@@ -48,6 +51,20 @@ class Systemd(ProcessManager):
             link=f"/etc/systemd/system/{name}",
             configs={"app.service": text},
         )
+
+    def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
+        texts = {
+            f"process-{worker.name}.service": render(
+                "templates/systemd/process.service.j2", worker=worker, systemd=self, place=place, group=group
+            )
+            for worker in workers
+        }
+        links = {
+            f"process-{worker.name}.service": f"/etc/systemd/system/wsgi-{worker.section}@.service"
+            for worker in workers
+        }
+        programs = beside.programs(workers, place, lambda worker, number: f"wsgi-{worker.section}@{number}.service")
+        return Workers(Processes("systemd", "", links, programs), {**texts, **beside.scripts(workers, place, system)})
 
 
 def _quoted(argument: str) -> str:

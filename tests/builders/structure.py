@@ -30,6 +30,8 @@ def structure(name: str, text: str) -> Any:
 
 def _structure(name: str, text: str) -> Any:
     name = name.rpartition("/")[2]
+    if name.startswith("process-") and name.endswith(".sh"):
+        return arguments(text)
     if text.startswith("#!/bin/sh") or text.startswith("#!/bin/bash") or name.endswith(".sh"):
         return shell(text)
     if name in ("nginx.conf", "http.conf", "server.conf"):
@@ -44,7 +46,10 @@ def _structure(name: str, text: str) -> Any:
         return of_python(text)
     if name.endswith(".sql"):
         return re.sub(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", "", text)
-    if name.endswith((".ini", ".cnf", ".service", ".timer", ".repo")) or name == "supervisor.conf":
+    if name.endswith((".ini", ".cnf", ".service", ".timer", ".repo")) or name in (
+        "supervisor.conf",
+        "supervisor-processes.conf",
+    ):
         return of_ini(text)
     # Lines of words: tmpfiles, sysctl, limits, htpasswd.
     return [len(re.split(r"[\s:]+", line)) for line in text.split("\n")]
@@ -76,6 +81,16 @@ def shell(text: str) -> Any:
     words = shlex.shlex(text, posix=False, punctuation_chars=True)
     words.whitespace_split = True
     return [word if set(word) <= set(";|&()<>") else len(re.findall(r"[$`\\\n]", word)) for word in words]
+
+
+def arguments(text: str) -> list[int]:
+    """Number of words in each line of a script, in which quotes keep a word together; an operator is a word, too."""
+    found = []
+    for line in text.split("\n"):
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split, words.commenters = True, ""
+        found.append(len(list(words)))
+    return found
 
 
 def of_values(value: Any, name: str = "") -> Any:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from reference.samples import FILE, MYSQL, ORDINARY, SYSTEMD, of, placed
+from reference.samples import FILE, MYSQL, ORDINARY, SYSTEMD, key_of, of, placed
 from settings import SettingsError
 from settings.loader import parse
 from settings.stack import Document
@@ -75,7 +75,7 @@ FRAGMENTS = (
 
 def refusal(place: str, text: str, kind: Mapping[str, Any]) -> str:
     """Why a text is refused, empty when it is taken."""
-    key = place.rstrip("{}[]:")
+    key = key_of(place)
     try:
         parse(placed(place, text, kind), FILE)
     except SettingsError as error:
