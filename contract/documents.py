@@ -6,7 +6,7 @@ codec.py reads and writes them. A field that came later than the first version o
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, TypeVar
 
 from contract.placeholders import fill
-from contract.processes import Processes
+from contract.processes import Job, Processes
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
     "packages", "redis_server",
-    "processes",
+    "processes", "schedule",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
@@ -128,6 +128,7 @@ class Release(NamedTuple):
     sized_by: List[str] = []
     redis_port: Optional[int] = None
     processes: Optional[Processes] = None
+    schedule: List[Job] = []
 
 
 class SlotState(NamedTuple):
@@ -160,6 +161,7 @@ class SlotState(NamedTuple):
     files: List[str] = []
     written: Dict[str, str] = {}
     processes: Optional[Processes] = None
+    schedule: List[Job] = []
 
 
 class HostSite(NamedTuple):
@@ -302,6 +304,7 @@ def slot_state(
         command=filler(release.command, facts),
         env_file=release.env_file,
         processes=filled(release.processes, facts, filler),
+        schedule=filled(release.schedule, facts, filler),
     )
 
 

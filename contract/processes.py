@@ -23,3 +23,16 @@ class Processes(NamedTuple):
     group: str
     links: Dict[str, str]
     programs: List[Process]
+
+
+class Job(NamedTuple):
+    """A command of `schedule.<name>`. timer, service: units of systemd. log: what it prints.
+
+    links: file of the slot → path where systemd looks for that file.
+    """
+
+    name: str
+    timer: str
+    service: str
+    log: str
+    links: Dict[str, str]

@@ -12,6 +12,7 @@ from typing import Callable, Dict, List, Optional, Tuple
 import files
 import processes
 import redis_server
+import schedule
 from contract import paths
 from contract.documents import MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
 from unpacked import local
@@ -34,7 +35,8 @@ def report(say: Callable[[str], object]) -> bool:
         state = files.slot_state(os.path.join(paths.site_root(name), "current"))
         say("site {}: {}".format(name, "release {}".format(state.release) if state else "waits for its first release"))
         if state:
-            for line in processes.lines(state, os.path.join(paths.site_root(name), "slots", state.slot)):
+            folder = os.path.join(paths.site_root(name), "slots", state.slot)
+            for line in processes.lines(state, folder) + schedule.lines(state):
                 say("  " + line)
             found += of_site(name, state)
     for path, kind in sorted(found):

@@ -24,6 +24,7 @@ import files
 import probe
 import processes
 import redis_server
+import schedule
 import venvs
 from commands import ReleaseError, Say, roll_back
 from contract import paths
@@ -57,7 +58,7 @@ _ROTATED = """# Written by wsgi-ecs.
         [ ! -f {1} ] || kill -USR1 "$(cat {1})"
     endscript
 }}
-{0}/*/a.log {0}/*/b.log {0}/*/[ab].*.log {{
+{0}/*/a.log {0}/*/b.log {0}/*/[ab].*.log {0}/*/schedule.*.log {{
     size 10M
     rotate 3
     missingok
@@ -269,6 +270,7 @@ def remove_others(sites: List[HostSite], say: Say) -> None:
             if state:
                 MANAGERS[state.manager]().remove(state, state.stop_seconds)
                 processes.stop(state, folder)
+        schedule.remove(name, [])
         # The emperor's user stays, whatever its sites are called.
         accounts.remove(name, {site.user for site in sites} | {site.group for site in sites})
         venvs.prune(venvs.used())

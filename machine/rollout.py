@@ -13,6 +13,7 @@ import files
 import host
 import processes
 import redis_server
+import schedule
 import venvs
 from commands import ReleaseError, Say, describe, roll_back
 from contract import paths
@@ -55,6 +56,7 @@ class Rollout:
     def find_what_serves(self) -> None:
         """Recover from a run that was killed, and find the release and the secrets that serve."""
         self.old = self.site.recover_interrupted_release(self.say)
+        self._place_timers(self.old)
         self.old_target = self.site.target()
         self.old_env = self.site.env()
         self.secrets = self.given or Secrets(self.old_env or {}, self.site.secret_files(self.old))
@@ -131,6 +133,7 @@ class Rollout:
 
     def confirm(self) -> None:
         """Note that the new slot is the one that serves, and what it has written."""
+        self._place_timers(self.new)
         self.new = self.new._replace(trial=False, written=self.site.written(self.new))
         self.site.save(self.new)
 
@@ -146,6 +149,12 @@ class Rollout:
                 self.site.write_env(self.old_env)
         finally:
             self.site.undo(self.old_target, self.old, self.new)
+            self._place_timers(self.old)
+
+    def _place_timers(self, state: Optional[SlotState]) -> None:
+        """Give the site the timers of a slot, None for no slot."""
+        folder = self.site.slot_dir(state.slot) if state else ""
+        schedule.place(self.release.site, self.release.user, state, folder)
 
     def tidy_up(self) -> None:
         """Stop the old slot and remove what nobody needs. A failure does not end the release."""

@@ -126,6 +126,7 @@ class Slots:
         names = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name != STATE_FILE]
         links = [state.program_link] if state.endpoint else []
         links += list(state.processes.links.values()) if state.processes else []
+        links += [link for job in state.schedule for link in job.links.values()]
         return files.digests([*names, self.env_file, *links])
 
 

@@ -30,6 +30,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {"site": ACME["site"], "tls": {"certificate": "c.pem", "private_key": "k.pem"}},
     {"sites": {"blog": {}}},
     {"processes": {"worker": {"command": ["python"]}}},
+    {"schedule": {"worker": {"command": ["python"], "at": "0 3 * * *"}}},
 )
 # Where the ordinary value is that of another stack already, or fits it alone.
 OTHER: dict[str, dict[str, Any]] = {
@@ -57,6 +58,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "nginx.extra": {"nginx": {"extra": "# nothing"}},
     "tls.certificate": {"tls": {"certificate": "other.pem"}},
     "tls.private_key": {"tls": {"certificate": "d.pem", "private_key": "l.pem"}},
+    "schedule.<name>.command": {"schedule": {"worker": {"command": ["python", "worker.py"]}}},
+    "schedule.<name>.at": {"schedule": {"worker": {"at": "0 4 * * *"}}},
+    "schedule.<name>.timezone": {"schedule": {"worker": {"timezone": "UTC"}}},
     "processes.<name>.command": {"processes": {"worker": {"command": ["python", "worker.py"]}}},
     "mysql.password": {"mysql": {"password": "y"}},
     "mysql.database": {"mysql": {"database": "other"}},

@@ -25,6 +25,8 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+# The name of an entry in a map of names to settings.
+SAMPLE = "worker"
 # An ordinary text for each place, and what else must be set there.
 ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "app.source": "./app",
@@ -110,12 +112,14 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "mysql.instance_type": ("ecs.e-c1m1.large", MYSQL),
     "processes{}": "worker",
     "processes{}:.command[]": "python",
+    "schedule{}": "nightly",
+    "schedule{}:.command[]": ("python", {"schedule": {SAMPLE: {"at": "0 3 * * *"}}}),
+    "schedule{}:.at": ("0 4 * * mon", {"schedule": {SAMPLE: {"command": ["python"]}}}),
+    "schedule{}:.timezone": ("Asia/Shanghai", {"schedule": {SAMPLE: {"command": ["python"], "at": "0 3 * * *"}}}),
     "sites{}": "shop",
     "sites{}:{}": "app",
     "sites{}:{}:{}": "module",
 }
-# The name of an entry in a map of names to settings.
-SAMPLE = "worker"
 # The name or value beside the one that is tried in a map.
 BESIDE = {
     "app.env": ("TOKEN", "text"),
@@ -126,6 +130,7 @@ BESIDE = {
     "nginx.auth_basic_users": ("ada", HASH),
     "nginx.add_header": ("X-A", "b"),
     "processes": (SAMPLE, {"command": ["python"]}),
+    "schedule": (SAMPLE, {"command": ["python"], "at": "0 3 * * *"}),
 }
 
 

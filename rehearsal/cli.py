@@ -99,7 +99,7 @@ def status(stack: str) -> None:
 
 @main.command()
 @_stack
-@click.option("--process", help="Only the logs of this process, such as worker.")
+@click.option("--process", help="Only the logs of this process or scheduled command, such as worker.")
 def logs(stack: str, process: str | None) -> None:
     """Show the last lines of the machines' logs."""
     from rehearsal.commands.logs import logs as run

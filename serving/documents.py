@@ -5,6 +5,7 @@ from contract.placeholders import facts_in
 from kinds.app_servers import Process
 from kinds.process_managers import Program
 from kinds.processes import Workers
+from kinds.schedule import Schedule
 from serving import acme, drop_ins, nginx
 from serving.plan import Role, SitePlan
 from settings import SiteSettings, StackSettings
@@ -52,6 +53,7 @@ def release_document(
     process: Process,
     program: Program,
     workers: Workers,
+    schedule: Schedule,
     role: Role,
     port: int,
 ) -> Release:
@@ -97,4 +99,5 @@ def release_document(
         generation=site.release.generation,
         redis_port=stack.redis.port if stack.redis and role == "whole" else None,
         processes=workers.document,
+        schedule=schedule.jobs,
     )

@@ -5,6 +5,7 @@ from contract.placeholders import APP_PORT
 from kinds.place import Place
 from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
+from kinds.schedule import Schedule, timers
 from serving import acme, nginx
 from serving.documents import host_document, release_document
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
@@ -38,7 +39,12 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
     if not stack.is_apart:
         return (machine("", "", make_plan(stack)), *with_data)
     front, app = make_plan(stack, "front"), make_plan(stack, "app")
-    apps = (machine(name, "app", app, topology.instance_type, "topology") for name in topology.names)
+    # The first app server has the timers, so that no command runs on two machines.
+    others = make_plan(stack.without_schedule(), "app")
+    apps = (
+        machine(name, "app", others if number else app, topology.instance_type, "topology")
+        for number, name in enumerate(topology.names)
+    )
     return (machine("front", "front", front), *apps, *with_data)
 
 
@@ -136,6 +142,7 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
     beside = Workers()
     if has_app and (found := workers(site.processes, site.place)):
         beside = site.process_manager.processes(found, process.group, site.place, stack.system)
+    planned = timers(site.schedule, process.group, site.place, stack.system) if has_app else Schedule()
     if has_nginx:
         ports = nginx.ports(site)
     else:
@@ -150,6 +157,7 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
             **(process.configs if has_app else {}),
             **program.configs,
             **beside.configs,
+            **planned.configs,
         },
         program=program,
         server=process.name,
@@ -158,5 +166,5 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
         secure=site.tls.enabled,
         host=site.site.host,
         location=site.site.location,
-        release=release_document(stack, site, process, program, beside, role, port),
+        release=release_document(stack, site, process, program, beside, planned, role, port),
     )

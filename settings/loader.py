@@ -155,6 +155,7 @@ def _read(details: ErrorDetails) -> tuple[list[str], str]:
     if kind == "literal_error":
         return location, f"allowed: {str(context['expected']).replace(chr(39), '')}"
     plain = {
+        "missing": "missing; allowed: a value, since there is no default",
         "model_type": "allowed: a map of keys",
         "dict_type": "allowed: a map of keys",
         "tuple_type": "allowed: a list",

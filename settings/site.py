@@ -11,6 +11,7 @@ from kinds.process_managers import PROCESS_MANAGERS, ProcessManager, Supervisor,
 from schema.app import App, Site
 from schema.base import Model, Rule
 from schema.processes import Process, ProcessName
+from schema.schedule import Job
 from settings.nginx import Nginx
 from settings.serving import Serving
 from settings.tls import Tls
@@ -37,6 +38,9 @@ class SiteSettings(Model):
     release: Release = Release()
     processes: dict[ProcessName, Process] = Field(
         default_factory=dict, description="Programs beside the application server, such as a queue's workers."
+    )
+    schedule: dict[ProcessName, Job] = Field(
+        default_factory=dict, description="Commands that run at their times, on one machine; never twice at once."
     )
 
     @property

@@ -142,6 +142,10 @@ class StackSettings:
         """A site's application server, ready to be managed."""
         return site.app_server.process(self.around(site))
 
+    def without_schedule(self) -> "StackSettings":
+        """The same sites without what runs on one machine alone."""
+        return replace(self, sites=tuple(site.model_copy(update={"schedule": {}}) for site in self.sites))
+
     def with_builtin_page(self) -> "StackSettings":
         """The same servers with the built-in page in place of the sites."""
         first = self.sites[0]
@@ -155,6 +159,7 @@ class StackSettings:
             # The certificate arrives with a release, too.
             "tls": Tls(),
             "processes": {},
+            "schedule": {},
         }
         return replace(self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False)
 
@@ -241,6 +246,10 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
         yield from stack.redis.rules(wanted, stack.is_apart)
     yield from site.nginx.upstream_rules(server, stack.app_servers)
     yield from site.rules()
+    for name, job in site.schedule.items():
+        unknown = job.timezone not in (None, "UTC") and not stack.system.timers_know_zones
+        reason = f"systemd of {stack.system.name} knows no time zones"
+        yield f"schedule.{name}.timezone", unknown, reason, "UTC, or none for the server's own"
     yield from listening_rules(server, around)
     yield from site.nginx.rules(server, site.app.health)
     yield from site.nginx.reach_rules(stack.access.http)

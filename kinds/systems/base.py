@@ -83,6 +83,8 @@ class System:
     redis_service: str
     no_os_uwsgi: str = ""
     warnings: tuple[str, ...] = ()
+    # Whether OnCalendar= of its systemd takes a time zone other than UTC.
+    timers_know_zones: bool = True
 
     @property
     def has_epel(self) -> bool:

@@ -46,6 +46,7 @@ CENTOS7 = System(
     mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
     redis_packages=("redis",),
     redis_service="redis.service",
+    timers_know_zones=False,
     warnings=(
         "CentOS 7 is past its end of life (30 June 2024): its packages come from archives and get no security fixes; "
         "use server.os: alinux3, debian12 or ubuntu2204",

@@ -30,7 +30,8 @@ def logs(stack: str, process: str | None = None) -> int:
     """
     if process is not None and not re.fullmatch("[A-Za-z0-9_-]+", process):
         raise UserError(f"--process {printable(process)}: allowed: a name of processes in the stack's settings")
-    script = f"for file in {paths.LOG}/*/[ab].{process}.*.log; {_SHOW} true" if process else _SCRIPT
+    own = f"{paths.LOG}/*/[ab].{process}.*.log {paths.LOG}/*/schedule.{process}.log"
+    script = f"for file in {own}; {_SHOW} true" if process else _SCRIPT
     state = existing_state(stack)
     for machine in machines(state):
         print(f"machine {machine_name(state, machine)}")

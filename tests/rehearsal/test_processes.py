@@ -34,6 +34,15 @@ while True:
     time.sleep(0.1)
 '''
 
+SCHEDULE = {"tick": {"command": "python tick.py", "at": "* * * * *", "catch_up": True}}
+TICK = """
+import os, time
+
+print("began one", os.environ["KEY"], os.getcwd())
+time.sleep(3)
+print("ended one")
+"""
+
 
 class Served:
     """A stack that is up. kind: of KINDS."""
@@ -60,7 +69,9 @@ class Served:
 def served(request: pytest.FixtureRequest, project_copy: Any) -> Iterator[Served]:
     stack = new_stack(project_copy, f"proc-{request.param}")
     (stack.folder / "app/worker.py").write_text(WORKER)
-    stack.settings = {**KINDS[request.param], "app": {"env": {"KEY": "of the site"}}, "processes": PROCESSES}
+    (stack.folder / "app/tick.py").write_text(TICK)
+    of_site = {"app": {"env": {"KEY": "of the site"}}, "processes": PROCESSES, "schedule": SCHEDULE}
+    stack.settings = {**KINDS[request.param], **of_site}
     try:
         yield Served(request.param, stack)
     finally:
@@ -84,6 +95,26 @@ def test_as_many_run_as_are_wanted_with_what_the_site_has(served: Served) -> Non
     assert "process off" not in status
 
 
+def ticks(served: Served) -> list[str]:
+    """What the command of the schedule has printed, a word for its beginning and its end."""
+    lines = served.stack.shell("cat /var/log/wsgi-ecs/app/schedule.tick.log").splitlines()
+    return [line.split()[0] for line in lines]
+
+
+def test_a_command_runs_at_its_time_and_never_twice_at_once(served: Served) -> None:
+    until(lambda: "ended" in ticks(served), 90)
+    assert (
+        "began one of the site /srv/wsgi-ecs/sites/app/releases/" in served.stack.run("logs", "--process", "tick").text
+    )
+    unit = "wsgi-app.tick.service"
+    served.stack.shell(f"systemctl start --no-block {unit}; sleep 1; systemctl start --no-block {unit}; sleep 5")
+    until(lambda: ticks(served)[-1] == "ended", 30)
+    found = ticks(served)
+    assert found == ["began", "ended"] * (len(found) // 2)
+    assert "schedule tick: succeeded at " in served.stack.run("status").text
+    assert served.stack.shell(f"systemctl show -p User {unit}") == "User=wsgi-app"
+
+
 def test_a_killed_one_comes_back(served: Served) -> None:
     before = served.pids()
     served.stack.shell(f"kill -9 {min(before)}")
@@ -93,6 +124,7 @@ def test_a_killed_one_comes_back(served: Served) -> None:
 def test_a_release_brings_new_ones_and_the_old_ones_finish(served: Served) -> None:
     before, slot = served.pids(), served.stack.shell("readlink /srv/wsgi-ecs/sites/app/current")
     served.stack.edit("app/worker.py", 'VERSION = "one"', 'VERSION = "two"')
+    served.stack.edit("app/tick.py", "ended one", "ended two")
     with asked(served.get) as statuses:
         served.stack.up()
     assert set(statuses) == {200}
@@ -101,6 +133,8 @@ def test_a_release_brings_new_ones_and_the_old_ones_finish(served: Served) -> No
     assert "started two" in served.logs("worker")
     old = served.stack.shell(f"cat /var/log/wsgi-ecs/app/{slot[-1]}.worker.*.log")
     assert old.count("finished one") >= 2
+    served.stack.shell("systemctl start wsgi-app.tick.service")
+    assert "ended two" in served.stack.shell("cat /var/log/wsgi-ecs/app/schedule.tick.log")
     assert served.stack.shell(f"ls /etc/supervisor/conf.d /etc/systemd/system | grep -- '-{slot[-1]}[.]' || true") == ""
 
 
@@ -122,8 +156,10 @@ def test_a_changed_count_is_a_release_and_none_left_is_none(served: Served) -> N
     served.stack.settings = {**settings, "processes": {"worker": {**PROCESSES["worker"], "count": 1}}}
     served.stack.up()
     assert len(served.pids()) == 1
-    served.stack.settings = {key: value for key, value in settings.items() if key != "processes"}
+    served.stack.settings = {key: value for key, value in settings.items() if key not in ("processes", "schedule")}
     served.stack.up()
+    assert served.stack.shell("ls /etc/systemd/system | grep tick || true") == ""
+    assert served.stack.shell("systemctl list-timers --all | grep tick || true") == ""
     assert served.pids() == set()
     served.stack.settings = settings
     served.stack.up()
@@ -138,6 +174,7 @@ def test_all_run_after_a_reboot(served: Served) -> None:
             served.stack.shell("cat /proc/sys/kernel/random/boot_id") != before
             and len(served.pids()) == 3
             and served.get().status_code == 200
+            and "next at" in served.stack.run("status").text
         ),
         120,
     )
