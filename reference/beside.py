@@ -29,8 +29,6 @@ BESIDE: tuple[dict[str, Any], ...] = (
     ACME,
     {"site": ACME["site"], "tls": {"certificate": "c.pem", "private_key": "k.pem"}},
     {"sites": {"blog": {}}},
-    {"processes": {"worker": {"command": ["python"]}}},
-    {"schedule": {"worker": {"command": ["python"], "at": "0 3 * * *"}}},
 )
 # Where the ordinary value is that of another stack already, or fits it alone.
 OTHER: dict[str, dict[str, Any]] = {

@@ -26,6 +26,9 @@ class App(Model):
     health: text.UrlPath = Field(
         "/healthz", description="URL path of the probe: a release is accepted when this path answers 2xx."
     )
+    procfile: bool = Field(
+        True, description="Take processes from the Procfile of app.source, if there is one, and its release line."
+    )
     exclude: tuple[text.Glob, ...] = Field(
         (),
         description="Files left out of a release, beside .git, .env*, virtual environments, caches and editors' files.",

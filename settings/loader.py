@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema.base import SettingsError, printable
-from settings import certificates, files, stack, static_files
+from settings import certificates, files, procfile, stack, static_files
 from settings.server import Access
 from settings.stack import Document, StackSettings
 
@@ -42,6 +42,7 @@ def load() -> StackSettings:
         settings = read({**get_config_env(), **CONFIG.get()}, pulumi.get_project(), file)
         files.check(settings, Path.cwd(), file)
         settings, warnings = static_files.resolve(settings, Path.cwd(), file)
+        settings = procfile.resolve(settings, Path.cwd(), file)
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)

@@ -107,8 +107,6 @@ class SiteSettings(Model):
             "set beside app.wsgi_file",
             "one of them",
         )
-        for name, process in self.processes.items():
-            yield f"processes.{name}.command", process.command is None, "missing", "a command such as python worker.py"
         loaders = [key for key, kind in APP_SERVERS.items() if kind.loads_files]
         yield (
             "app.wsgi_file",

@@ -30,7 +30,7 @@ def structure(name: str, text: str) -> Any:
 
 def _structure(name: str, text: str) -> Any:
     name = name.rpartition("/")[2]
-    if name.startswith("process-") and name.endswith(".sh"):
+    if name.startswith(("process-", "schedule-")) and name.endswith(".sh"):
         return arguments(text)
     if text.startswith("#!/bin/sh") or text.startswith("#!/bin/bash") or name.endswith(".sh"):
         return shell(text)

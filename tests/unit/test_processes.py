@@ -14,7 +14,6 @@ from contract.documents import Release, slot_state
 from contract.placeholders import fill_known
 from reference.samples import FILE, merged
 from serving import bootstrap, host_files, machines, release_files
-from settings import SettingsError
 from settings.loader import parse
 from tests.unit.machine import module
 
@@ -89,12 +88,7 @@ def test_a_count_of_0_and_the_server_of_nginx_run_none() -> None:
 
 
 def test_a_site_has_its_own_beside_those_of_all() -> None:
-    values = config(
-        sites={"blog": {"processes": {"worker": {"count": 1}}}, "shop": {"processes": {"rq": {"count": 0}}}}
-    )
-    with pytest.raises(SettingsError, match=r"sites.shop.processes.rq.command: missing"):
-        parse(values, FILE)
-    del values["sites"]["shop"]
+    values = config(sites={"blog": {"processes": {"worker": {"count": 1}}}})
     processes = decode(Release, released(values)["release.json"]).processes
     assert processes
     assert [program.unit for program in processes.programs] == ["blog-@@slot@@.processes:worker-1"]
