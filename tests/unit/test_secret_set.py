@@ -275,8 +275,9 @@ def test_any_edit_either_means_what_it_says_or_is_refused(
     change = Change(tuple(path), value, ("why",))
     below: Any = before
     for key in path[:-1]:
-        below = (below or {}).get(key) if isinstance(below or {}, dict) else "text"
-    if isinstance(below or {}, dict) and below != "" and below != [] and below is not False and below != 0:
+        below = {} if below is None else below
+        below = below.get(key) if isinstance(below, dict) else "text"
+    if below is None or isinstance(below, dict):
         edited(text.encode(), [change], Path("f"))
     else:
         with pytest.raises(UserError):
