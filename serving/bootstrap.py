@@ -22,11 +22,8 @@ from serving import nginx
 from serving.plan import File, ServingPlan, SitePlan
 from serving.planning import make_plan
 from settings import StackSettings
+from settings.server import INDEXES
 from templates import render, source
-
-# The VPC's mirrors come first (no traffic fee, reached before the public address is), then the public ones.
-# https://developer.aliyun.com/mirror/
-_INDEXES = ("http://mirrors.cloud.aliyuncs.com/pypi/simple/", "https://mirrors.aliyun.com/pypi/simple/")
 
 
 def user_data(plan: ServingPlan, stack: StackSettings) -> str:
@@ -133,7 +130,7 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
         server_pins=site.release.server_pins if plan.role != "front" else (),
         port=site.ports[0],
         facts=facts,
-        indexes=stack.server.mirrors.index or _INDEXES,
+        indexes=stack.server.mirrors.index or INDEXES,
         manager=site.program.manager,
         program=fill(site.program.name, facts),
         program_config=site.program.config,

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema.base import SettingsError, printable
-from settings import certificates, files, procfile, stack, static_files
+from settings import certificates, files, procfile, server_python, stack, static_files
 from settings.server import Access
 from settings.stack import Document, StackSettings
 
@@ -41,8 +41,12 @@ def load() -> StackSettings:
             )
         settings = read({**get_config_env(), **CONFIG.get()}, pulumi.get_project(), file)
         files.check(settings, Path.cwd(), file)
+        # A rehearsal boots another system than the stack names.
+        system = pulumi.Config("rehearsal").get("os") or settings.server.os
+        misfits = server_python.check(settings, system, Path.cwd(), file)
         settings, warnings = static_files.resolve(settings, Path.cwd(), file)
         settings = procfile.resolve(settings, Path.cwd(), file)
+        warnings = [*misfits, *warnings]
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -29,16 +30,27 @@ PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A distribution at one version. where: file and line. marker: of the machines that install it, None for all."""
+
+    where: str
+    name: str
+    version: str
+    marker: Marker | None
+
+
+@dataclass(frozen=True)
 class Installed:
     """What requirements install, as far as their text says.
 
     folders: of the application, whose projects pip installs. names: canonical names of distributions. is_open: whether
-    a line is fetched, so that it may install any module.
+    a line is fetched, so that it may install any module. pins: the lines of one exact version.
     """
 
     folders: tuple[Path, ...] = ()
     names: frozenset[str] = frozenset()
     is_open: bool = False
+    pins: tuple[Pin, ...] = ()
 
     def may_have(self, module: str) -> bool:
         """Whether a module may be part of what is installed: its name is part of a distribution's name."""
@@ -58,7 +70,7 @@ def installed(path: Path, source: Path, shown: str) -> Installed:
     """
     folders: dict[Path, None] = {}
     names: set[str] = set()
-    is_open = False
+    is_open, pins = False, list[Pin]()
     for where, text in _lines(path, source, shown, ()):
         text = _EDITABLE.sub("", text)
         if (folder := _FOLDER.match(text)) and (source / folder[1]).is_dir():
@@ -67,10 +79,19 @@ def installed(path: Path, source: Path, shown: str) -> Installed:
             is_open = True
         elif not text.startswith("-"):
             try:
-                names.add(canonicalize_name(Requirement(text).name))
+                found = Requirement(text)
             except InvalidRequirement:
                 raise SettingsError(f"{where} is no requirement; {_ALLOWED}") from None
-    return Installed(tuple(folders), frozenset(names), is_open)
+            names.add(canonicalize_name(found.name))
+            pins += [Pin(where, found.name, version, found.marker) for version in _exact(found)]
+    return Installed(tuple(folders), frozenset(names), is_open, tuple(pins))
+
+
+def _exact(requirement: Requirement) -> list[str]:
+    """The one version that a requirement allows, if it does."""
+    specifiers = list(requirement.specifier)
+    is_exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith("*")
+    return [specifiers[0].version] if is_exact and not requirement.url else []
 
 
 def _lines(path: Path, source: Path, shown: str, seen: tuple[Path, ...]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,10 @@ from kinds.systems import Name as SystemName
 from schema import text
 from schema.base import Cidrs, Model, Rule
 
+# The VPC's mirrors come first (no traffic fee, reached before the public address is), then the public ones.
+# https://developer.aliyun.com/mirror/
+INDEXES = ("http://mirrors.cloud.aliyuncs.com/pypi/simple/", "https://mirrors.aliyun.com/pypi/simple/")
+
 
 class Mirrors(Model):
     packages: tuple[text.RepositoryUrl, ...] = Field(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from kinds.databases import DATABASES
+from kinds.systems import SYSTEMS, System
 from rehearsal.engine.stack import Stack
 from schema.base import SettingsError
 from schema.from_source import FromSource
@@ -52,7 +53,20 @@ def rehearsed(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     # Package mirrors of another system are useless on this image.
     mirrors = server.mirrors.model_dump(include={"index"}, exclude_unset=True)
     note = f"rehearsed on {image} because there is no {server.os} image; {server.os}'s own package steps are skipped"
-    return _changed(own, "server", os=image, mirrors=mirrors), [note, *key_notes]
+    notes = [note, *_other_python(server.system), *key_notes]
+    changed = _changed(own, "server", os=image, mirrors=mirrors)
+    # The program checks the application against the Python of the stack's own system.
+    return replace(changed, config={**changed.config, "rehearsal:os": server.os}), notes
+
+
+def _other_python(system: System) -> list[str]:
+    """A line about a Python of the server's that the rehearsal does not run."""
+    own, here = (".".join(map(str, each.python_version)) for each in (system, SYSTEMS[system.rehearsed_on]))
+    if own == here:
+        return []
+    return [
+        f"{system.name} has Python {own}, and the rehearsal runs Python {here}: the application is not tried on {own}"
+    ]
 
 
 def with_key(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:

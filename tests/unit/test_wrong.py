@@ -56,6 +56,15 @@ def _linked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (_folder(project, "linked") / "out").symlink_to("../app")
 
 
+def _newer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_folder(project, "newer") / "app.py").write_text("import rows\n")
+    (project / "newer/rows.py").write_text("first = 1\nprint(second := first)\n")
+
+
+def _declares(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_folder(project, "newer") / "pyproject.toml").write_text('[project]\nname = "a"\nrequires-python = ">=3.12"\n')
+
+
 NEEDS = """\
 # What pip reads: an option, a hash that goes on, what is fetched, an environment marker, and then a slip.
 -r more.txt
@@ -94,6 +103,8 @@ def _route(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 THERE: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
+    "code for a newer Python": _newer,
+    "a project for a newer Python": _declares,
     "the passphrase": lambda project, monkeypatch: monkeypatch.setenv(VARIABLE, PASSPHRASE),
     "another passphrase": lambda project, monkeypatch: monkeypatch.setenv(VARIABLE, "hearse"),
     "a folder chat with an ASGI application": _chat,
