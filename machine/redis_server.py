@@ -195,11 +195,9 @@ def wait_for(directives: Dict[str, str]) -> "Client":
             client = Client(directives)
             client.ask("PING")
             return client
-        except ReleaseError:
-            # It loads its data.
-            pass
-        except OSError:
-            refused += 1
+        except (OSError, ReleaseError) as error:
+            # While it loads its data, it says so. A program that has taken the port says something else.
+            refused += "LOADING" not in str(error)
             if refused > 100:
                 break
         time.sleep(0.2)
@@ -245,6 +243,6 @@ class Client:
             raise ReleaseError("Redis refused {}: {}".format(words[0], line[1:].strip()))
         if line.startswith("$"):
             return self.stream.read(int(line[1:]) + 2)[:-2].decode("utf-8", "replace")
-        if not line:
-            raise OSError("Redis closed the connection")
+        if line[:1] not in ("+", ":"):
+            raise OSError("something else than Redis listens on its port" if line else "Redis closed the connection")
         return line[1:].strip()

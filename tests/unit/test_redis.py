@@ -63,7 +63,7 @@ class Store:
 
     def __init__(self) -> None:
         self.password, self.asked, self.rewrites = "secret", list[list[str]](), ["1", "0"]
-        self.status = "ok"
+        self.status, self.foreign = "ok", ""
         store = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -80,6 +80,8 @@ class Store:
         self.port = str(self.server.server_address[1])
 
     def answer(self, words: list[str]) -> str:
+        if self.foreign:
+            return self.foreign
         if words[0] == "AUTH":
             return "+OK\r\n" if words[1] == self.password else "-WRONGPASS secret\r\n"
         self.asked.append(words)
@@ -149,6 +151,16 @@ def test_a_refusal_does_not_repeat_the_password(store: Store) -> None:
     with pytest.raises(commands.ReleaseError) as error:
         redis_server.Client(directives(store, requirepass="hunter2"))
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("answer", ["<!DOCTYPE HTML>\r\n", "-WRONGPASS another's\r\n"])
+def test_another_program_on_its_port_is_not_taken_for_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(redis_server.time, "sleep", lambda _: None)
+    store.foreign = answer
+    with pytest.raises(commands.ReleaseError, match="Redis does not answer"):
+        redis_server.wait_for(directives(store))
 
 
 @pytest.mark.parametrize(
