@@ -40,7 +40,8 @@ def checked(user_data: str) -> str:
     size = len(user_data.encode())
     if size > USER_DATA_LIMIT:
         raise refused(
-            f"server.mirrors, nginx.static: they make {size} bytes of user data; allowed: {USER_DATA_LIMIT}, with fewer"
+            f"server.mirrors, server.packages, nginx.static: they make {size} bytes of user data; "
+            f"allowed: {USER_DATA_LIMIT}, with fewer"
         )
     return user_data
 

@@ -28,8 +28,7 @@ MYSQL_CONFIG_FILE = "mysql.cnf"
 TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
-    "packages", "redis_server",
-    "processes", "schedule",
+    "packages", "redis_server", "processes", "schedule", "app_packages", "hints",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
@@ -92,7 +91,9 @@ class Release(NamedTuple):
 
     requirements: pip's file in the application's folder, None where the application does not run. ports: fact → the
     ports of which a release takes the first that is free. command: path of the program that the emperor starts for a
-    vassal. computed: what the machine computes, in words for the user, "" for nothing. sized_by: the facts that it is
+    vassal. locked: requirements that were read from another file, which `requirements` names then. has_project: whether
+    pip installs the application, too. computed: what the machine computes, in words for the user, "" for nothing.
+    sized_by: the facts that it is
     computed from. front: nginx, none, or apart (nginx on another machine). handover_seconds: until that nginx finds
     the new release's port. redis_port: where the Redis of the machine listens, None where it has none. generation:
     raised by the user to apply the same release again.
@@ -126,6 +127,8 @@ class Release(NamedTuple):
     keep: int
     generation: int
     sized_by: List[str] = []
+    locked: Optional[str] = None
+    has_project: bool = False
     redis_port: Optional[int] = None
     processes: Optional[Processes] = None
     schedule: List[Job] = []
@@ -191,6 +194,15 @@ class Redis(NamedTuple):
     instance_type: str
 
 
+class Packages(NamedTuple):
+    """Packages of the OS for the applications. manager: apt-get, yum or dnf. options: before its command's name."""
+
+    system: str
+    manager: str
+    options: List[str]
+    names: List[str]
+
+
 class Host(NamedTuple):
     """host.json: what the sites of a machine share.
 
@@ -208,6 +220,7 @@ class Host(NamedTuple):
     acme: List[str]
     drop_ins: Dict[str, str] = {}
     redis: Optional[Redis] = None
+    packages: Optional[Packages] = None
 
 
 class OwnNginx(NamedTuple):

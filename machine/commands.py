@@ -18,11 +18,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 class ReleaseError(Exception):
     """A release that is refused: what is wrong, the lines that explain it, and what the user does next.
 
-    was_rolled_back: whether the old release serves again. is_first: whether there was no old release.
+    was_rolled_back: whether the old release serves again. is_first: whether there was no old release. output: all that
+    the command printed which failed.
     """
 
     was_rolled_back = True
     is_first = False
+    output = ""
 
     def __init__(self, what: str, lines: str = "", then: str = "") -> None:
         super().__init__(what)
@@ -54,7 +56,9 @@ def run(*command: str, **options: Any) -> str:
     output = str(done.stdout.decode("utf-8", "replace"))
     if check and done.returncode != 0:
         what = "{} ended with {}".format(" ".join(command), done.returncode)
-        raise ReleaseError(what, "\n".join(output.splitlines()[-40:]))
+        error = ReleaseError(what, "\n".join(output.splitlines()[-40:]))
+        error.output = output
+        raise error
     return output
 
 

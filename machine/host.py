@@ -15,6 +15,7 @@ from typing import Dict, List, Optional, Set
 
 import accounts
 import acme
+import app_packages
 import builds
 import certificates
 import drift
@@ -88,6 +89,8 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
         say("what the sites share is in place: nothing to do")
         return
     drift.report_overwritten(drift.of_host(), say)
+    if host.packages:
+        app_packages.install(host.packages, say)
     services = drop_ins.place(host.drop_ins)
     services += redis_server.prepare(host.redis, say)
     name_hosts(hosts)

@@ -20,6 +20,7 @@ import tempfile
 from typing import Any, Iterator, List, Set, Tuple
 
 import files
+import hints
 from commands import ReleaseError, Say, run
 from contract import paths
 from contract.documents import APP_FOLDER, Release
@@ -44,12 +45,14 @@ def make(release: Release, target: str, say: Say) -> str:
     """
     if not release.requirements:
         return ""
-    requirements = os.path.join(target, APP_FOLDER, release.requirements)
-    texts = requirement_texts(requirements)
+    if release.locked is None:
+        texts = requirement_texts(os.path.join(target, APP_FOLDER, release.requirements))
+    else:
+        texts = [release.locked]
     builder = Builder()
     version = builder.run(release.python, "-c", "import sys; print(sys.version)")
     inputs: List[Any] = [release.system, version, release.build_pins, release.server_pins, texts]
-    is_local = any(_LOCAL.search(text) for text in texts)
+    is_local = release.has_project or any(_LOCAL.search(text) for text in texts)
     if is_local:
         inputs.append(target)
     path = os.path.join(paths.venvs(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
@@ -72,9 +75,12 @@ def make(release: Release, target: str, say: Say) -> str:
         builder.run(*(pip + release.build_pins))
         if release.server_pins:
             builder.run(*(pip + ["--no-build-isolation"] + release.server_pins))
-        with _application(builder, os.path.join(target, APP_FOLDER), is_local, release.requirements) as folder:
+        with _application(builder, os.path.join(target, APP_FOLDER), is_local, release) as (folder, requirements):
             # pip looks for a relative path where it runs.
-            builder.run(*(pip + ["-r", os.path.join(folder, release.requirements)]), cwd=folder)
+            builder.run(*(pip + ["-r", requirements]), cwd=folder)
+            if release.has_project:
+                # Its dependencies are those of the lock file.
+                builder.run(*(pip + ["--no-deps", "."]), cwd=folder)
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
         # After a power failure there must be no list of an environment whose files are missing.
         os.sync()
@@ -82,39 +88,48 @@ def make(release: Release, target: str, say: Say) -> str:
     except BaseException as error:
         files.remove(path)
         if isinstance(error, ReleaseError):
-            error.then = "fix {}, or the package index (server.mirrors.index), and run up again".format(
-                release.requirements
-            )
+            usual = "fix {}, or the package index (server.mirrors.index), and run up again".format(release.requirements)
+            error.then = hints.next_step(error.output, release.system) or usual
         raise
     return path
 
 
 @contextlib.contextmanager
-def _application(builder: "Builder", folder: str, is_local: bool, requirements: str) -> Iterator[str]:
-    """The application's folder as pip may use it: a copy that the build user owns, if pip builds what is in it.
+def _application(builder: "Builder", folder: str, is_local: bool, release: Release) -> Iterator[Tuple[str, str]]:
+    """The application's folder as pip may use it, and its requirements file.
+
+    The folder is a copy that the build user owns, if pip builds what is in it.
 
     A build writes beside its sources, and the release stays as it was sent. The copy is removed afterwards, so its
     projects are not installed as links to it (-e).
     """
-    if not is_local:
-        yield folder
+    requirements = str(release.requirements)
+    if not is_local and release.locked is None:
+        yield folder, os.path.join(folder, requirements)
         return
     for left in glob.glob(os.path.join(builder.user.pw_dir, "application-*")):
         files.remove(left)
     scratch = tempfile.mkdtemp(prefix="application-", dir=builder.user.pw_dir)
     try:
-        copy = os.path.join(scratch, "app")
-        shutil.copytree(folder, copy)
-        for path, text in requirement_files(os.path.join(copy, requirements)):
+        copy = folder
+        if is_local:
+            copy = os.path.join(scratch, "app")
+            shutil.copytree(folder, copy)
+        requirements = os.path.join(copy, requirements)
+        if release.locked is not None:
+            requirements = os.path.join(scratch, "requirements.txt")
+            with open(requirements, "w", encoding="utf-8") as file:
+                file.write(release.locked)
+        for path, text in requirement_files(requirements) if release.locked is None else []:
             linked = _EDITABLE.sub(r"\1", text)
             if linked != text:
-                with open(path, "wb") as file:
-                    # The byte order mark outweighs a coding comment.
-                    file.write(linked.encode("utf-8-sig"))
+                # The byte order mark outweighs a coding comment.
+                with open(path, "w", encoding="utf-8-sig") as file:
+                    file.write(linked)
         for here, _, names in os.walk(scratch):
             for path in [here, *(os.path.join(here, name) for name in names)]:
                 builder.own(path)
-        yield copy
+        yield copy, requirements
     finally:
         files.remove(scratch)
 

@@ -47,6 +47,8 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "server.mirrors.packages[]": "https://mirror.example.com/debian",
     "server.mirrors.epel[]": ("https://mirror.example.com/epel", {"server": {"os": "centos7"}}),
     "server.mirrors.index[]": "https://mirror.example.com/simple/",
+    "server.packages[]": "libpq-dev",
+    "server.packages_of{}:[]": ("libpq-dev", {"server": {"os": "debian12"}}),
     "network.cidr": ("10.0.0.0/16", MYSQL),
     "topology.instance_type": ("ecs.e-c1m1.large", {"topology": {"app_servers": 1}}),
     "access.http[]": "203.0.113.0/24",
@@ -123,6 +125,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
 # The name or value beside the one that is tried in a map.
 BESIDE = {
     "app.env": ("TOKEN", "text"),
+    "server.packages_of": ("debian12", []),
     "uwsgi.static_map": ("/s/", "static"),
     "nginx.upstream.weights": ("app-1", 2),
     "nginx.static": ("/a/", "b"),
@@ -147,7 +150,9 @@ def placed(place: str, text: str, kind: Mapping[str, Any]) -> dict[str, Any]:
         return merged(kind, {"sites": own})
     key = key_of(place)
     value: Any = text
-    if place.endswith("[]"):
+    if place.endswith(":[]"):
+        value = {BESIDE[key][0]: [text]}
+    elif place.endswith("[]"):
         value = [text]
     elif place.endswith("{}"):
         value = {text: BESIDE[key][1]}

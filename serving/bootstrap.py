@@ -157,6 +157,8 @@ def _common(plan: ServingPlan, stack: StackSettings) -> dict[str, Any]:
         "packaging": plan.system.packaging,
         "paths": paths,
         "mirrors": stack.server.mirrors,
+        # The first release installs what cannot be installed here, or says why.
+        "own_packages": stack.server.own_packages if plan.role in ("whole", "app") else (),
         "epel": _epel(plan.system.packaging, stack) if isinstance(plan.system.packaging, Rpm) else (),
     }
 

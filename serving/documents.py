@@ -6,7 +6,7 @@ from kinds.app_servers import Process
 from kinds.process_managers import Program
 from kinds.processes import Workers
 from kinds.schedule import Schedule
-from serving import acme, drop_ins, nginx
+from serving import acme, drop_ins, nginx, packages
 from serving.plan import Role, SitePlan
 from settings import SiteSettings, StackSettings
 
@@ -44,6 +44,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             has_nginx,
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
+        packages=packages.document(stack) if role != "front" else None,
     )
 
 
@@ -59,6 +60,7 @@ def release_document(
 ) -> Release:
     """What machine/release.py needs to know, with placeholders of facts."""
     place, has_app = site.place, role != "front"
+    own = stack.dependencies.get(site.site.name)
     computed = process.computed if has_app else ""
     return Release(
         site=place.name,
@@ -72,6 +74,8 @@ def release_document(
         server_pins=list(process.pins),
         # Nothing is installed where the application does not run.
         requirements=site.app.requirements if has_app else None,
+        locked=own.text if own and has_app else None,
+        has_project=own.has_project if own and has_app else False,
         ports={name: list(ports) for name, ports in process.ports.items()} if has_app else {},
         manager=program.manager,
         program=program.name,

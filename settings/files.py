@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -9,10 +10,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from packaging.utils import canonicalize_name
 
 from inspection.entry import made_in
 from inspection.project import Project
 from schema.base import READABLE, SettingsError, printable
+from settings.dependencies import FOUND, read
 from settings.requirements import Installed, installed
 from settings.server import Access
 from settings.site import SiteSettings
@@ -138,6 +141,12 @@ def _installed(site: SiteSettings, source: Path, file: str) -> Installed:
     name = site.app.requirements
     if not (source / name).is_file():
         return Installed()
+    if Path(name).name in FOUND:
+        own = read(source / name, f"{file}: app.requirements")
+        lines = [line.split(";")[0].split("==")[0] for line in own.text.splitlines() if not line.startswith((" ", "."))]
+        names = frozenset(canonicalize_name(re.split(r"[\s\[<>=!~@]", line)[0]) for line in lines)
+        projects = (source,) if own.has_project or own.text == ".\n" else ()
+        return Installed(projects, names, "://" in own.text)
     return installed(source / name, source, f"{file}: app.requirements: {name}")
 
 

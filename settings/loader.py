@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema.base import SettingsError, printable
-from settings import certificates, files, procfile, server_python, stack, static_files
+from settings import certificates, dependencies, files, procfile, server_python, stack, static_files
 from settings.server import Access
 from settings.stack import Document, StackSettings
 
@@ -40,6 +40,7 @@ def load() -> StackSettings:
                 "allowed: another stack, such as dev"
             )
         settings = read({**get_config_env(), **CONFIG.get()}, pulumi.get_project(), file)
+        settings, notes = dependencies.resolve(settings, Path.cwd(), file)
         files.check(settings, Path.cwd(), file)
         # A rehearsal boots another system than the stack names.
         system = pulumi.Config("rehearsal").get("os") or settings.server.os
@@ -54,6 +55,8 @@ def load() -> StackSettings:
                 warnings.append(doubt)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
+    for text in notes:
+        pulumi.info(text)
     for text in warnings:
         pulumi.warn(text)
     return settings

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network, collapse_addresses
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from kinds.systems import SYSTEMS, System
 from kinds.systems import Name as SystemName
-from schema import text
-from schema.base import Cidrs, Model, Rule
+from schema import dependencies, text
+from schema.base import Cidrs, Model, Rule, sequence
+
+Packages = Annotated[tuple[dependencies.PackageName, ...], BeforeValidator(sequence)]
 
 # The VPC's mirrors come first (no traffic fee, reached before the public address is), then the public ones.
 # https://developer.aliyun.com/mirror/
@@ -45,11 +47,25 @@ class Server(Model):
     )
     protect: bool = Field(False, description="Refuse to delete or replace the server and its public address.")
     mirrors: Mirrors = Field(Mirrors(), description="Package sources of the server.")
+    packages: Packages = Field(
+        (),
+        description="Packages of the OS that the applications need, such as git or libpq-dev. A release installs a new "
+        "package on the running server.",
+    )
+    packages_of: dict[SystemName, Packages] = Field(
+        default_factory=dict,
+        description="OS to its list in place of server.packages, for an OS whose packages have other names.",
+    )
 
     @property
     def system(self) -> System:
         """Facts of the operating system."""
         return SYSTEMS[self.os]
+
+    @property
+    def own_packages(self) -> tuple[str, ...]:
+        """The packages of the OS for the applications, each once."""
+        return tuple(dict.fromkeys(self.packages_of.get(self.os, self.packages)))
 
     def rules(self) -> Iterator[Rule]:
         """Yield the rules between the system and its mirrors."""

@@ -4,7 +4,7 @@ Document (as the user writes it: one model a key) ─▶ read ─▶ StackSettin
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -20,6 +20,7 @@ from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
 from settings import ports
+from settings.locks import Dependencies
 from settings.nginx import Nginx
 from settings.server import Access, Network, Server, Topology
 from settings.site import SiteSettings
@@ -73,7 +74,8 @@ class StackSettings:
 
     database, redis: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory,
     acme_ca: the CA that machines ask for certificates, and the file with its root, None for the known ones.
-    generation: of what the sites share. sites: at least one. is_named: `sites` names them, so that a site's key is
+    generation: of what the sites share. sites: at least one. dependencies: of the sites without a requirements
+    file, by name. is_named: `sites` names them, so that a site's key is
     sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
     """
 
@@ -91,6 +93,7 @@ class StackSettings:
     generation: int
     sites: tuple[SiteSettings, ...]
     is_named: bool
+    dependencies: Mapping[str, Dependencies] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

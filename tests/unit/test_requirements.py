@@ -109,12 +109,14 @@ def test_a_project_is_built_from_a_copy_and_no_link_leads_to_it(
     owned: list[str] = []
     builder = SimpleNamespace(user=SimpleNamespace(pw_dir=str(tmp_path)), own=owned.append)
     monkeypatch.setattr(venvs.files, "own", lambda *_: None)
-    with venvs._application(builder, str(tmp_path / "app"), True, "requirements.txt") as copy:
+    release = SimpleNamespace(requirements="requirements.txt", locked=None)
+    with venvs._application(builder, str(tmp_path / "app"), True, release) as (copy, requirements):
+        assert requirements == f"{copy}/requirements.txt"
         texts = venvs.requirement_texts(f"{copy}/requirements.txt")
         assert texts[0].splitlines()[:2] == [".[web]", "-e git+https://git.example.com/a.git#egg=a"]
         assert texts[1].splitlines()[1] == "./lib  # 网站"
         assert {copy, f"{copy}/more.txt", f"{copy}/pyproject.toml"} <= set(owned)
     assert not Path(copy).exists()
     assert "--editable" in more.read_bytes().decode("gbk")
-    with venvs._application(builder, str(tmp_path / "app"), False, "requirements.txt") as same:
+    with venvs._application(builder, str(tmp_path / "app"), False, release) as (same, _):
         assert same == str(tmp_path / "app")

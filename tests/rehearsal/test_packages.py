@@ -1,0 +1,97 @@
+"""What an application needs, on a real machine: a project in src/ with its lock file, and packages of the OS."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rehearsal.builders.machine import boot_id
+from tests.rehearsal.builders.stack import Stack, new_stack
+
+PROJECT = """
+[project]
+name = "little-shop"
+version = "1.0"
+dependencies = ["flask"]
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+[tool.setuptools.packages.find]
+where = ["src"]
+"""
+SHOP = """
+import importlib.metadata
+
+import flask
+
+app = flask.Flask(__name__)
+
+
+@app.get("/healthz")
+def health():
+    return {"flask": importlib.metadata.version("flask"), "file": __file__}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(project_copy: Path) -> Iterator[Stack]:
+    stack = new_stack(project_copy, "packages")
+    source = stack.folder / "shop"
+    (source / "src/little_shop").mkdir(parents=True)
+    (source / "src/little_shop/__init__.py").write_text(SHOP)
+    (source / "pyproject.toml").write_text(PROJECT)
+    (source / "Pipfile.lock").write_text(json.dumps({"default": {"flask": {"version": "==3.0.3"}}}))
+    stack.settings = {
+        "app": {"source": "shop", "module": "little_shop"},
+        "serving": {"app_server": "gunicorn"},
+    }
+    try:
+        stack.known["address"] = stack.up().output("address")
+        yield stack
+    finally:
+        stack.run("destroy")
+
+
+def served(stack: Stack) -> dict[str, str]:
+    answer = stack.get(stack.known["address"], "/healthz")
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+def test_a_project_in_src_is_installed_with_what_its_lock_pins(shop: Stack) -> None:
+    found = served(shop)
+    assert found["flask"] == "3.0.3"
+    assert "/site-packages/little_shop/" in found["file"]
+    # A build writes beside its sources: neither the release nor the build user's home keeps anything of it.
+    assert shop.shell("find /srv/wsgi-ecs/sites/app/releases -name '*.egg-info'") == ""
+    assert shop.shell("ls -d /var/lib/wsgi-build/application-* || true") == ""
+
+
+def test_an_installation_that_lacks_a_library_names_its_package(shop: Stack) -> None:
+    # psycopg2 has no wheel for Linux.
+    (shop.folder / "shop/requirements.txt").write_text(".\npsycopg2==2.9.9\n")
+    done = shop.run("up")
+    assert done.code == 1
+    assert "PostgreSQL's client library is missing on the server: add libpq-dev to server.packages" in done.text
+    assert served(shop)["flask"] == "3.0.3"
+
+
+def test_a_package_that_the_os_does_not_have_is_refused(shop: Stack) -> None:
+    shop.settings["server"] = {"os": "debian12", "packages": ["libpq-devel"]}
+    done = shop.run("up")
+    assert done.code == 1
+    assert "debian12 has no package libpq-devel" in done.text
+    assert "fix server.packages, or server.packages_of.debian12" in done.text
+    assert served(shop)["flask"] == "3.0.3"
+
+
+def test_a_new_package_comes_with_the_next_release_and_replaces_no_server(shop: Stack) -> None:
+    boot = boot_id(shop)
+    shop.settings["server"] = {"os": "debian12", "packages": ["git", "libpq-dev"]}
+    done = shop.up()
+    assert "installing packages of the OS: git libpq-dev" in done.text
+    assert boot_id(shop) == boot
+    assert shop.shell("git --version; test -e /usr/bin/pg_config && echo found").splitlines()[1] == "found"
+    assert "/site-packages/little_shop/" in served(shop)["file"]
+    assert "installing packages" not in shop.up().text

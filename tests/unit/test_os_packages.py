@@ -1,0 +1,170 @@
+"""Packages of the OS for the applications: where they are named, and how the release tool installs them."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from contract.documents import Host, Packages
+from serving import bootstrap, host_files, machines, packages
+from settings.loader import parse
+from tests.unit.machine import module
+
+commands, tool = module("commands"), module("app_packages")
+NAMES = ["git", "libpq-dev"]
+# What the package managers print, in their own words.
+UNKNOWN = {
+    "apt-get": "Reading package lists...\nE: Unable to locate package libpq-devel\n",
+    "apt-get of a virtual package": "E: Package 'libpq-devel' has no installation candidate\n",
+    "yum": "Loaded plugins: fastestmirror\nNo package libpq-devel available.\nError: Nothing to do\n",
+    "dnf": "No match for argument: libpq-devel\nError: Unable to find a match: libpq-devel\n",
+}
+PASSING = (
+    "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 71 (apt-get)\n",
+    "E: Failed to fetch http://deb.debian.org/x.deb  Could not connect to deb.debian.org:80\n",
+    "Error: Failed to download metadata for repo 'wsgi-ecs-epel': Cannot download repomd.xml\n",
+)
+
+
+def host(config: dict[str, Any], role: str = "whole") -> Host:
+    plans = [machine.plan for machine in machines(parse(config, "test"))]
+    (found,) = {id(plan.host): plan.host for plan in plans if plan.role == role}.values()
+    assert isinstance(found, Host)
+    return found
+
+
+class Manager:
+    """Answers the tool's commands. prints: what each run of the package manager prints when it fails, in turn."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *prints: str, installed: str = "") -> None:
+        self.prints, self.installed = list(prints), installed
+        monkeypatch.setattr(tool, "run", self.run)
+        monkeypatch.setattr(tool.time, "sleep", lambda seconds: None)
+        self.said: list[str] = []
+        self.ran: list[tuple[str, ...]] = []
+
+    def run(self, *command: str, **options: Any) -> str:
+        if command[0] in ("dpkg-query", "rpm"):
+            return self.installed
+        self.ran.append(command)
+        lines = self.prints.pop(0) if self.prints and command[0] == "timeout" else ""
+        if lines:
+            raise commands.ReleaseError("apt-get ended with 100", lines)
+        return ""
+
+    def install(self, manager: str = "apt-get", *options: str) -> None:
+        tool.install(Packages("debian12", manager, list(options), NAMES), self.said.append)
+
+
+def test_a_list_of_an_os_takes_the_place_of_the_list_of_all() -> None:
+    config = {"server": {"os": "alinux3", "packages": NAMES, "packages_of": {"alinux3": ["postgresql-devel"]}}}
+    found = host(config).packages
+    assert found is not None
+    assert (found.manager, found.names) == ("dnf", ["postgresql-devel"])
+    config["server"]["os"] = "debian12"
+    assert host(config).packages == Packages("debian12", "apt-get", [], NAMES)
+    assert host({"server": {"os": "debian12"}}).packages is None
+
+
+def test_packages_are_installed_where_the_application_runs() -> None:
+    config = {"server": {"packages": "git"}, "topology": {"app_servers": 1}, "mysql": {"password": "x"}}
+    stack = parse(config, "test")
+    named = {
+        machine.plan.role: (
+            "git" in bootstrap.user_data(machine.plan, stack).split(),
+            "git" in host_files(machine.plan)["host.json"],
+        )
+        for machine in machines(stack)
+    }
+    assert named == {"front": (False, False), "app": (True, True), "db": (False, False)}
+
+
+@pytest.mark.parametrize("system", ["centos7", "alinux3", "debian12", "ubuntu2204"])
+def test_a_new_package_replaces_no_server(system: str) -> None:
+    before, after = (parse({"server": {"os": system, "packages": names}}, "test") for names in ([], NAMES))
+    plans = [machines(stack)[0].plan for stack in (before, after)]
+    assert bootstrap.version(plans[0], before) == bootstrap.version(plans[1], after)
+    assert "git libpq-dev" in bootstrap.user_data(plans[1], after)
+    assert "git" not in bootstrap.user_data(plans[0], before).split()
+
+
+@pytest.mark.parametrize(
+    "server", [{"os": "centos7"}, {"os": "alinux3"}, {"os": "alinux3", "mirrors": {"packages": ["http://m.example/a"]}}]
+)
+def test_a_release_uses_the_sources_of_the_bootstrap(server: dict[str, Any]) -> None:
+    stack = parse({"server": {**server, "packages": NAMES}}, "test")
+    found = packages.document(stack)
+    assert found is not None
+    script = bootstrap.script(machines(stack)[0].plan, stack)
+    own = script[script.index(f"own_{found.manager}() {{") :].split("\n}\n")[0]
+    words = own.replace("$(uname -m)", "$basearch").replace("'", "").replace('"', "")
+    assert [word for word in words.split() if word.startswith(("--disable", "--enable", "--setopt"))] == found.options
+
+
+def test_nothing_is_run_when_all_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch, installed="git ii \nlibpq-dev ii \n")
+    manager.install()
+    assert (manager.ran, manager.said) == ([], [])
+    # Removed, with its configuration left.
+    manager.installed = "git ii \nlibpq-dev rc \n"
+    manager.install()
+    assert manager.ran[-1][-1] == "libpq-dev"
+    assert "git" not in manager.ran[-1]
+    assert manager.said[0] == "installing packages of the OS: libpq-dev"
+
+
+def test_an_rpm_system_asks_for_the_machines_own_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch, installed="no package provides git\n")
+    manager.install("dnf", "--setopt=a.baseurl=http://m.example/$basearch/")
+    ((*_, option, verb, first, second),) = manager.ran
+    assert (verb, first, second) == ("install", *NAMES)
+    assert option == f"--setopt=a.baseurl=http://m.example/{tool.os.uname().machine}/"
+    manager.installed = "git-2.43.0-1.x86_64\n"
+    manager.ran.clear()
+    manager.install("dnf")
+    assert manager.ran == []
+
+
+@pytest.mark.parametrize("lines", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_name_that_the_system_does_not_have_is_refused_at_once(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch, lines)
+    with pytest.raises(commands.ReleaseError, match="debian12 has no package libpq-devel") as error:
+        manager.install()
+    assert re.match("fix server.packages, or server.packages_of.debian12 ", error.value.then)
+    assert len(manager.ran) == 1
+
+
+@pytest.mark.parametrize("lines", PASSING)
+def test_what_passes_is_tried_again(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch, lines, lines)
+    manager.install()
+    assert len(manager.ran) == 4
+    monkeypatch.setattr(tool, "SECONDS", -1)
+    manager.prints = [lines]
+    with pytest.raises(commands.ReleaseError, match="cannot be installed") as error:
+        manager.install()
+    assert lines.strip() in error.value.lines
+
+
+def test_another_failure_is_refused_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch, "", "unpacking\n" * 30 + "dpkg: error processing package git (--configure)\n")
+    with pytest.raises(commands.ReleaseError, match="cannot be installed") as error:
+        manager.install()
+    assert len(error.value.lines.splitlines()) == 12
+    assert error.value.lines.endswith("dpkg: error processing package git (--configure)")
+
+
+def test_a_run_that_was_killed_is_finished_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct the problem.\n"
+    manager = Manager(monkeypatch, "", lines)
+    manager.install()
+    assert [command[:3] for command in manager.ran[2:3]] == [("dpkg", "--configure", "-a")]
+    manager.prints = ["", lines, lines]
+    with pytest.raises(commands.ReleaseError):
+        manager.install()
+
+
+def test_an_older_machines_document_names_no_packages() -> None:
+    (plan, *_) = (machine.plan for machine in machines(parse({}, "test")))
+    assert "packages" not in json.loads(host_files(plan)["host.json"])
