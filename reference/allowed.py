@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Le
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from reference.rows import leaves
 
@@ -93,7 +94,7 @@ def _refusal(kind: Any) -> str:
 
 def shown(value: Any) -> str:
     """A default, as a cell."""
-    if value is None or isinstance(value, BaseModel) or value in ((), {}):
+    if value in (None, PydanticUndefined) or isinstance(value, BaseModel) or value in ((), {}):
         return "—"
     if isinstance(value, dict):
         text = "{" + ", ".join(f"{name}: {one}" for name, one in value.items()) + "}"

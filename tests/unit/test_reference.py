@@ -28,7 +28,13 @@ def effects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     texts = {
         **{"c.pem": one.certificate, "k.pem": one.private_key, "other.pem": one.certificate + authority.pem},
         **{"d.pem": other.certificate, "l.pem": other.private_key, "ca.pem": authority.pem},
-        **{"ssh": ssh_key()[0], "schema.sql": "", "other/app.py": "", "other/requirements.txt": "# another"},
+        **{
+            "ssh": ssh_key()[0],
+            "schema.sql": "",
+            "other/app.py": "",
+            "other/requirements.txt": "# another",
+            "app/Procfile": "clock: x",
+        },
     }
     names = ("app.py", "mysite/wsgi.py", "site.wsgi", "404.html", "requirements.txt", "other.txt", "static/x", "lib/x")
     for name, text in {**texts, **{f"app/{name}": "" for name in names}}.items():
