@@ -162,6 +162,15 @@ def test_a_changed_count_is_a_release_and_none_left_is_none(served: Served) -> N
     assert served.stack.shell("systemctl list-timers --all | grep tick || true") == ""
     assert served.pids() == set()
     served.stack.settings = settings
+    # A line of a Procfile runs, too, as often as the settings say.
+    (served.stack.folder / "app/Procfile").write_text("web: gunicorn app:app -w 9\nclock: python worker.py clock\n")
+    served.stack.settings = {**settings, "processes": {**PROCESSES, "clock": {"count": 2, "start_seconds": 2}}}
+    done = served.stack.up()
+    assert "set serving.app_server: gunicorn, gunicorn.workers: 9" in done.text
+    assert "Procfile: clock x 2 of it run as processes" in done.text
+    assert len(served.pids("worker.py clock")) == 2
+    served.stack.settings = settings
+    (served.stack.folder / "app/Procfile").unlink()
     served.stack.up()
     assert len(served.pids()) == 3
 
