@@ -70,7 +70,7 @@ def processes(project: Project, required: set[str]) -> dict[str, Command]:
     if not found and "django-rq" in required and project.has("manage.py"):
         found["worker"] = Command("python manage.py rqworker default", "django-rq in the requirements")
     elif not found and "rq" in required:
-        found["worker"] = Command("sh -c 'exec rq worker --url \"$REDIS_URL\"'", "rq in the requirements")
+        found["worker"] = Command("sh -c 'RQ_REDIS_URL=\"$REDIS_URL\" exec rq worker'", "rq in the requirements")
     return found
 
 
@@ -132,7 +132,7 @@ def _required_variables(tree: ast.Module, names: dict[str, str]) -> Iterator[tup
 
 
 def websockets(project: Project, required: set[str]) -> list[str]:
-    """URL paths of websockets, as far as decorators show them."""
+    """Folders of URL paths with websockets, such as /ws/ of /ws/{room}, as far as decorators show them."""
     found = {"/socket.io/"} if "flask-socketio" in required else set()
     for _, tree in project.trees():
         for node in ast.walk(tree):
@@ -142,4 +142,4 @@ def websockets(project: Project, required: set[str]) -> list[str]:
                 and node.args
             ):
                 found.add(re.sub(r"[{<].*", "", constant(node.args[0])))
-    return sorted(url for url in found if url.startswith("/"))
+    return sorted({url[: url.rindex("/") + 1] for url in found if url.startswith("/")})

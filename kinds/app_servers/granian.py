@@ -1,7 +1,7 @@
 """Granian, an HTTP server in Rust, by its WSGI or its ASGI interface: https://github.com/emmett-framework/granian#options"""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -94,6 +94,10 @@ class Granian(HttpServer):
     @property
     def closes_connections(self) -> str:
         return "" if self.http1_keep_alive else "granian.http1_keep_alive is false, so it closes each connection"
+
+    def for_builtin_page(self, keeps_user: bool) -> Self:
+        # The page is a WSGI application.
+        return super().for_builtin_page(keeps_user).model_copy(update={"interface": "wsgi"})
 
     def process(self, around: Surroundings) -> Process:
         """Granian with its options on the command line, and the module that it imports."""

@@ -96,7 +96,7 @@ def test_fastapi_is_served_with_its_websocket(chat: Project) -> None:
     answer = chat.get("/api/status", headers={"X-Forwarded-For": "192.0.2.1"}).json()
     assert answer["scheme"] == "http"
     assert answer["client"] not in ("", "192.0.2.1", "127.0.0.1"), "nginx names the visitor"
-    assert said(chat.address, "/ws", "hello") == b"you said hello"
+    assert said(chat.address, "/ws/ada", "hello") == b"ada, you said hello"
 
 
 def test_a_release_of_fastapi_loses_no_page(chat: Project) -> None:
@@ -104,4 +104,4 @@ def test_a_release_of_fastapi_loses_no_page(chat: Project) -> None:
     file.write_text(file.read_text().replace("<h1>Chat</h1>", "<h1>Talk</h1>"))
     chat.stack.up()
     until(lambda: "<h1>Talk</h1>" in chat.get("/").text)
-    assert said(chat.address, "/ws", "again") == b"you said again"
+    assert said(chat.address, "/ws/ada", "again") == b"ada, you said again"

@@ -259,5 +259,5 @@ def test_the_chat_says_what_it_needs() -> None:
         "app.health": "/api/status",
         "serving.app_server": "granian",
         "granian.interface": "asgi",
-        "nginx.websocket": ["/ws"],
+        "nginx.websocket": ["/ws/"],
     }

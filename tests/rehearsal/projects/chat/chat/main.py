@@ -11,7 +11,7 @@ PAGE = """<!doctype html>
 <ul id="heard"></ul>
 <form><input id="said" autofocus> <button>Say</button></form>
 <script>
-  const room = new WebSocket(location.href.replace(/^http/, "ws") + "ws");
+  const room = new WebSocket(location.href.replace(/^http/, "ws") + "ws/you");
   room.onmessage = ({data}) => document.querySelector("#heard").append(
     Object.assign(document.createElement("li"), {textContent: data}));
   document.forms[0].onsubmit = () => { room.send(document.querySelector("#said").value); return false; };
@@ -29,11 +29,11 @@ async def status(request: Request) -> dict[str, str]:
     return {"status": "ok", "scheme": request.url.scheme, "client": request.client.host if request.client else ""}
 
 
-@app.websocket("/ws")
-async def room(socket: WebSocket) -> None:
+@app.websocket("/ws/{name}")
+async def room(socket: WebSocket, name: str) -> None:
     await socket.accept()
     try:
         while True:
-            await socket.send_text(f"you said {await socket.receive_text()}")
+            await socket.send_text(f"{name}, you said {await socket.receive_text()}")
     except WebSocketDisconnect:
         pass
