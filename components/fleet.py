@@ -98,11 +98,14 @@ class Fleet(pulumi.ComponentResource):
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
         ssh = pulumi.Output.concat("ssh root@", address)
         database = {"database": servers[_database(args).machine].address} if databases else {}
+        warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
+        has_after = any(site.release.after for site in args.stack.sites)
         self.outputs = {
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
             **several,
             **database,
             "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
+            **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if has_after else {}),
         }
         self.register_outputs({"address": address})
 
@@ -179,6 +182,7 @@ class Fleet(pulumi.ComponentResource):
             _named(name, machine),
             ReleaseArgs(
                 archives=args.archives[machine.name],
+                follows=machine.name in args.stack.app_servers[1:],
                 instance_type=machine.instance_type,
                 # An application's environment goes where the application runs.
                 env={site.site.name: args.stack.env(site) if role != "front" else {} for site in args.stack.sites},

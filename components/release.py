@@ -22,6 +22,7 @@ from settings.certificates import Given
 from templates import render
 
 # machine/drift.py says so of each file.
+_WARNING = re.compile(r"^wsgi-ecs: warning: (.+)", re.MULTILINE)
 _EDITED = re.compile(r"^wsgi-ecs: (/.+ was edited by hand \(\w+\))", re.MULTILINE)
 
 
@@ -29,7 +30,8 @@ _EDITED = re.compile(r"^wsgi-ecs: (/.+ was edited by hand \(\w+\))", re.MULTILIN
 class ReleaseArgs:
     """What is released, and to which server.
 
-    archives: what the sites share, released before them, and theirs. instance_type: of the server. env: site's name →
+    archives: what the sites share, released before them, and theirs. follows: another machine
+    has run the commands of the sites. instance_type: of the server. env: site's name →
     the environment of its application, secret. files: site's name → file name → text beside its configs, secret.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. hosts: name → private address of the other machines that it must know. after: what must be there before,
@@ -37,6 +39,7 @@ class ReleaseArgs:
     """
 
     archives: Archives
+    follows: bool
     instance_type: str
     env: Mapping[str, Mapping[str, SecretStr]]
     files: Mapping[str, Mapping[str, SecretStr]]
@@ -72,12 +75,13 @@ class Release(pulumi.ComponentResource):
     A site's programs are as many as the server has CPUs, so a changed instance type applies it, too.
 
     host_id: of the archive of what the sites share. edited_by_hand: the files that were others than released before,
-    when it was applied last, a line each.
+    when it was applied last, a line each. warnings: lines about commands that failed after the switch.
     """
 
     ids: dict[str, pulumi.Output[str]]
     host_id: str
     edited_by_hand: pulumi.Output[list[str]]
+    warnings: pulumi.Output[list[str]]
 
     def __init__(self, name: str, args: ReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:release:Release", name, None, opts)
@@ -94,11 +98,12 @@ class Release(pulumi.ComponentResource):
                 triggers=[archive.id, login.instance_id],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[login.ready]),
             )
+            follows = verb == "apply" and args.follows
             own: dict[str, Sequence[pulumi.Input[str]]] = {"prepare": addresses, "apply": [args.instance_type]}
             return command.remote.Command(
                 apply_resource(name, part),
                 connection=login.connection,
-                create=run_tool(verb, archive.id),
+                create=run_tool("follow" if follows else verb, archive.id),
                 stdin=stdin,
                 triggers=[archive.id, login.instance_id, *own.get(verb, ())],
                 add_previous_output_in_env=False,
@@ -125,4 +130,7 @@ class Release(pulumi.ComponentResource):
         # A command's output counts as secret because its input is secret, but these lines contain only paths.
         printed = [pulumi.Output.unsecret(part.stdout) for part in parts]
         self.edited_by_hand = pulumi.Output.all(*printed).apply(lambda texts: edited("\n".join(filter(None, texts))))
+        self.warnings = pulumi.Output.all(*printed).apply(
+            lambda texts: _WARNING.findall("\n".join(filter(None, texts)))
+        )
         self.register_outputs({"ids": self.ids, "edited_by_hand": self.edited_by_hand})

@@ -15,6 +15,7 @@ MANIFEST_FILE = "manifest.json"
 RELEASE_FILE = "release.json"
 HOST_FILE = "host.json"
 STATE_FILE = "state.json"
+COMMANDS_FILE = "commands.json"
 APP_FOLDER = "app/"
 CONFIG_FOLDER = "config/"
 TOOL_FOLDER = "tool/"
@@ -29,6 +30,7 @@ TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
     "packages", "redis_server", "processes", "schedule", "app_packages", "hints",
+    "release_commands", "handover",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")
@@ -96,7 +98,8 @@ class Release(NamedTuple):
     sized_by: the facts that it is
     computed from. front: nginx, none, or apart (nginx on another machine). handover_seconds: until that nginx finds
     the new release's port. redis_port: where the Redis of the machine listens, None where it has none. generation:
-    raised by the user to apply the same release again.
+    raised by the user to apply the same release again. before, after: commands that run before and after the switch,
+    each a list of arguments, and the seconds that one of them may take.
     """
 
     site: str
@@ -129,6 +132,10 @@ class Release(NamedTuple):
     sized_by: List[str] = []
     locked: Optional[str] = None
     has_project: bool = False
+    before: List[List[str]] = []
+    before_seconds: int = 300
+    after: List[List[str]] = []
+    after_seconds: int = 300
     redis_port: Optional[int] = None
     processes: Optional[Processes] = None
     schedule: List[Job] = []
@@ -165,6 +172,19 @@ class SlotState(NamedTuple):
     written: Dict[str, str] = {}
     processes: Optional[Processes] = None
     schedule: List[Job] = []
+
+
+class CommandsState(NamedTuple):
+    """commands.json of a release. before, after: how many of its commands have run.
+
+    is_open: the site's user may write to the application's folder. made: name as in the manifest → SHA-256 of each file
+    that is not as it was sent, None for a file that is gone.
+    """
+
+    before: int = 0
+    after: int = 0
+    is_open: bool = False
+    made: Dict[str, Optional[str]] = {}
 
 
 class HostSite(NamedTuple):

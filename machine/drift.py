@@ -14,11 +14,11 @@ import processes
 import redis_server
 import schedule
 from contract import paths
-from contract.documents import MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
+from contract.documents import COMMANDS_FILE, MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
 from unpacked import local
 
 # Files in a release's folder that this tool adds to what was sent.
-_ADDED_BY_TOOL = (MANIFEST_FILE, "served")
+_ADDED_BY_TOOL = (MANIFEST_FILE, COMMANDS_FILE, "served")
 _NEXT = "raise release.generation and run up again, which puts back what was released"
 
 # Path and kind of the edit: changed, missing or added.
@@ -84,8 +84,14 @@ def _application(folder: str) -> List[Edit]:
             sent = json.load(file)
     except (OSError, ValueError):
         return [(manifest, "missing")]
+    # What release.before has made belongs to the release.
+    for name, made in files.commands_state(folder).made.items():
+        if made is None:
+            sent.pop(name, None)
+        else:
+            sent[name] = ("", made)
     digests = {os.path.join(folder, local(name)): digest for name, (_, digest) in sent.items()}
-    kinds = {path: edit_kind(lambda: _sha256(path) == digest) for path, digest in digests.items()}  # noqa: B023
+    kinds = {path: edit_kind(lambda: sha256(path) == digest) for path, digest in digests.items()}  # noqa: B023
     found = [(path, kind) for path, kind in kinds.items() if kind]
     for here, _, names in os.walk(folder):
         present = (os.path.join(here, name) for name in names if not (here == folder and name in _ADDED_BY_TOOL))
@@ -103,6 +109,6 @@ def edit_kind(is_same: Callable[[], bool]) -> Optional[str]:
         return "changed"
 
 
-def _sha256(path: str) -> str:
+def sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()

@@ -13,7 +13,7 @@ from typing import Dict, Iterable, List, Optional, Type, TypeVar
 
 from contract import paths
 from contract.codec import decode, encode
-from contract.documents import STATE_FILE, HostState, SlotState
+from contract.documents import COMMANDS_FILE, STATE_FILE, CommandsState, HostState, SlotState
 
 TMPFILES = "/etc/tmpfiles.d"
 # Any user of the machine could take a lock in /run/lock and keep it.
@@ -51,6 +51,14 @@ def host_state(slot: str = "current") -> HostState:
 def slot_state(folder: str) -> Optional[SlotState]:
     """What a run has left in a site's slot, None for a slot that is empty or whose state is damaged."""
     return _state(SlotState, folder)
+
+
+def commands_state(target: str) -> CommandsState:
+    """What has run of the commands of the release in `target`."""
+    try:
+        return document(CommandsState, os.path.join(target, COMMANDS_FILE))
+    except (OSError, ValueError):
+        return CommandsState()
 
 
 def _state(kind: Type[T], folder: str) -> Optional[T]:

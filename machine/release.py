@@ -2,6 +2,7 @@
 
     release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
     release.py apply FOLDER < {"env": {...}, "files": {...}}      one site (rollout.py)
+    release.py follow FOLDER < like apply                         one site, whose commands another machine has run
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py settle FOLDER < {"database": {"password": ...}}    ends the password that MySQL had before
     release.py status                                             what serves, and what was edited by hand (drift.py)
@@ -40,19 +41,24 @@ LOCK_SECONDS = 900
 _FILE_NAME = re.compile(r"[a-z]+\Z")
 
 
-def apply(folder: str, given: Optional[Secrets]) -> None:
+def apply(folder: str, given: Optional[Secrets], leads: bool) -> None:
     """Put the release in `folder` live. given: the new secrets, None for the secrets that are in place.
+
+    leads: whether the site's commands run on this machine.
 
     Raises ReleaseError, OSError or ValueError with the old release serving.
     """
-    rollout = Rollout(folder, given, say)
+    rollout = Rollout(folder, given, say, leads)
     rollout.find_what_serves()
     if rollout.serves_already():
         say("release {} serves already: nothing to do".format(rollout.unpacked.id))
+        # A run that was killed after the switch has left them.
+        rollout.run_after()
         return
     rollout.report_overwritten_files()
     rollout.install()
     rollout.build()
+    rollout.run_before()
     rollout.fill_other_slot()
     rollout.check()
     try:
@@ -63,6 +69,7 @@ def apply(folder: str, given: Optional[Secrets]) -> None:
         rollout.roll_back(error)
         raise
     rollout.tidy_up()
+    rollout.run_after()
 
 
 def refuse(error: Exception, outcome: Optional[str] = None) -> None:
@@ -100,6 +107,7 @@ def _are_files(found: Any) -> bool:
 # Parts of standard input → whether each is what it must be.
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
     "apply": {"env": _are_texts, "files": _are_files},
+    "follow": {"env": _are_texts, "files": _are_files},
     "prepare": {"hosts": _are_texts, "tls": _are_certificates},
     "database": {"database": _are_texts},
     "settle": {"database": _are_texts},
@@ -171,8 +179,8 @@ def perform(verb: str, folder: str) -> None:
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say)
-        elif verb == "apply":
-            apply(folder, Secrets(**parts) if parts else None)
+        elif verb in ("apply", "follow"):
+            apply(folder, Secrets(**parts) if parts else None, verb == "apply")
         else:
             # Only a database's server has this module.
             import database

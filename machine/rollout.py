@@ -21,6 +21,7 @@ from contract.codec import decode
 from contract.documents import RELEASE_FILE, Release, SlotState
 from managers import MANAGERS
 from nginx import Nginx, NoNginx
+from release_commands import Commands, recover
 from slots import other_slot
 from traffic import Site
 from unpacked import Unpacked
@@ -39,22 +40,25 @@ class Secrets(NamedTuple):
 class Rollout:
     """A release that is being applied. Each step raises ReleaseError, OSError or ValueError.
 
-    given: the new secrets, None for the secrets that are in place.
+    given: the new secrets, None for the secrets that are in place. leads: whether the site's commands run on this
+    machine, and not on another one that has the release before it.
     old: state of the slot that served at the beginning, None before a first release. new: of the slot to fill.
     """
 
-    def __init__(self, folder: str, given: Optional[Secrets], say: Say) -> None:
+    def __init__(self, folder: str, given: Optional[Secrets], say: Say, leads: bool = True) -> None:
         self.say = say
         self.unpacked = Unpacked(folder)
         self.release = decode(Release, self.unpacked.text(RELEASE_FILE))
         self.site = Site(self.release, MANAGERS[self.release.manager](), _nginx(self.release))
         self.given = given
+        self.leads = leads
         self.old: Optional[SlotState] = None
         self.old_env: Optional[Dict[str, str]] = None
         self.old_workers: Set[int] = set()
 
     def find_what_serves(self) -> None:
         """Recover from a run that was killed, and find the release and the secrets that serve."""
+        recover(self.release, self.site.releases)
         self.old = self.site.recover_interrupted_release(self.say)
         self._place_timers(self.old)
         self.old_target = self.site.target()
@@ -91,6 +95,24 @@ class Rollout:
         for build in self.release.builds:
             builds.make(build, self.unpacked, self.say)
         self.venv = venvs.make(self.release, self.target, self.say)
+
+    def run_before(self) -> None:
+        """Run release.before. The folder of the release that serves is never written to."""
+        if self.leads and not (self.old and self.old.release == self.unpacked.id):
+            try:
+                self._commands().run_before(self.say)
+            except BaseException as error:
+                error.is_first = self.old is None  # type: ignore[attr-defined]
+                raise
+
+    def run_after(self) -> None:
+        """Run release.after, unless a run has done so. A failure is a warning."""
+        if self.leads:
+            self._commands().run_after(self.say)
+
+    def _commands(self) -> Commands:
+        target = os.path.join(self.site.releases, self.unpacked.id)
+        return Commands(self.release, self.unpacked, target, self.secrets.env)
 
     def fill_other_slot(self) -> None:
         """Empty the slot that does not serve, and fill it with this release."""

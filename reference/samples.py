@@ -30,6 +30,8 @@ SAMPLE = "worker"
 # An ordinary text for each place, and what else must be set there.
 ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "app.source": "./app",
+    "release.before[][]": "migrate",
+    "release.after[][]": "notify",
     "app.module": "mysite.wsgi",
     "app.wsgi_file": "site.wsgi",
     "app.callable": "application",
@@ -152,6 +154,8 @@ def placed(place: str, text: str, kind: Mapping[str, Any]) -> dict[str, Any]:
     value: Any = text
     if place.endswith(":[]"):
         value = {BESIDE[key][0]: [text]}
+    elif place.endswith("[][]"):
+        value = [[text]]
     elif place.endswith("[]"):
         value = [text]
     elif place.endswith("{}"):

@@ -36,8 +36,10 @@ def _bare(text: str) -> str:
 
 def _split(value: object) -> object:
     """Split a text into its arguments. Raises ValueError for a text that only a shell could run."""
-    if not isinstance(value, str):
+    if isinstance(value, list | tuple):
         return value
+    if not isinstance(value, str):
+        raise ValueError("allowed: a command as text, or a list of its arguments")
     text = value.strip()
     if not text.isprintable():
         raise ValueError(_ONE_LINE)

@@ -45,8 +45,9 @@ def load() -> StackSettings:
         # A rehearsal boots another system than the stack names.
         system = pulumi.Config("rehearsal").get("os") or settings.server.os
         misfits = server_python.check(settings, system, Path.cwd(), file)
-        settings, warnings = static_files.resolve(settings, Path.cwd(), file)
+        # A Procfile's release: line may make the static files.
         settings = procfile.resolve(settings, Path.cwd(), file)
+        settings, warnings = static_files.resolve(settings, Path.cwd(), file)
         warnings = [*misfits, *warnings]
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:

@@ -106,7 +106,10 @@ def _with(site: SiteSettings, lines: dict[str, str]) -> tuple[SiteSettings, list
 
 def _with_release(site: SiteSettings, line: str) -> tuple[SiteSettings, str]:
     """The `release:` line runs before the switch, unless release.before is set."""
-    return site, f"{NAME}: release is not run; set release.before"
+    if "before" in site.release.model_fields_set:
+        return site, f"{NAME}: release is not run, because release.before is set"
+    release = site.release.model_copy(update={"before": (_COMMAND.validate_python(line),)})
+    return site.model_copy(update={"release": release}), f"{NAME}: release runs before each release"
 
 
 def _web(site: SiteSettings, line: str) -> str:

@@ -1,25 +1,37 @@
 """All settings of one site, those that it inherits included."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from contract.paths import BUILTIN
 from kinds.app_servers import APP_SERVERS, AppServer, Granian, Gunicorn, Uwsgi
 from kinds.place import Place
 from kinds.process_managers import PROCESS_MANAGERS, ProcessManager, Supervisor, Systemd
 from schema.app import App, Site
-from schema.base import Model, Rule
+from schema.base import Model, Rule, Seconds, sequence
+from schema.command import Command
 from schema.processes import Process, ProcessName
 from schema.schedule import Job
 from settings.nginx import Nginx
 from settings.serving import Serving
 from settings.tls import Tls
 
+Commands = Annotated[tuple[Command, ...], BeforeValidator(sequence)]
+
 
 class Release(Model):
     keep: int = Field(5, ge=1, le=100, description="Releases kept on the machine.")
     generation: int = Field(0, ge=0, description="Increase it to apply the same release again.")
+    before: Commands = Field(
+        (),
+        description="Commands that run in a new release before it starts, such as flask db upgrade. "
+        "One that fails refuses the release.",
+    )
+    before_seconds: Seconds = Field(300, description="Seconds that a command of release.before may take.")
+    after: Commands = Field((), description="Commands that run when a new release serves. One that fails is a warning.")
+    after_seconds: Seconds = Field(300, description="Seconds that a command of release.after may take.")
 
 
 class SiteSettings(Model):

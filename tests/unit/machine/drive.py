@@ -23,6 +23,7 @@ sys.path[:0] = [str(PROJECT / "machine"), str(PROJECT)]
 names = ("builds", "commands", "drop_ins", "files", "host", "nginx", "release", "traffic", "venvs", "contract.paths")
 modules: Any = [importlib.import_module(name) for name in names]
 builds, commands, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
+release_commands: Any = importlib.import_module("release_commands")
 sleep, listdir = time.sleep, os.listdir
 
 
@@ -49,6 +50,10 @@ class Fake:
             self.account("groups", group)
         Path(path).chmod(mode)
         self.note_owner(path, group)
+
+    def take_back(self, folder: str, group: str) -> Any:
+        self.note_owner(folder, group)
+        return []
 
     def ask(self, command: Any, **options: object) -> Any:
         with socket.socket(socket.AF_UNIX) as asked:
@@ -110,6 +115,7 @@ def hasten() -> None:
     """What the tool waits for comes at once here."""
     traffic.START_SECONDS, traffic.SETTLE_SECONDS, traffic.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
+    release_commands.GRACE = 0.5
     vars(time)["sleep"] = lambda seconds: sleep(seconds / 20)
 
 
@@ -126,6 +132,10 @@ def run(root: str, verb: str, folder: str) -> int:
     files.grp.getgrgid = lambda name: SimpleNamespace(gr_name=name)
     vars(os)["chown"] = lambda path, user, group: fake.note_owner(path, user)
     os.sync = fake.sync
+    # The site's user is this one, whose files the application's folder has already.
+    release_commands.become, release_commands.owner_of = lambda account: os.setsid(), lambda user: os.getuid()
+    release_commands.handover.give = fake.note_owner
+    release_commands.handover.take_back = fake.take_back
     vars(subprocess)["run"], vars(os)["listdir"] = fake.ask, fake.listed
     return int(release.main([verb] if verb == "status" else [verb, folder]))
 

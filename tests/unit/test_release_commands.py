@@ -1,0 +1,222 @@
+"""release.before and release.after on the fake server: what they see, when they run, and what a failure leaves."""
+
+import json
+import os
+import pwd
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.machine import module
+from tests.unit.machine.promises import only_slot
+from tests.unit.machine.server import Server
+
+MANAGERS = ("supervisor", "systemd", "emperor")
+SECRET = "hunter2-геслo"
+ENV = {"TOKEN": SECRET, "URL": "mysql://app:s3cr3t-pass@db/x", "DEBUG": "1", "DATA_DIR": "/srv/wsgi-ecs/sites/app/data"}
+
+
+@pytest.fixture(params=MANAGERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server({"serving": {"process_manager": request.param}})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def plain() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+def ran(server: Server) -> list[str]:
+    """Words that the commands of a test have written into a file beside the site's folders."""
+    path = server.root / "ran"
+    return path.read_text().split() if path.exists() else []
+
+
+def runs(server: Server, file: str) -> bool:
+    """Whether a process runs whose number a test's command has written; one that has ended has no environment."""
+    path = Path("/proc", (server.root / file).read_text().strip(), "environ")
+    try:
+        return path.read_bytes() != b""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def note(server: Server, word: str, more: str = "") -> list[str]:
+    return ["sh", "-c", f"echo {word} >> {server.root}/ran{more}"]
+
+
+def folder(server: Server, release: str) -> Path:
+    return server.site / "releases" / release / "app"
+
+
+def test_they_run_once_for_each_release_before_and_after_the_switch(server: Server) -> None:
+    current = f" && readlink {server.site}/current >> {server.root}/ran"
+    archive = server.archive(
+        before=[note(server, "one", current), note(server, "two")], after=[note(server, "after", current)]
+    )
+    output = server.apply(archive, ENV)
+    assert ran(server) == ["one", "slots/a", "two", "after", "slots/b"]
+    assert output.index("release.before: sh -c") < output.index("starting release") < output.index("release.after: sh")
+    only_slot(server, archive.id)
+    # Neither the same release nor new secrets run them again.
+    server.apply(archive, ENV)
+    server.apply(archive, {**ENV, "TOKEN": "another one"})
+    other = server.archive(requirements="# 2\n")
+    server.apply(other)
+    server.apply(archive, ENV)
+    assert ran(server) == ["one", "slots/a", "two", "after", "slots/b"]
+    only_slot(server, archive.id)
+    # A raised generation does.
+    server.apply(server.archive(before=[note(server, "three")], generation=1), ENV)
+    assert ran(server)[-1] == "three"
+
+
+def test_they_see_the_applications_environment_and_folder_and_no_secret_is_shown(server: Server) -> None:
+    seen = "env; pwd; printf '%s\\n' half \"$URL\"; tr '\\0' ' ' < /proc/self/cmdline"
+    archive = server.archive(before=[["sh", "-c", seen]])
+    output = server.apply(archive, ENV)
+    assert f"| APP_RELEASE={archive.id}\n" in output
+    assert f"| PATH={server.root}/srv/venvs/" in output
+    assert f"| {folder(server, archive.id)}\n" in output
+    assert "| DEBUG=1\n" in output
+    assert "| DATA_DIR=/srv/wsgi-ecs/sites/app/data\n" in output
+    assert "| TOKEN=***\n" in output
+    assert SECRET not in output
+    assert "s3cr3t-pass" not in output
+
+
+def test_a_failure_refuses_the_release_and_the_next_run_begins_with_it(server: Server) -> None:
+    good = server.archive()
+    server.apply(good, {"KEY": "one"})
+    fails = f"echo so it is {SECRET}; test -e {server.root}/mended"
+    archive = server.archive(before=[note(server, "one"), ["sh", "-c", fails], note(server, "two")])
+    output = server.apply(archive, ENV, wanted=1)
+    assert "wsgi-ecs: release refused, the one before it still serves: release.before: sh -c" in output
+    assert "ended with 1\nso it is ***\n" in output
+    assert output.splitlines()[-1].startswith("wsgi-ecs: next: fix the command or what it needs (release.before)")
+    assert SECRET not in output
+    only_slot(server, good.id)
+    assert set(server.served) <= {good.id}
+    assert json.loads(server.env_file.read_text()) == {"KEY": "one"}
+    (server.root / "mended").touch()
+    server.apply(archive, ENV)
+    assert ran(server) == ["one", "two"]
+    only_slot(server, archive.id)
+
+
+def test_a_first_release_that_is_refused_says_what_the_site_waits_for(plain: Server) -> None:
+    plain.prepare()
+    config = {"sites": {"shop": {"app": {"module": "shop"}}}}
+    plain.run(plain.unpack(plain.host(config)), json.dumps({"hosts": {}, "tls": {}}), verb="prepare")
+    archive = plain.archive(config=config, site="shop", before=["false"])
+    assert "release refused, the site waits for its first one: release.before: false ended with 1" in plain.apply(
+        archive, wanted=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (["no-such-program"], "release.before: no-such-program cannot start: No such file or directory"),
+        (["./behaviour"], "cannot start: Permission denied"),
+        (["sh", "-c", "kill -9 $$"], "was ended by signal 9"),
+    ],
+)
+def test_what_cannot_run_is_refused(plain: Server, command: list[str], reason: str) -> None:
+    assert reason in plain.apply(plain.archive(before=[command]), wanted=1)
+
+
+def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(server: Server) -> None:
+    command = f"trap '' TERM; setsid sleep 600 & echo $! > {server.root}/pid; echo begun; sleep 600"
+    output = server.apply(server.archive(before=[["sh", "-c", command]], before_seconds=1), wanted=1)
+    assert "took longer than 1 seconds" in output
+    assert "raise release.before_seconds" in output.splitlines()[-1]
+    assert "begun" in output
+    assert not runs(server, "pid")
+
+
+def test_a_failure_after_the_switch_is_a_warning(server: Server) -> None:
+    archive = server.archive(after=[["sh", "-c", "echo why; exit 3"], note(server, "next")])
+    output = server.apply(archive, ENV)
+    assert "| why\n" in output
+    assert (
+        "wsgi-ecs: warning: site app: release.after: sh -c 'echo why; exit 3' ended with 3; the release serves"
+        in output
+    )
+    assert ran(server) == ["next"]
+    only_slot(server, archive.id)
+
+
+def test_a_machine_that_follows_runs_none(plain: Server) -> None:
+    archive = plain.archive(before=[note(plain, "one")], after=[note(plain, "two")])
+    plain.run(plain.unpack(archive), json.dumps({"env": {}, "files": {}}), verb="follow")
+    only_slot(plain, archive.id)
+    assert ran(plain) == []
+
+
+def test_a_run_killed_in_a_command_is_completed_by_the_next(server: Server) -> None:
+    good = server.archive()
+    server.apply(good, ENV)
+    kill = f"test -e {server.root}/killed || {{ echo $$ > {server.root}/killed; kill -9 $PPID; sleep 600; }}"
+    archive = server.archive(before=[note(server, "one"), ["sh", "-c", kill]], after=[note(server, "after")])
+    server.apply(archive, ENV, wanted=-signal.SIGKILL)
+    assert server.serving == good.id
+    assert runs(server, "killed")
+    server.apply(archive, ENV)
+    assert not runs(server, "killed")
+    assert ran(server) == ["one", "after"]
+    only_slot(server, archive.id)
+
+
+def test_a_run_that_is_told_to_end_ends_its_command(server: Server) -> None:
+    command = f"echo $$ > {server.root}/pid; kill -TERM $PPID; sleep 600"
+    output = server.apply(server.archive(before=[["sh", "-c", command]]), wanted=1)
+    assert "ended by signal 15" in output
+    assert not runs(server, "pid")
+
+
+def test_what_commands_make_is_not_edited_by_hand(plain: Server) -> None:
+    make = "mkdir -p static/ü && echo 1 > static/ü/a.css && echo more >> behaviour.txt && rm run.sh && ln -s ü static/v"
+    archive = plain.archive(before=[["sh", "-c", make]])
+    plain.prepare()
+    plain.apply(archive)
+    assert plain.run(Path(), "", verb="status")[1] == f"site app: release {archive.id}\n"
+    made = folder(plain, archive.id) / "static/ü/a.css"
+    made.write_text("by hand")
+    assert f"edited by hand: {made} (changed)" in plain.run(Path(), "", verb="status", wanted=1)[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_folder_is_given_and_taken_back_without_following_a_link(tmp_path: Path) -> None:
+    handover = module("handover")
+    app, secret = tmp_path / "app", tmp_path / "secret"
+    (app / "inner").mkdir(parents=True)
+    (app / "inner/page").write_text("x")
+    secret.write_text("s")
+    secret.chmod(0o600)
+    (app / "tool").symlink_to(secret)
+    nobody = pwd.getpwnam("nobody")
+    handover.give(str(app), "nobody")
+    assert {path.lstat().st_uid for path in (app, app / "inner", app / "inner/page")} == {nobody.pw_uid}
+    assert (app / "tool").lstat().st_uid == secret.stat().st_uid == 0
+    # What the user may make of it.
+    (app / "inner/page").chmod(0o4777)
+    (app / "inner").chmod(0o777)
+    (app / "evil").symlink_to(secret)
+    (app / "good").symlink_to("inner/page")
+    os.mkfifo(app / "pipe")
+    os.link(secret, app / "second")
+    for name in ("evil", "good", "pipe"):
+        os.chown(app / name, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
+    assert handover.take_back(str(app), "root") == ["evil"]
+    assert sorted(path.name for path in app.iterdir()) == ["good", "inner", "tool"]
+    assert {path.lstat().st_uid for path in app.rglob("*")} == {0}
+    assert (app / "inner/page").stat().st_mode & 0o7777 == 0o750
+    assert (app / "inner").stat().st_mode & 0o7777 == 0o750
+    assert secret.stat().st_mode & 0o777 == 0o600
