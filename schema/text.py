@@ -49,6 +49,22 @@ def _path(value: str) -> str:
     return _printable("a path on this machine, of 255 printable characters at most")(value)
 
 
+def _module_name(value: str) -> str:
+    """Reject a file's name, and gunicorn's form, each with the module that is meant."""
+    module, colon, name = value.partition(":")
+    meant = module.removesuffix(".py").strip("./").replace("/", ".")
+    if meant != value and _is_module(meant):
+        callable_ = f", with app.callable: {name}" if colon and name.isidentifier() else ""
+        raise ValueError(f"a module has its name in Python; allowed: {meant}{callable_}")
+    if not _is_module(value):
+        raise ValueError("allowed: a Python module name such as app or mysite.wsgi")
+    return value
+
+
+def _is_module(value: str) -> bool:
+    return re.fullmatch(r"(?=.{1,120}$)[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*", value) is not None
+
+
 def _module(value: str) -> str:
     if value.split(".")[0] == "uwsgi":
         raise ValueError("a module named uwsgi is shadowed by uWSGI's own; allowed: any other name")
@@ -95,16 +111,7 @@ def _openssh_key(value: str) -> str:
     return f"{words[0]} {words[1]}"
 
 
-ModuleName = Annotated[
-    str,
-    AfterValidator(
-        matching(
-            r"(?=.{1,120}$)[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*",
-            "a Python module name such as app or mysite.wsgi",
-        )
-    ),
-    AfterValidator(_module),
-]
+ModuleName = Annotated[str, AfterValidator(_module_name), AfterValidator(_module)]
 Identifier = Annotated[
     str, AfterValidator(matching(r"[A-Za-z_][A-Za-z0-9_]{0,119}", "a Python name such as app or application"))
 ]
@@ -243,10 +250,18 @@ def _nobody_elses(value: str) -> str:
     return value
 
 
+def _site_name(value: str) -> str:
+    """wsgi-<name>-web is the name of a group, and Linux limits such names to 31 characters."""
+    if re.fullmatch(r"[a-z][a-z0-9-]{0,19}", value):
+        return value
+    meant = re.sub("[^a-z0-9]+", "-", value.lower()).strip("-")
+    like = meant if re.fullmatch(r"[a-z][a-z0-9-]{0,19}", meant) else "shop or blog-2"
+    raise ValueError(f"allowed: lower-case letters, digits and -, 20 at most, such as {like}")
+
+
 SiteName = Annotated[
     str,
-    # wsgi-<name>-web is the name of a group, and Linux limits such names to 31 characters.
-    AfterValidator(matching(r"[a-z][a-z0-9-]{0,19}", "a name of 20 characters at most, such as shop or blog-2")),
+    AfterValidator(_site_name),
     AfterValidator(_nobody_elses),
 ]
 

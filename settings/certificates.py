@@ -40,11 +40,15 @@ def given(stack: StackSettings, folder: Path) -> dict[str, Given]:
 
     folder: that the files' paths start from.
     """
-    return {
-        site.site.server_name.lower(): _given(site, site.site.server_name.lower(), folder)
-        for site in stack.sites
-        if site.tls.certificate is not None and site.site.server_name
-    }
+    found = {}
+    for site in stack.sites:
+        if site.tls.certificate is not None and site.site.server_name:
+            domain = site.site.server_name.lower()
+            try:
+                found[domain] = _given(site, domain, folder)
+            except ValueError as error:
+                raise ValueError(f"{stack.key_of(site)}{error}") from None
+    return found
 
 
 def check(stack: StackSettings, folder: Path, file: str) -> None:
@@ -77,6 +81,11 @@ def _given(site: SiteSettings, domain: str, folder: Path) -> Given:
         raise ValueError(
             f"tls.private_key: it does not fit tls.certificate, whose first one is for {_shown(first)}; "
             "allowed: the key of the domain's certificate, which comes first"
+        )
+    if not any(_san(first)):
+        raise ValueError(
+            "tls.certificate: it has no subjectAltName, and browsers ignore its common name; "
+            f"allowed: one with subjectAltName {domain}, as docs/recipes.md makes it"
         )
     if not _names(first, domain):
         raise ValueError(

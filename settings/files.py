@@ -34,8 +34,11 @@ def check(stack: StackSettings, folder: Path, file: str) -> None:
         try:
             check_site(site, folder, file)
         except OSError as error:
-            named = printable(error.filename)
-            raise SettingsError(f"{file}: app.source: {named}: {error.strerror}; allowed: {READABLE}") from None
+            named, own = printable(error.filename), stack.key_of(site)
+            raise SettingsError(f"{file}: {own}app.source: {named}: {error.strerror}; allowed: {READABLE}") from None
+        except SettingsError as error:
+            # With several sites, the key says whose application it is.
+            raise SettingsError(str(error).replace(f"{file}: ", f"{file}: {stack.key_of(site)}", 1)) from None
     for key, name in stack.database.local_files if stack.database else ():
         if not (folder / name).is_file():
             raise SettingsError(f"{file}: {key}: {name} is no file; allowed: files of SQL")

@@ -7,17 +7,25 @@ line: `stacks/Pulumi.<stack>.yaml: <key>: <what is allowed>`.
 import json
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+from pydantic import ValidationError
 
 from schema.base import SettingsError, printable
-from settings import certificates, dependencies, files, procfile, server_python, stack, static_files
+from settings import (
+    certificates,
+    dependencies,
+    files,
+    messages,
+    plain_secrets,
+    procfile,
+    server_python,
+    stack,
+    static_files,
+)
 from settings.server import Access
 from settings.stack import Document, StackSettings
 
@@ -54,6 +62,9 @@ def load() -> StackSettings:
             check_cloud(settings, file)
             if doubt := files.other_key(settings.access, file):
                 warnings.append(doubt)
+            # Pulumi tells of a whole section whether it has a secret; a rehearsal knows each value.
+            if doubt := plain_secrets.warning(settings, lambda site, value: _has_secret("app") or _has_secret("sites")):
+                warnings.append(doubt)
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
     for text in notes:
@@ -61,6 +72,10 @@ def load() -> StackSettings:
     for text in warnings:
         pulumi.warn(text)
     return settings
+
+
+def _has_secret(section: str) -> bool:
+    return is_config_secret(f"{pulumi.get_project()}:{section}")
 
 
 def read(config: Mapping[str, str], project: str, file: str) -> StackSettings:
@@ -105,7 +120,7 @@ def _sections(config: Mapping[str, str], project: str, file: str) -> dict[str, A
                 f"allowed: pulumi config rm {project}:{key}, then pulumi config set --path '{project}:{key}'"
             )
         if name not in Document.model_fields:
-            raise SettingsError(f"{file}: {printable(name)}: {_unknown(name, Document)}")
+            raise SettingsError(f"{file}: {printable(name)}: {messages.unknown(name, Document)}")
         try:
             values[name] = json.loads(raw)
             # Half of a pair of surrogates is no text that a file could have.
@@ -126,82 +141,11 @@ def parse(config: Mapping[str, Any], file: str) -> StackSettings:
     try:
         return stack.read(config)
     except stack.SiteValidationError as error:
-        raise SettingsError(f"{file}: sites.{error.name}.{_first_error(error.error)}") from None
+        raise SettingsError(f"{file}: sites.{error.name}.{messages.first_error(error.error)}") from None
     except ValidationError as error:
-        raise SettingsError(f"{file}: {_first_error(error)}") from None
+        raise SettingsError(f"{file}: {messages.first_error(error)}") from None
     except ValueError as error:
         raise SettingsError(f"{file}: {error}") from None
-
-
-def _first_error(error: ValidationError) -> str:
-    errors = error.errors(include_url=False, include_input=False)
-    location, message = _read(errors[0])
-    for other in errors[1:]:
-        # A key that takes one of two types reports each of them.
-        place, also = _read(other)
-        if place == location:
-            message += also.replace("allowed:", ", or")
-    return f"{'.'.join(location)}: {message}" if location else message
-
-
-def _read(details: ErrorDetails) -> tuple[list[str], str]:
-    # A key of a map may be any text, and the error is one line.
-    location = [printable(part) for part in details["loc"]]
-    location = [
-        part for part in location if part != "[key]" and "[" not in part and part not in ("int", "constrained-int")
-    ]
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "value_error":
-        message = str(context["error"])
-        if "[key]" not in details["loc"] and _model_at(location) is not None:
-            # A check over several keys names its key itself.
-            key, _, message = message.partition(": ")
-            location += [key]
-        return location, message
-    if kind == "extra_forbidden":
-        model = _model_at(location[:-1])
-        return location, _unknown(location[-1], model) if model else "unknown key; allowed: none"
-    if kind == "literal_error":
-        return location, f"allowed: {str(context['expected']).replace(chr(39), '')}"
-    plain = {
-        "missing": "missing; allowed: a value, since there is no default",
-        "model_type": "allowed: a map of keys",
-        "dict_type": "allowed: a map of keys",
-        "tuple_type": "allowed: a list",
-        "string_type": "allowed: text",
-        "string_unicode": "allowed: text",
-        "int_parsing": "allowed: a whole number",
-        "int_type": "allowed: a whole number",
-        "int_from_float": "allowed: a whole number",
-        "bool_parsing": "allowed: true or false",
-        "bool_type": "allowed: true or false",
-        "greater_than_equal": f"allowed: {context.get('ge')} or more",
-        "less_than_equal": f"allowed: {context.get('le')} or less",
-    }
-    return location, plain.get(kind, details["msg"])
-
-
-def _unknown(name: str, model: type[BaseModel]) -> str:
-    near = get_close_matches(name.lower().replace("-", "_"), model.model_fields, n=1)
-    # List first the key that was probably meant.
-    return f"unknown key; allowed: {', '.join(dict.fromkeys([*near, *model.model_fields]))}"
-
-
-def _model_at(location: list[str]) -> type[BaseModel] | None:
-    model: type[BaseModel] = Document
-    parts = iter(location)
-    for part in parts:
-        field = model.model_fields.get(part)
-        # A field that may be absent is a union with None.
-        types = (field.annotation, *get_args(field.annotation)) if field else ()
-        models = [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not models:
-            return None
-        if field and get_origin(field.annotation) is dict and next(parts, None) is None:
-            # A map of names to a model: its keys are any names.
-            return None
-        model = models[0]
-    return model
 
 
 def check_cloud(settings: StackSettings, file: str) -> None:

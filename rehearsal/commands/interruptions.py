@@ -84,7 +84,9 @@ def _sites(preview: Preview) -> Iterator[str]:
         new = [site for site in ops if ops[site] == {Op.CREATE}]
         for site in new:
             yield f"site {site} is new: {'503' if preview.has_nginx else 'nothing answers'} until its first release"
-        yield from (f"site {site} will be deleted" for site in ops if ops[site] == {Op.DELETE})
+        for site in ops:
+            if ops[site] == {Op.DELETE}:
+                yield f"site {site} will be deleted{f'; to keep it, name it {site} in sites' if new else ''}"
 
 
 def _closed_ports(changes: Iterable[Change]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from rehearsal.engine.stack import Stack
 from schema.base import SettingsError
 from schema.from_source import FromSource
 from settings import StackSettings
+from settings import plain_secrets as plain
 from settings.loader import parse, read
 from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 
@@ -83,6 +84,13 @@ def operating_system(stack: Stack) -> str:
     """Name of the stack's own operating system."""
     settings = _settings(stack)
     return settings.server.os if settings else ""
+
+
+def plain_secrets(stack: Stack) -> list[str]:
+    """A line about values of app.env that look like secrets and are not encrypted."""
+    settings = _settings(stack)
+    warning = settings and plain.warning(settings, lambda site, value: value in stack.secrets)
+    return [warning] if warning else []
 
 
 def source_archives(stack: Stack) -> Iterator[SourceArchive]:

@@ -57,20 +57,26 @@ class Authority:
         )
         self.pem = root.public_bytes(Encoding.PEM).decode()
 
-    def sign(self, *names: str, days: float = 90, begins: datetime | None = None, key: Key | None = None) -> Pair:
-        """A certificate for domains and addresses. days: its life, which begins a day ago when nothing is said."""
+    def sign(
+        self, *names: str, days: float = 90, begins: datetime | None = None, key: Key | None = None, san: bool = True
+    ) -> Pair:
+        """A certificate for domains and addresses. days: its life, which begins a day ago when nothing is said.
+
+        san: whether it names them as subjectAltName; without, only the first is named, as common name.
+        """
         own = key or new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         start = begins or datetime.now(UTC) - timedelta(days=1)
         made = (
             self._builder(subject, own, start, timedelta(days=days))
-            .add_extension(x509.SubjectAlternativeName(list(map(_general, names))), critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
-        return Pair(made.public_bytes(Encoding.PEM).decode(), pem(own), made.serial_number)
+        if san:
+            made = made.add_extension(x509.SubjectAlternativeName(list(map(_general, names))), critical=False)
+        signed = made.sign(self._key, hashes.SHA256())
+        return Pair(signed.public_bytes(Encoding.PEM).decode(), pem(own), signed.serial_number)
 
     def _builder(self, subject: x509.Name, key: Key, start: datetime, life: timedelta) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name)

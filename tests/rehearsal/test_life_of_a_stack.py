@@ -33,11 +33,11 @@ def machines(stack: Stack) -> list[str]:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"server": {"os": "centos8"}}, "server.os: allowed: centos7, alinux3, debian12 or ubuntu2204"),
+        ({"server": {"os": "centos8"}}, "server.os: got centos8; allowed: centos7, alinux3, debian12 or ubuntu2204"),
         ({"sever": {}}, "sever: unknown key; allowed: server, app, "),
         ({"app": {"source": "./nowhere"}}, "app.source: ./nowhere is no folder"),
         ({"app": {"module": "nowhere"}}, "app.module: ./app has neither nowhere.py"),
-        ({"site": {"server_name": "a;b"}}, "site.server_name: allowed: a domain"),
+        ({"site": {"server_name": "a;b"}}, "site.server_name: got a;b; allowed: a domain"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_creates_nothing(stack: Stack, settings: dict[str, object], line: str) -> None:

@@ -50,11 +50,11 @@ def test_a_source_is_named_whole(name: str, whole: dict[str, str], missing: str)
         ({"uwsgi": {"install": "os", "http": "127.0.0.1:8080"}}, "uwsgi.http: the OS's uWSGI has no router"),
         ({"nginx": {"prefix": "/opt/nginx"}}, "nginx.prefix: set, but nginx.install is os"),
         ({"nginx": {**NGINX, "prefix": "/usr/local/uwsgi"}, "uwsgi": UWSGI}, "nginx.prefix: uwsgi.prefix is the same"),
-        ({"nginx": {**NGINX, "prefix": "/etc"}}, "nginx.prefix: allowed: a folder of /usr/local or /opt"),
-        ({"nginx": {**NGINX, "prefix": "/opt/../etc"}}, "nginx.prefix: allowed: a folder of /usr/local or /opt"),
-        ({"nginx": {**NGINX, "archive": "ftp://example.com/x"}}, "nginx.archive: allowed: a file, or a URL"),
-        ({"nginx": {**NGINX, "sha256": "AB"}}, "nginx.sha256: allowed: 64 digits of lower-case hexadecimal"),
-        ({"nginx": {**NGINX, "version": "../1"}}, "nginx.version: allowed: a version such as"),
+        ({"nginx": {**NGINX, "prefix": "/etc"}}, "nginx.prefix: got /etc; allowed: a folder of /usr/local or /opt"),
+        ({"nginx": {**NGINX, "prefix": "/opt/../etc"}}, "nginx.prefix: got /opt/../etc; allowed: a folder of"),
+        ({"nginx": {**NGINX, "archive": "ftp://example.com/x"}}, "nginx.archive: got ftp://example.com/x; allowed"),
+        ({"nginx": {**NGINX, "sha256": "AB"}}, "nginx.sha256: got AB; allowed: 64 digits of lower-case hexadecimal"),
+        ({"nginx": {**NGINX, "version": "../1"}}, "nginx.version: got ../1; allowed: a version such as"),
     ],
 )
 def test_what_makes_no_sense_is_refused(config: dict[str, Any], line: str) -> None:

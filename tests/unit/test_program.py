@@ -461,7 +461,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_wrong_value_registers_nothing(run_program: Run, registered: list[str]) -> None:
-    with pytest.raises(pulumi.RunError, match=r"server\.os: allowed: centos7, alinux3, debian12 or ubuntu2204$"):
+    with pytest.raises(pulumi.RunError, match=r"server\.os: got \w+; allowed: centos7, .* or ubuntu2204$"):
         run_program({**CLOUD, "server": {"os": "centos8"}})
     assert registered == []
     run_program()

@@ -159,7 +159,7 @@ def test_the_program_runs_dry_without_lxd_and_refuses_what_it_refuses() -> None:
     servers = ('{"os": "debian12"}', '{"os": "plan9"}')
     done = subprocess.run([sys.executable, "-c", DRY, *servers], cwd=PROJECT, capture_output=True, text=True)
     assert done.stdout == "taken\n"
-    assert "UserError: stacks/Pulumi.local.yaml: server.os: allowed" in done.stderr
+    assert "UserError: stacks/Pulumi.local.yaml: server.os: got " in done.stderr
 
 
 class _Site(http.server.BaseHTTPRequestHandler):

@@ -206,6 +206,13 @@ def test_a_sites_files_come_before_what_all_sites_share(site: Site) -> None:
     assert titles == ["wsgi-ecs-dev-site-app gets", "wsgi-ecs-dev-host gets"]
 
 
+def test_a_step_to_several_sites_says_how_to_keep_the_one_that_runs(site: Site) -> None:
+    site.up()
+    lines = list(away(site.preview(sites={"a": TWO["a"]})))
+    assert "site app will be deleted; to keep it, name it app in sites" in lines
+    assert not any("app will" in line for line in away(site.preview(sites={"app": {}, "b": TWO["b"]})))
+
+
 def test_a_long_difference_is_shown_when_asked_for(site: Site) -> None:
     site.up()
     found = site.preview(nginx={"extra": "\n".join(f"# {number}" for number in range(50))})
@@ -501,7 +508,7 @@ def test_the_same_preview_has_the_same_lines(site: Site) -> None:
 
 
 def test_what_the_program_refuses_is_one_error(site: Site) -> None:
-    with pytest.raises(UserError, match=r"^stacks/Pulumi\.dev\.yaml: site\.server_name: allowed: "):
+    with pytest.raises(UserError, match=r"^stacks/Pulumi\.dev\.yaml: site\.server_name: got a;b; allowed: "):
         site.preview(site={"server_name": "a;b"})
 
 

@@ -120,7 +120,7 @@ def test_a_multi_line_key_keeps_its_lines(root: Path) -> None:
         ("apps.env.A", "apps: unknown key; allowed: app, "),
         ("app.env", "app.env: allowed: a map of keys"),
         ("app.source.x", "app.source: encrypted or plain as a whole; allowed: a map of keys"),
-        ("server.os", "server.os: allowed: "),
+        ("server.os", "server.os: got [secret]; allowed: "),
     ],
 )
 def test_a_wrong_key_is_refused_in_one_line(root: Path, key: str, message: str) -> None:

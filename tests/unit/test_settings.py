@@ -155,12 +155,15 @@ def test_every_stack_of_the_project_is_taken(stack: Path, monkeypatch: pytest.Mo
     "key", ["ssh-rsa", "AAAA", f"{PUBLIC_KEY}\nssh-rsa AAAA", "ssh-ed25519 !!!!", "ssh-rsa " + PUBLIC_KEY.split()[1]]
 )
 def test_a_public_key_that_is_none_is_refused(key: str) -> None:
-    assert refusal({"access": {"public_key": key}}).startswith("access.public_key: allowed: one line of a public key")
+    line = refusal({"access": {"public_key": key}})
+    assert line.startswith("access.public_key: ")
+    assert "allowed: one line of a public key" in line
 
 
 @pytest.mark.parametrize("name", ["a b.com", 'a".com', "a;b", "a{b}", "a\nb", "a'b", "-a.com", "a..b", "$host", ""])
 def test_a_domain_cannot_break_out_of_its_place(name: str) -> None:
-    assert refusal({"site": {"server_name": name}}).startswith("site.server_name: allowed: a domain")
+    shown = f"got {name}; " if name.isprintable() and name else ""
+    assert refusal({"site": {"server_name": name}}).startswith(f"site.server_name: {shown}allowed: a domain")
 
 
 def test_a_wrong_secret_is_not_printed() -> None:
@@ -249,3 +252,44 @@ def test_the_environments_have_the_same_keys_in_the_same_order() -> None:
     texts = [(PROJECT / f"stacks/Pulumi.{name}.yaml").read_text() for name in ("dev", "staging", "prod")]
     shapes = [json.dumps(keys(yaml.safe_load(text))) for text in texts]
     assert shapes == shapes[:1] * 3
+
+
+@pytest.mark.parametrize(
+    ("module", "meant"),
+    [
+        ("app.py", "app"),
+        ("shop/web.py", "shop.web"),
+        ("./shop/web", "shop.web"),
+        ("shop.web:create_app", "shop.web, with app.callable: create_app"),
+    ],
+)
+def test_a_modules_file_gets_the_name_that_is_meant(module: str, meant: str) -> None:
+    line = refusal({"app": {"module": module}})
+    assert line == f"app.module: got {module}, a module has its name in Python; allowed: {meant}"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("My_Site", "my-site"), ("-", "shop or blog-2"), ("Ä", "shop or blog-2")])
+def test_a_sites_name_gets_the_one_that_is_meant(name: str, meant: str) -> None:
+    allowed = f"allowed: lower-case letters, digits and -, 20 at most, such as {meant}"
+    assert refusal({"sites": {name: {}}}) == f"sites.{name}: {allowed}"
+    assert refusal({"site": {"name": name}}) == f"site.name: got {name}; {allowed}"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"app": {"env": "hunter2"}},
+        {"app": {"env": {"A": ["hunter2"]}}},
+        {"mysql": "hunter2"},
+        {"mysql": {"password": ["hunter2"]}},
+        {"mysql": {"pasword": "hunter2"}},
+        {"tls": "hunter2"},
+        {"sites": {"shop": {"tls": "hunter2"}}},
+        {"sites": "hunter2"},
+        {"nginx": {"auth_basic_users": {"ada": "hunter2"}}},
+        {"app": {"module": "a\nhunter2"}},
+        {"app": {"module": "hunter2 " * 10}},
+    ],
+)
+def test_what_may_be_a_secret_is_not_repeated(config: dict[str, Any]) -> None:
+    assert "hunter2" not in refusal(config)

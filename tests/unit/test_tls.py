@@ -64,8 +64,8 @@ COMBINATIONS: list[tuple[dict[str, Any], str]] = [
     (site(directory="https://ca.test/dir"),
         "tls.directory: set, but no site has a certificate by it; allowed: tls.acme: true"),
     ({"tls": {"acme": True, "directory": "http://ca.test/dir"}},
-        "tls.directory: allowed: a URL that starts with https"),
-    ({"tls": {"hsts": -1}}, "tls.hsts: allowed: 0 or more"),
+        "tls.directory: got http://ca.test/dir; allowed: a URL that starts with https"),
+    ({"tls": {"hsts": -1}}, "tls.hsts: got -1; allowed: 0 or more"),
     ({"tls": {"acem": True}},
         "tls.acem: unknown key; allowed: acme, certificate, private_key, directory, ca, listen, redirect, hsts"),
 ]  # fmt: skip
@@ -161,6 +161,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("config", "line"), WRONG)
 def test_a_wrong_certificate_or_key_is_refused_with_the_reason(config: dict[str, Any], line: str) -> None:
     assert refusal(config) == line
+
+
+def test_a_certificate_without_subject_alt_names_is_refused_by_that_name() -> None:
+    assert refusal(several(sky=site(CA.sign(WWW, san=False)))) == (
+        "sites.sky.tls.certificate: it has no subjectAltName, and browsers ignore its common name; "
+        f"allowed: one with subjectAltName {WWW}, as docs/recipes.md makes it"
+    )
 
 
 def test_a_private_key_never_travels_as_a_root(tmp_path: Path) -> None:

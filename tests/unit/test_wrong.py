@@ -1,7 +1,7 @@
 """Stacks that are wrong: a file of wrong/ each, and the one line that it gets before anything is created.
 
 The first line of a file is what `./rehearse up` says, <n> in it for a number that the program decides. A second
-line, `# with: …`, names what must be there, of THERE.
+line, `# with: …`, names what must be there, of THERE. GOLDEN=write writes the first lines again.
 """
 
 import os
@@ -28,6 +28,7 @@ from rehearsal.engine.errors import UserError
 from rehearsal.engine.state import Record
 from settings.files import check
 from settings.loader import parse
+from settings.stack import MACHINE_KEYS, SITE_KEYS
 from tests.builders.encrypted import PASSPHRASE
 from tests.builders.stack import PROJECT
 
@@ -154,9 +155,55 @@ def test_a_wrong_stack_is_refused_in_one_line(case: Path, project: Path, monkeyp
     if second.startswith("# with: "):
         THERE[second.removeprefix("# with: ")](project, monkeypatch)
     done = CliRunner().invoke(cli.main, ["up", "--stack", case.stem])
+    said = done.output.rstrip("\n")
+    if os.environ.get("GOLDEN") == "write" and "\n" not in said and "<n>" not in expected(case):
+        text = text.replace(expected(case), said, 1)
+        case.write_text(text, encoding="utf-8")
     assert re.fullmatch(re.escape(f"{expected(case)}\n").replace("<n>", "[0-9]+"), done.output), done.output
     assert done.exit_code == 2
     assert not (project / ".rehearsal").exists()
+
+
+def _as_second_site(config: dict[str, Any]) -> dict[str, Any]:
+    """A stack with two sites, of which the second has what the stack of a case has for its only site."""
+    shared: dict[str, Any] = {}
+    two: dict[str, Any] = {}
+    for section, values in config.items():
+        if section not in SITE_KEYS:
+            shared[section] = {}
+        for key, value in values.items():
+            of_machine = section not in SITE_KEYS or key in MACHINE_KEYS.get(section, ())
+            (shared if of_machine else two).setdefault(section, {})[key] = value
+    one: dict[str, Any] = {"site": {"server_name": "one.example.com"}}
+    if shared.get("serving", {}).get("front") == "none":
+        one = {"uwsgi": {"http": "0.0.0.0:9001"}}
+    return {**shared, "sites": {"one": one, "two": two}}
+
+
+def _is_of_a_site(case: Path) -> bool:
+    """Whether a case is about a key that each site has: its line names the key, and its sections are maps of keys."""
+    key = expected(case).removeprefix(f"rehearse: stacks/Pulumi.{case.stem}.yaml: ").partition(": ")[0]
+    section, _, below = key.partition(".")
+    try:
+        config = config_of(case)
+    except (yaml.YAMLError, AttributeError, KeyError, ValueError):
+        # No map of keys at all.
+        return False
+    maps = all(isinstance(values, dict) for values in config.values()) and "sites" not in config
+    return maps and section in SITE_KEYS and below.split(".")[0] not in MACHINE_KEYS.get(section, ())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if _is_of_a_site(case)], ids=lambda case: case.stem)
+def test_with_several_sites_the_line_names_the_site(case: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = case.read_text(encoding="utf-8")
+    config = {f"wsgi-ecs:{key}": value for key, value in _as_second_site(config_of(case)).items()}
+    (project / "stacks/Pulumi.two.yaml").write_text(yaml.safe_dump({"config": config}), encoding="utf-8")
+    second = text.splitlines()[1]
+    if second.startswith("# with: "):
+        THERE[second.removeprefix("# with: ")](project, monkeypatch)
+    done = CliRunner().invoke(cli.main, ["up", "--stack", "two"])
+    assert done.output.startswith("rehearse: stacks/Pulumi.two.yaml: sites.two."), done.output
+    assert done.exit_code == 2
 
 
 def test_there_are_many_and_each_says_what_is_allowed() -> None:
