@@ -168,9 +168,21 @@ class Site(Slots):
         raise ReleaseError(problem, lines + "\n" + tail(nginx_log, nginx_offset, lines=10), self._advice(state))
 
     def _advice(self, state: SlotState) -> str:
-        return "fix the application or app.health ({}) and run up again; all that it printed is in {}".format(
-            self.release.probe.path, state.log
-        )
+        path = self.release.probe.path
+        advice = "fix the application or app.health ({})".format(path)
+        if self._front_page_is_good(state):
+            advice = "set app.health to /, which answers 2xx, or add a page at {} that does,".format(path)
+        return "{} and run up again; all that it printed is in {}".format(advice, state.log)
+
+    def _front_page_is_good(self, state: SlotState) -> bool:
+        """Whether the application answers / with 2xx, so that app.health may be that path instead."""
+        request = state.probe or self.release.probe
+        if state.endpoint is None or request.path == "/":
+            return False
+        try:
+            return probe.through_endpoint(state.endpoint, request._replace(path="/"), timeout=3.0).good
+        except OSError:
+            return False
 
     def ask(self, state: SlotState) -> probe.Answer:
         """The answer of the release that has the traffic, the way that requests come. Raises OSError."""

@@ -97,6 +97,15 @@ def test_a_release_that_is_not_healthy_leaves_the_old_one_serving(
     assert json.loads(server.env_file.read_text()) == {"KEY": "one"}
 
 
+def test_a_health_path_that_is_not_there_gets_the_front_page_as_a_remedy_if_that_is_good(server: Server) -> None:
+    output = server.apply(server.archive("404"), wanted=1)
+    last = output.splitlines()[-1]
+    assert last.startswith(
+        "wsgi-ecs: next: set app.health to /, which answers 2xx, or add a page at /healthz that does, and run up again"
+    )
+    assert "app.health to /," not in server.apply(server.archive("500"), wanted=1)
+
+
 def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> None:
     server.apply(server.archive("nginx"), wanted=1)
     assert server.serving == server.state()["release"] == "bootstrap"

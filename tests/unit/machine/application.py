@@ -1,6 +1,7 @@
 """Applications of threads: each listens where its config says and answers as its file `behaviour` says.
 
-ok, crash (never listens), silent (runs, never listens), 500, 503, or nginx (good in itself, 500 through nginx).
+ok, crash (never listens), silent (runs, never listens), 404 (but / is good), 500, 503, or nginx (good in itself, 500
+through nginx).
 """
 
 import contextlib
@@ -53,6 +54,8 @@ class Application(threading.Thread):
 
     @property
     def status(self) -> int:
+        if self.behaviour == "404" and self.asked[-1]["PATH_INFO"] != "/":
+            return 404
         return {"503": 503, "500": 500}.get(self.behaviour, 200)
 
     def run(self) -> None:
