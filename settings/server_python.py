@@ -201,6 +201,9 @@ def _pins(stack: StackSettings, site: SiteSettings, source: Path, version: Versi
     name = site.app.requirements
     if not (source / name).is_file():
         return
+    # A lock file was made for the Python that the project asks for.
+    if site.site.name in stack.dependencies:
+        return
     pins = requirements.installed(source / name, source, name).pins
     here = {"python_version": _text(version), "python_full_version": f"{_text(version)}.0", "sys_platform": "linux"}
     pins = tuple(pin for pin in pins if pin.marker is None or pin.marker.evaluate(here))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schema.base import SettingsError
-from settings import dependencies
+from settings import dependencies, server_python
 from settings.files import check
 from settings.loader import parse
 from settings.locks import Dependencies
@@ -105,6 +105,8 @@ def resolved(folder: Path, files: dict[str, str], **app: str) -> tuple[str, str 
         (source / name).write_text(text)
     stack, notes = dependencies.resolve(parse({"app": app}, FILE), folder, FILE)
     check(stack, folder, FILE)
+    # It reads requirements files, and leaves lock files alone.
+    assert server_python.check(stack, "debian12", folder, FILE) == []
     own = stack.dependencies.get("app")
     return stack.sites[0].app.requirements, own.text if own else None, bool(own and own.has_project), notes
 
