@@ -192,6 +192,7 @@ class Fleet(pulumi.ComponentResource):
                 },
                 certificates=args.certificates if machine.plan.has_nginx else {},
                 login=logins[machine.name],
+                address=servers[args.machines[0].name].address,
                 hosts={name: servers[name].private_address for name in known},
                 after=after,
                 database=args.stack.database if role == "db" else None,

@@ -34,8 +34,8 @@ class ReleaseArgs:
     has run the commands of the sites. instance_type: of the server. env: site's name →
     the environment of its application, secret. files: site's name → file name → text beside its configs, secret.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
-    again. hosts: name → private address of the other machines that it must know. after: what must be there before,
-    such as other releases. database: its settings, on the machine that has it.
+    again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
+    after: what must be there before, such as other releases. database: its settings, on the machine that has it.
     """
 
     archives: Archives
@@ -45,6 +45,7 @@ class ReleaseArgs:
     files: Mapping[str, Mapping[str, SecretStr]]
     certificates: Mapping[str, Given]
     login: Login
+    address: pulumi.Input[str]
     hosts: Mapping[str, pulumi.Input[str]]
     after: Sequence[pulumi.Resource]
     database: Database | None
@@ -121,8 +122,12 @@ class Release(pulumi.ComponentResource):
         self.ids, self.host_id = {}, args.archives.host.id
         parts = [host]
         for site, archive in args.archives.sites.items():
-            secrets = {"env": _plain(args.env[site]), "files": _plain(args.files[site])}
-            stdin = pulumi.Output.secret(json.dumps(secrets, sort_keys=True))
+            parts_of_stdin = {
+                "env": _plain(args.env[site]),
+                "files": _plain(args.files[site]),
+                "address": args.address,
+            }
+            stdin = pulumi.Output.secret(pulumi.Output.json_dumps(parts_of_stdin, sort_keys=True))
             done = apply(site_part(site), "apply", archive, stdin, [host])
             # The id is exported only when the release serves.
             self.ids[site] = done.id.apply(lambda _, id=archive.id: id)

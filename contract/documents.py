@@ -54,7 +54,10 @@ class Endpoint(NamedTuple):
 
 
 class Entrance(NamedTuple):
-    """Where a site is reached on its own machine. host: of the Host header. tls: whether the port speaks TLS."""
+    """Where a site is reached on its own machine.
+
+    host: of the Host header, "" for the server's address. tls: whether the port speaks TLS.
+    """
 
     host: str
     port: int
@@ -99,7 +102,8 @@ class Release(NamedTuple):
     computed from. front: nginx, none, or apart (nginx on another machine). handover_seconds: until that nginx finds
     the new release's port. redis_port: where the Redis of the machine listens, None where it has none. generation:
     raised by the user to apply the same release again. before, after: commands that run before and after the switch,
-    each a list of arguments, and the seconds that one of them may take.
+    each a list of arguments, and the seconds that one of them may take. start_seconds: that a release may take to
+    answer.
     """
 
     site: str
@@ -139,6 +143,7 @@ class Release(NamedTuple):
     redis_port: Optional[int] = None
     processes: Optional[Processes] = None
     schedule: List[Job] = []
+    start_seconds: int = 60
 
 
 class SlotState(NamedTuple):

@@ -6,8 +6,9 @@ from typing import Dict, List
 # Facts of the running machine, written @@fact@@ in a config and filled in by the release tool.
 FACTS = (
     "slot", "release", "release_dir", "slot_dir", "venv", "cpus", "workers", "somaxconn", "stats_port", "app_host",
-    "app_port", "nginx_group", "half_memory", "quarter_memory",
+    "app_port", "nginx_group", "half_memory", "quarter_memory", "address",
 )  # fmt: skip
+ADDRESS = "address"
 APP_HOST = "app_host"
 APP_PORT = "app_port"
 STATS_PORT = "stats_port"

@@ -76,4 +76,5 @@ BOOTSTRAP_FACTS = {
     "cpus": "1",
     "workers": "3",
     "somaxconn": "100",
+    "address": "localhost",
 }

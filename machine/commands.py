@@ -18,12 +18,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 class ReleaseError(Exception):
     """A release that is refused: what is wrong, the lines that explain it, and what the user does next.
 
-    was_rolled_back: whether the old release serves again. is_first: whether there was no old release. output: all that
-    the command printed which failed.
+    was_rolled_back: whether the old release serves again, if there was one. output: all that the command printed which
+    failed.
     """
 
     was_rolled_back = True
-    is_first = False
     output = ""
 
     def __init__(self, what: str, lines: str = "", then: str = "") -> None:

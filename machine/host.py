@@ -213,7 +213,8 @@ def site_problem(site: str, entrance: Optional[Entrance] = None) -> Optional[str
         return "it has no release"
     request = state.probe
     if entrance:
-        request = request._replace(host=entrance.host, port=entrance.port, tls=entrance.tls)
+        host = entrance.host or state.facts.get("address", "localhost")
+        request = request._replace(host=host, port=entrance.port, tls=entrance.tls)
     try:
         answer = probe.through_entrance(request)
     except OSError as error:

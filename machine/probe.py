@@ -3,6 +3,7 @@
 Python 3.6, standard library only.
 """
 
+import re
 import socket
 import ssl
 import struct
@@ -11,12 +12,15 @@ from typing import Any
 
 from contract.documents import Endpoint, Probe
 
+_LOCATION = re.compile(rb"(?im)^location:([^\r\n]*)")
+
 
 class Answer:
-    """An HTTP answer: `status`, and the beginning of its body as text."""
+    """An HTTP answer: `status`, where it redirects to, "" for nowhere, and the beginning of its body as text."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, location: str = "") -> None:
         self.status = status
+        self.location = location
         self.body = body.decode("utf-8", "replace").strip()
 
     @property
@@ -24,7 +28,15 @@ class Answer:
         return 200 <= self.status < 300
 
     def __str__(self) -> str:
-        return "status {}: {}".format(self.status, " ".join(self.body.split())[:300])
+        status = "status {}".format(self.status)
+        if self.location:
+            status += " (Location: {})".format(self.location[:300])
+        return "{}: {}".format(status, " ".join(self.body.split())[:300])
+
+
+def describe(request: Probe) -> str:
+    """What is asked, in words for the user."""
+    return "GET {} (Host: {})".format(request.path, request.host)
 
 
 def through_endpoint(endpoint: Endpoint, request: Probe, timeout: float = 10.0) -> Answer:
@@ -116,4 +128,5 @@ def _ask(client: socket.socket, address: Any, request: bytes, timeout: float) ->
     words = head.split(None, 2)
     if len(words) < 2 or not words[1].isdigit():
         raise OSError("the connection was closed without an answer")
-    return Answer(int(words[1]), body)
+    location = _LOCATION.search(head)
+    return Answer(int(words[1]), body, location.group(1).decode("utf-8", "replace").strip() if location else "")

@@ -1,7 +1,7 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
     release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}}      one site (rollout.py)
+    release.py apply FOLDER < {"env": {...}, "files": {...}, "address": "..."}      one site (rollout.py)
     release.py follow FOLDER < like apply                         one site, whose commands another machine has run
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py settle FOLDER < {"database": {"password": ...}}    ends the password that MySQL had before
@@ -31,6 +31,8 @@ import drift
 import files
 import host
 from commands import SIGNALS, ReleaseError, describe, say
+from contract import paths
+from contract.documents import RELEASE_FILE
 from nginx import Nginx
 from rollout import Rollout, Secrets
 
@@ -41,14 +43,13 @@ LOCK_SECONDS = 900
 _FILE_NAME = re.compile(r"[a-z]+\Z")
 
 
-def apply(folder: str, given: Optional[Secrets], leads: bool) -> None:
+def apply(folder: str, given: Optional[Secrets], address: Optional[str], leads: bool) -> None:
     """Put the release in `folder` live. given: the new secrets, None for the secrets that are in place.
 
-    leads: whether the site's commands run on this machine.
-
-    Raises ReleaseError, OSError or ValueError with the old release serving.
+    address: the server's in the world, None for the address that is in place. leads: whether the site's commands run
+    on this machine. Raises ReleaseError, OSError or ValueError with the old release serving.
     """
-    rollout = Rollout(folder, given, say, leads)
+    rollout = Rollout(folder, given, say, address, leads)
     rollout.find_what_serves()
     if rollout.serves_already():
         say("release {} serves already: nothing to do".format(rollout.unpacked.id))
@@ -72,15 +73,27 @@ def apply(folder: str, given: Optional[Secrets], leads: bool) -> None:
     rollout.run_after()
 
 
-def refuse(error: Exception, outcome: Optional[str] = None) -> None:
+def is_first(folder: str) -> bool:
+    """Whether no release has served yet: of the site in `folder`, or of any site for what the sites share."""
+    try:
+        with open(os.path.join(folder, RELEASE_FILE), encoding="utf-8") as file:
+            names = [str(json.load(file)["site"])]
+    except (OSError, ValueError, TypeError, KeyError):
+        names = files.site_names()
+    folders = [os.path.join(paths.site_root(name), "slots", slot) for name in names for slot in paths.SLOTS]
+    states = filter(None, map(files.slot_state, folders))
+    return all(state.trial or state.release in (None, paths.BOOTSTRAP) for state in states)
+
+
+def refuse(error: Exception, outcome: Optional[str] = None, first: bool = False) -> None:
     """Print what is wrong, the lines that explain it, and what to do next.
 
-    outcome: message prefix; default is a release.
+    outcome: message prefix; default is a release. first: whether no release served before this one.
     """
     was_rolled_back = getattr(error, "was_rolled_back", True)
     if outcome is None:
         outcome = "release refused, the one before it still serves" if was_rolled_back else "release failed"
-        if was_rolled_back and getattr(error, "is_first", False):
+        if was_rolled_back and first:
             outcome = "release refused, the site waits for its first one"
     lines = getattr(error, "lines", "").strip("\n")
     then = getattr(error, "then", "")
@@ -104,10 +117,16 @@ def _are_files(found: Any) -> bool:
     return _are_texts(found) and all(map(_FILE_NAME.match, found))
 
 
+def _is_address(found: Any) -> bool:
+    return isinstance(found, str) and re.match(r"[0-9.]+\Z", found) is not None
+
+
+# Parts of standard input that may be absent.
+_OPTIONAL = {"address"}
 # Parts of standard input → whether each is what it must be.
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
-    "apply": {"env": _are_texts, "files": _are_files},
-    "follow": {"env": _are_texts, "files": _are_files},
+    "apply": {"env": _are_texts, "files": _are_files, "address": _is_address},
+    "follow": {"env": _are_texts, "files": _are_files, "address": _is_address},
     "prepare": {"hosts": _are_texts, "tls": _are_certificates},
     "database": {"database": _are_texts},
     "settle": {"database": _are_texts},
@@ -127,7 +146,8 @@ def read(stream: IO[bytes], verb: str) -> Optional[Dict[str, Any]]:
     checks = _INPUTS[verb]
     try:
         parts = json.loads(text)
-        if set(parts) == set(checks) and all(is_valid(parts[name]) for name, is_valid in checks.items()):
+        is_whole = set(checks) - _OPTIONAL <= set(parts) <= set(checks)
+        if is_whole and all(checks[name](part) for name, part in parts.items()):
             return dict(parts)
     except (ValueError, TypeError, AttributeError):
         pass
@@ -180,7 +200,9 @@ def perform(verb: str, folder: str) -> None:
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say)
         elif verb in ("apply", "follow"):
-            apply(folder, Secrets(**parts) if parts else None, verb == "apply")
+            parts = parts or {}
+            secrets = Secrets(parts["env"], parts["files"]) if parts else None
+            apply(folder, secrets, parts.get("address"), verb == "apply")
         else:
             # Only a database's server has this module.
             import database
@@ -203,6 +225,7 @@ def main(arguments: List[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     os.umask(0o022)
+    first = arguments != ["renew"] and is_first(arguments[1])
     try:
         for number in SIGNALS:
             signal.signal(number, interrupted)
@@ -210,7 +233,7 @@ def main(arguments: List[str]) -> int:
             return renew()
         perform(*arguments)
     except Exception as error:
-        refuse(error, _OUTCOMES.get(arguments[0]))
+        refuse(error, _OUTCOMES.get(arguments[0]), first)
         return 1
     return 0
 

@@ -40,17 +40,20 @@ class Secrets(NamedTuple):
 class Rollout:
     """A release that is being applied. Each step raises ReleaseError, OSError or ValueError.
 
-    given: the new secrets, None for the secrets that are in place. leads: whether the site's commands run on this
-    machine, and not on another one that has the release before it.
+    given: the new secrets, None for the secrets that are in place.
+    address: the server's in the world, None for the one that is in place. leads: whether the site's commands run on
+    this machine, and not on another one that has the release before it.
     old: state of the slot that served at the beginning, None before a first release. new: of the slot to fill.
     """
 
-    def __init__(self, folder: str, given: Optional[Secrets], say: Say, leads: bool = True) -> None:
+    def __init__(
+        self, folder: str, given: Optional[Secrets], say: Say, address: Optional[str] = None, leads: bool = True
+    ) -> None:
         self.say = say
         self.unpacked = Unpacked(folder)
         self.release = decode(Release, self.unpacked.text(RELEASE_FILE))
         self.site = Site(self.release, MANAGERS[self.release.manager](), _nginx(self.release))
-        self.given = given
+        self.given, self.address = given, address
         self.leads = leads
         self.old: Optional[SlotState] = None
         self.old_env: Optional[Dict[str, str]] = None
@@ -63,6 +66,8 @@ class Rollout:
         self._place_timers(self.old)
         self.old_target = self.site.target()
         self.old_env = self.site.env()
+        old_address = self.old.facts.get("address") if self.old else None
+        self.site.address = self.address or old_address or self.site.address
         self.secrets = self.given or Secrets(self.old_env or {}, self.site.secret_files(self.old))
         if self.release.redis_port:
             # The password is only on this machine.
@@ -73,6 +78,8 @@ class Rollout:
         """Whether this release serves with these secrets and fits the machine. Nothing is to be done then."""
         old = self.old
         if old is None or (old.release, old.env) != (self.unpacked.id, self.digest):
+            return False
+        if old.facts.get("address") != self.site.address:
             return False
         if not (self.site.fits(old) and self.site.serves(old)):
             return False
@@ -161,7 +168,6 @@ class Rollout:
 
     def roll_back(self, error: BaseException) -> None:
         """Leave the old slot and its environment as they were. Raises ReleaseError when that fails."""
-        error.is_first = self.old is None  # type: ignore[attr-defined]
         roll_back(error, self._undo)
 
     def _undo(self) -> None:

@@ -27,6 +27,8 @@ class Slots:
         self.releases = os.path.join(self.folder, "releases")
         self.link = os.path.join(self.folder, "current")
         self.env_file = paths.env_file(release.site)
+        # The server's address in the world, which is the Host of the probe of a site without a domain.
+        self.address = "localhost"
 
     def slot_dir(self, slot: str) -> str:
         return os.path.join(self.folder, "slots", slot)
@@ -107,6 +109,7 @@ class Slots:
             "slot_dir": self.slot_dir(slot),
             "venv": venv,
             "app_host": app_host,
+            "address": self.address,
         }
         known.update(facts.of_programs())
         others = ports_of_others(self.release.site)

@@ -12,13 +12,12 @@ import probe
 import processes
 from commands import ReleaseError, Say
 from contract import paths
-from contract.documents import Release, SlotState
+from contract.documents import Probe, Release, SlotState
 from logs import printed, size, tail
 from managers import RUNNING, STARTING, Manager
 from nginx import Nginx
 from slots import Slots, other_slot
 
-START_SECONDS = 60.0
 # An application may answer 503 for a moment while it warms up.
 SETTLE_SECONDS = 3.0
 # The application's last lines reach its log a moment after its answer.
@@ -38,6 +37,11 @@ class Site(Slots):
         # With nginx on another machine, the release is asked at its own port.
         self.is_apart = release.front == "apart"
         self.entrance = "nginx" if self.has_nginx else "port {}".format(release.probe.port)
+
+    @property
+    def start_seconds(self) -> float:
+        """Seconds that a release may take until it answers."""
+        return self.release.start_seconds
 
     def recover_interrupted_release(self, say: Say) -> Optional[SlotState]:
         """Finish or undo what a killed run left. Returns the state of the slot that serves, or None."""
@@ -119,28 +123,33 @@ class Site(Slots):
         files.log(state.log, self.release.user)
         offset = size(state.log)
         self.manager.add(state, self.slot_dir(state.slot))
-        deadline = time.monotonic() + START_SECONDS
+        started = time.monotonic()
         settled = None
         has_run = False
+        request = self.probe_of(state)
         while True:
+            answer = None
             try:
-                answer = probe.through_endpoint(state.endpoint, state.probe or self.release.probe)
+                answer = probe.through_endpoint(state.endpoint, request)
                 if answer.good:
                     return
-                problem = "the application answers {} with {}".format(self.release.probe.path, answer)
+                problem = "the application answers {} with {}".format(probe.describe(request), answer)
                 settled = settled or time.monotonic() + SETTLE_SECONDS
             except OSError as error:
-                problem = "the application does not answer: {}".format(error)
+                problem = "the application does not answer {} within {:.0f} s: {}".format(
+                    probe.describe(request), time.monotonic() - started, error
+                )
             condition = self.manager.state(state)
             if condition not in (STARTING, RUNNING) or (has_run and condition != RUNNING):
                 status = self.manager.status(state) or "no such program"
                 problem = "the application does not start ({}: {})".format(self.release.manager, status)
-            elif time.monotonic() < (settled or deadline):
+            elif time.monotonic() < (settled or started + self.start_seconds):
                 has_run = has_run or condition == RUNNING
                 time.sleep(0.1)
                 continue
             time.sleep(LOG_SECONDS)
-            raise ReleaseError(problem, printed(state.log, offset), self._advice(state))
+            is_late = answer is None and condition == RUNNING
+            raise ReleaseError(problem, printed(state.log, offset), self._advice(state, answer, is_late))
 
     def give_traffic(self, target: str) -> Set[int]:
         """Point `current` to a slot or the waiting page. Returns nginx's old workers, which finish their requests."""
@@ -155,28 +164,45 @@ class Site(Slots):
         nginx_log = os.path.join(paths.logs(self.release.site), "error.log")
         offset, nginx_offset = size(state.log), size(nginx_log)
         old_workers = self.give_traffic("slots/" + state.slot)
-        lines = ""
+        lines, answer = "", None
+        request = self.probe_of(state)
         try:
             answer = self.ask(state)
             if answer.good:
                 return old_workers
-            problem = "{} through {} gives {}".format(self.release.probe.path, self.entrance, answer)
+            problem = "{} through {} gives {}".format(probe.describe(request), self.entrance, answer)
             time.sleep(LOG_SECONDS)
             lines = tail(state.log, offset)
         except OSError as error:
-            problem = "{} does not answer: {}".format(self.entrance, error)
-        raise ReleaseError(problem, lines + "\n" + tail(nginx_log, nginx_offset, lines=10), self._advice(state))
+            problem = "{} does not answer {}: {}".format(self.entrance, probe.describe(request), error)
+        log = tail(nginx_log, nginx_offset, lines=10)
+        raise ReleaseError(problem, lines + "\n" + log, self._advice(state, answer))
 
-    def _advice(self, state: SlotState) -> str:
-        path = self.release.probe.path
-        advice = "fix the application or app.health ({})".format(path)
-        if self._front_page_is_good(state):
-            advice = "set app.health to /, which answers 2xx, or add a page at {} that does,".format(path)
+    def _advice(self, state: SlotState, answer: Optional[probe.Answer], is_late: bool = False) -> str:
+        """What to do about an answer that is not good, or about none. is_late: the program still runs without one."""
+        request = self.probe_of(state)
+        advice = "fix the application or app.health ({})".format(request.path)
+        if is_late:
+            advice = "raise app.start_seconds ({}) if the application needs longer to start, or {}".format(
+                self.release.start_seconds, advice
+            )
+        elif answer and self._front_page_is_good(request, state):
+            advice = "set app.health to /, which answers 2xx, or add a page at {} that does,".format(request.path)
+        elif answer and answer.location:
+            advice = "set app.health to a path that answers 2xx itself instead of redirecting, or " + advice
+        elif answer and answer.status == 400:
+            advice = (
+                "if the application checks the Host header, allow {} in it (Django: ALLOWED_HOSTS) or set "
+                "site.server_name to a name that it allows; otherwise {}".format(request.host, advice)
+            )
         return "{} and run up again; all that it printed is in {}".format(advice, state.log)
 
-    def _front_page_is_good(self, state: SlotState) -> bool:
+    def probe_of(self, state: SlotState) -> Probe:
+        """The request by which a slot's release is judged."""
+        return state.probe or self.release.probe
+
+    def _front_page_is_good(self, request: Probe, state: SlotState) -> bool:
         """Whether the application answers / with 2xx, so that app.health may be that path instead."""
-        request = state.probe or self.release.probe
         if state.endpoint is None or request.path == "/":
             return False
         try:
@@ -187,8 +213,8 @@ class Site(Slots):
     def ask(self, state: SlotState) -> probe.Answer:
         """The answer of the release that has the traffic, the way that requests come. Raises OSError."""
         if self.is_apart and state.endpoint:
-            return probe.through_endpoint(state.endpoint, state.probe or self.release.probe)
-        return probe.through_entrance(self.release.probe)
+            return probe.through_endpoint(state.endpoint, self.probe_of(state))
+        return probe.through_entrance(self.probe_of(state))
 
     def serves(self, state: SlotState) -> bool:
         """Whether the slot's program and processes run and the site is healthy."""

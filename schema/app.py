@@ -18,16 +18,28 @@ class App(Model):
     wsgi_file: text.InsidePath | None = Field(
         None, description="File that the server loads in place of a module, such as site.wsgi."
     )
-    callable: text.Identifier = Field("app", description="Name of the WSGI callable in the module or file.")
+    callable: text.CallableName = Field(
+        "app",
+        description="Name of the WSGI callable in the module or file, or a function that returns it, as create_app().",
+    )
+    pythonpath: tuple[text.InsidePath, ...] = Field(
+        (), description="Folders of the application to import from, beside app.source itself."
+    )
     requirements: text.InsidePath = Field("requirements.txt", description="pip's requirements file, inside app.source.")
     env: dict[text.EnvName, Annotated[SecretStr, BeforeValidator(_as_text)]] = Field(
         default_factory=dict, description="Environment of the application. Every value is treated as a secret."
+    )
+    timezone: text.Timezone | None = Field(
+        None, description="Time zone of the application (TZ), such as Asia/Shanghai; none: the server's."
     )
     health: text.UrlPath = Field(
         "/healthz", description="URL path of the probe: a release is accepted when this path answers 2xx."
     )
     procfile: bool = Field(
         True, description="Take processes from the Procfile of app.source, if there is one, and its release line."
+    )
+    start_seconds: int = Field(
+        60, ge=1, le=600, description="Seconds that a new release may take until app.health answers."
     )
     exclude: tuple[text.Glob, ...] = Field(
         (),

@@ -115,6 +115,20 @@ ModuleName = Annotated[str, AfterValidator(_module_name), AfterValidator(_module
 Identifier = Annotated[
     str, AfterValidator(matching(r"[A-Za-z_][A-Za-z0-9_]{0,119}", "a Python name such as app or application"))
 ]
+CallableName = Annotated[
+    str,
+    AfterValidator(
+        matching(r"[A-Za-z_][A-Za-z0-9_]{0,119}(\(\))?", "a Python name such as app, or a call such as create_app()")
+    ),
+]
+Timezone = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[A-Z][A-Za-z0-9+-]{0,30}(/[A-Z][A-Za-z0-9_+-]{0,30}){0,2}", "a time zone such as Asia/Shanghai or UTC"
+        )
+    ),
+]
 InsidePath = Annotated[
     str,
     AfterValidator(_inside),
@@ -284,6 +298,9 @@ Prefix = Annotated[
     ),
 ]
 Size = Annotated[str, AfterValidator(matching(r"[0-9]{1,6}[kKmMgG]?", "a size as nginx writes it, such as 16m"))]
+HeaderBuffers = Annotated[
+    str, AfterValidator(matching(r"[1-9][0-9]? [1-9][0-9]{0,2}k", "a number and a size, such as 4 8k or 4 16k"))
+]
 Charset = Annotated[str, AfterValidator(matching(r"[A-Za-z0-9_-]{1,60}", "a charset such as utf-8 or off"))]
 Expires = Annotated[
     str,

@@ -1,7 +1,7 @@
 """What the release tool needs to know: of what the sites of a machine share, and of a site's release."""
 
 from contract.documents import Entrance, Host, HostSite, Probe, Release
-from contract.placeholders import facts_in
+from contract.placeholders import ADDRESS, facts_in
 from kinds.app_servers import Process
 from kinds.process_managers import Program
 from kinds.processes import Workers
@@ -28,7 +28,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
                 web_group=site.place.web_group,
                 run_group=own.app_server.runs_in_group,
                 waiting=nginx.waiting_files(own) if has_nginx else {},
-                entrance=Entrance(site.release.probe.host, site.release.probe.port, site.release.probe.tls),
+                entrance=Entrance(own.site.host or "", site.release.probe.port, site.release.probe.tls),
             )
             for own, site in zip(stack.sites, sites, strict=True)
         ],
@@ -97,7 +97,7 @@ def release_document(
         handover_seconds=site.nginx.upstream.fail_timeout + 1,
         probe=Probe(
             path=site.health,
-            host=site.site.host or "localhost",
+            host=site.site.host or f"@@{ADDRESS}@@",
             port=port,
             tls=site.tls.enabled,
             uwsgi_params=process.uwsgi_params or {},
@@ -108,4 +108,5 @@ def release_document(
         redis_port=stack.redis.port if stack.redis and role == "whole" else None,
         processes=workers.document,
         schedule=schedule.jobs,
+        start_seconds=site.app.start_seconds,
     )

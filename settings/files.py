@@ -52,7 +52,7 @@ def check_site(site: SiteSettings, folder: Path, file: str) -> None:
         raise SettingsError(f"{file}: app.source: {app.source} is no folder; allowed: the app's folder")
     key, paths = _entry(site, source, file, _installed(site, source, file))
     for path in paths[:1]:
-        if line := _serves_itself(path, app.callable):
+        if line := _serves_itself(path, app.callable.removesuffix("()")):
             raise SettingsError(
                 f"{file}: {key}: {path.name} line {line} starts Flask's own server when it is imported; "
                 'allowed: that call under if __name__ == "__main__"'
@@ -165,7 +165,7 @@ def _entry(site: SiteSettings, source: Path, file: str, packages: Installed) -> 
                 f"{file}: app.wsgi_file: {app.source} has no {app.wsgi_file}; allowed: a file in app.source"
             )
         return "app.wsgi_file", [source / app.wsgi_file]
-    roots = [source, *(source / path for path in site.app_server.import_folders)]
+    roots = [source, *(source / path for path in (*app.pythonpath, *site.app_server.import_folders))]
     roots += [root for folder in packages.folders for root in (folder, folder / "src")]
     name = app.module.replace(".", "/")
     # Python prefers a package to a module of the same name.

@@ -8,32 +8,9 @@ from pydantic import Field
 
 from kinds.app_servers import AppServer
 from schema import text
-from schema.base import Cidrs, Count, Model, Port, Rule, Seconds
+from schema.base import Cidrs, Count, Port, Rule, Seconds
 from schema.from_source import FromSource
-
-
-class LimitReq(Model):
-    """https://nginx.org/en/docs/http/ngx_http_limit_req_module.html"""
-
-    rate: text.Rate = Field(
-        "10r/s", description="Requests of one client, such as 10r/s or 30r/m; requests above the rate get 429."
-    )
-    burst: int = Field(20, ge=0, le=100000, description="Requests above the rate that a client may send at once.")
-    nodelay: bool = Field(True, description="Answer a burst at once instead of at the rate.")
-
-
-class Cache(Model):
-    """https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html#uwsgi_cache"""
-
-    valid: Seconds = Field(5, description="Seconds that a response is cached, unless its Cache-Control says otherwise.")
-    max_size: text.Size = Field("100m", description="Largest size of the cache on disk.")
-    bypass_cookies: tuple[text.Cookie, ...] = Field(
-        (), description="Cookies whose requests bypass the cache; none named: any cookie does."
-    )
-    bypass_header: text.HeaderName | None = Field(
-        None, description="Request header whose requests bypass the cache, too."
-    )
-
+from settings.nginx_parts import Cache, LimitReq, Upstream
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Sent with every answer of a site, unless its application sends one of that name itself.
@@ -42,34 +19,6 @@ HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "strict-origin-when-cross-origin",
 }
-
-
-class Upstream(Model):
-    """https://nginx.org/en/docs/http/ngx_http_upstream_module.html"""
-
-    method: Literal["round_robin", "least_conn", "ip_hash"] = Field(
-        "round_robin",
-        description="How an app server is chosen for a request: in turn, the least busy one, or one per client.",
-    )
-    weights: dict[text.AppServer, Annotated[int, Field(ge=1, le=100)]] = Field(
-        default_factory=dict, description="App server, such as app-1, to its weight; the other app servers have 1."
-    )
-    keepalive: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="Idle connections kept to Granian, or to gunicorn's gthread and gevent workers, per worker of "
-        "nginx.",
-    )
-    max_fails: int = Field(
-        1, ge=1, le=100, description="Failures after which nginx skips an app server for nginx.upstream.fail_timeout."
-    )
-    fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
-        5, description="Seconds for which nginx skips a failed app server."
-    )
-    connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
-        2, description="Seconds to wait for a connection to an app server."
-    )
 
 
 _LOOPBACK = IPv4Network("127.0.0.0/8")
@@ -93,11 +42,21 @@ class Nginx(FromSource):
     client_max_body_size: text.Size = Field("16m", description="Largest request body.")
     keepalive_timeout: int = Field(65, ge=0, le=3600, description="Seconds an idle connection stays open.")
     client_header_timeout: Seconds = Field(20, description="Seconds within which a request's headers must arrive.")
+    large_client_header_buffers: text.HeaderBuffers = Field(
+        "4 8k",
+        description="Number and size of the buffers for a request's headers, of all sites of a server; the app servers "
+        "accept what fits.",
+    )
     client_body_timeout: Seconds = Field(30, description="Seconds between two reads of a request's body.")
     send_timeout: Seconds = Field(30, description="Seconds between two writes to a client.")
     reset_timedout_connection: bool = Field(True, description="Free the memory of a timed-out connection at once.")
     uwsgi_read_timeout: Seconds = Field(60, description="Seconds between two reads from a uWSGI socket.")
     proxy_read_timeout: Seconds = Field(60, description="Seconds between two reads from an HTTP app server.")
+    websocket: tuple[text.StaticLocation, ...] = Field(
+        (),
+        description="URL paths below site.location for WebSockets and server-sent events: nothing is buffered, and a "
+        "connection may be silent for an hour.",
+    )
     upstream: Upstream = Field(Upstream(), description="How requests are shared among several app servers.")
     static: dict[text.StaticLocation, text.InsidePath] = Field(
         default_factory=lambda: {"/static/": "static"},
@@ -175,6 +134,12 @@ class Nginx(FromSource):
     )
 
     @property
+    def header_buffers(self) -> tuple[int, int]:
+        """Number and bytes of the buffers for a request's headers."""
+        number, _, size = self.large_client_header_buffers.partition(" ")
+        return int(number), int(size.removesuffix("k")) * 1024
+
+    @property
     def headers(self) -> dict[str, str]:
         """add_header over its defaults, whatever the case of their names."""
         own = {name.lower() for name in self.add_header}
@@ -201,11 +166,31 @@ class Nginx(FromSource):
         ):
             unread = is_unused and key in self.model_fields_set
             yield f"nginx.{key}", unread, f"the app server speaks {protocol}", f"nginx.{other}"
+        yield from self._connection_rules(server)
         yield from self._access_rules(health)
         path = health.partition("?")[0]
         yield f"nginx.static.{path}", path in self.static, "app.health is there", "another URL path"
         yield from self._answer_rules()
         yield from self._header_rules()
+
+    def _connection_rules(self, server: AppServer) -> Iterator[Rule]:
+        yield (
+            "nginx.websocket",
+            bool(self.websocket and server.no_websocket),
+            server.no_websocket,
+            "serving.app_server: gunicorn with gunicorn.worker_class: gthread or gevent; server-sent events need only "
+            "the header X-Accel-Buffering: no in their answer",
+        )
+        for path in self.websocket:
+            yield "nginx.websocket", path in self.static, f"{path} is in nginx.static", "one of them"
+            yield "nginx.websocket", self.websocket.count(path) > 1, f"{path} stands there twice", "each path once"
+        number, size = self.header_buffers
+        yield (
+            "nginx.large_client_header_buffers",
+            number * size > 65536 and server.key == "uwsgi",
+            f"{number} times {size // 1024}k is more than the 64k of uWSGI",
+            "64k in all, or another serving.app_server",
+        )
 
     def _access_rules(self, health: str) -> Iterator[Rule]:
         yield (

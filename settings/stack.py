@@ -95,6 +95,7 @@ class StackSettings:
     is_named: bool
     dependencies: Mapping[str, Dependencies] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_page: bool = False
 
     @property
     def system(self) -> System:
@@ -122,8 +123,12 @@ class StackSettings:
         return {**database, **({self.redis.key: (self.redis.variable,)} if self.redis else {})}
 
     def env(self, site: SiteSettings) -> dict[str, SecretStr]:
-        """The environment of a site's application: its own, and where its database is."""
-        return {**site.app.env, **(self.database.env if self.database else {})}
+        """The environment of a site's application: its own over what is the same for all, and where its database is."""
+        # What the application prints reaches its log at once.
+        found = {"PYTHONUNBUFFERED": SecretStr("1")}
+        if site.app.timezone:
+            found["TZ"] = SecretStr(site.app.timezone)
+        return {**found, **site.app.env, **(self.database.env if self.database else {})}
 
     def around(self, site: SiteSettings) -> Surroundings:
         """What a site's application server may know beside its own settings."""
@@ -139,6 +144,8 @@ class StackSettings:
             process_manager=site.serving.process_manager,
             stop_seconds=site.process_manager.stop_seconds,
             stop_key=site.process_manager.stop_key,
+            header_buffers=self.nginx.header_buffers,
+            is_page=self.is_page,
         )
 
     def process(self, site: SiteSettings) -> Process:
@@ -155,7 +162,8 @@ class StackSettings:
         server = first.app_server.for_builtin_page(keeps_user=self.process_manager.is_one_user)
         changes: dict[str, Any] = {
             "site": Site(),
-            "app": App(module="builtin"),
+            # Its app server's configuration is user data, which must not say more than it needs.
+            "app": App(module="builtin", start_seconds=1),
             server.key: server,
             # The built-in page has the OS's nginx, because the archive of another nginx arrives with a release.
             "nginx": Nginx(listen=first.nginx.listen),
@@ -164,7 +172,9 @@ class StackSettings:
             "processes": {},
             "schedule": {},
         }
-        return replace(self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False)
+        return replace(
+            self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False, is_page=True
+        )
 
 
 def read(config: Mapping[str, Any]) -> StackSettings:

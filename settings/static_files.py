@@ -71,7 +71,11 @@ def _is_built(site: SiteSettings, *words: str) -> bool:
 def _automatic(site: SiteSettings, source: Path) -> dict[str, str]:
     """URL path → folder of the application that its framework would serve there."""
     # What pip installs of src/ has the files that are there.
-    roots = (source, *(source / path for path in site.app_server.import_folders), source / "src")
+    roots = (
+        source,
+        *(source / path for path in (*site.app.pythonpath, *site.app_server.import_folders)),
+        source / "src",
+    )
     entry = _entry(site, roots)
     tree = django.parsed(entry) if entry else None
     if entry and tree:

@@ -28,6 +28,8 @@ class Surroundings:
     behind_nginx: nginx passes the requests on. is_apart: that nginx is on another machine. nginx_user: of its workers,
     None for the package's own. request_buffering: nginx reads a whole request first. process_manager: its name.
     stop_seconds: that a stopping program may take to finish its requests, as the setting stop_key has it.
+    header_buffers: number and bytes of nginx's buffers for the headers of a request. is_page: the application is the
+    page before the first release, whose every byte is user data.
     """
 
     place: Place
@@ -41,6 +43,8 @@ class Surroundings:
     process_manager: str
     stop_seconds: int
     stop_key: str
+    header_buffers: tuple[int, int] = (4, 8192)
+    is_page: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Process:
     way and ends. group: that it runs in, if not its user's. forks: it goes into the background. owns_log: it writes its
     log itself. computed: what the machine computes, in words with placeholders, for the user to see. builds: what is
     built on the machine for it. uwsgi_params: what names the application to a uWSGI in dynamic mode.
+    start_seconds: that the application may take to answer.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Process:
     computed: str = ""
     builds: tuple[Build, ...] = ()
     uwsgi_params: dict[str, str] | None = None
+    start_seconds: int = 60
 
 
 class AppServer(Model):
@@ -128,8 +134,13 @@ class AppServer(Model):
 
     @property
     def import_folders(self) -> tuple[str, ...]:
-        """Folders of the application, beside its own, that modules are imported from."""
+        """Folders of the application that its own settings name, beside app.pythonpath, to import modules from."""
         return ()
+
+    @property
+    def no_websocket(self) -> str:
+        """Why no WebSocket reaches the application through it, "" when one does."""
+        return f"{self.key} serves no WebSocket to a WSGI application here"
 
     @property
     def keepalive_seconds(self) -> int | None:

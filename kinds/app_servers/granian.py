@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from kinds.app_servers.base import HttpServer, Process, Surroundings
+from kinds.behind_nginx import WRAPPED, importing
 from schema import text
 from schema.base import Count, Rule, Seconds
 
@@ -32,17 +33,15 @@ if __name__ == "__main__":
 """
 _APPLICATION = """import ctypes
 import signal
-
-from {module} import {callable} as app
-
+{imports}
 # PR_SET_PDEATHSIG: a worker ends with its master, which leaves its workers behind when it is killed.
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 """
-_BEHIND_NGINX = """
+_ASGI_BEHIND_NGINX = """
 # Only nginx reaches Granian, so the client's address and scheme are those that nginx sends.
-from granian.utils.proxies import wrap_{interface}_with_proxy_headers
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
-app = wrap_{interface}_with_proxy_headers(app, trusted_hosts="*")
+app = wrap_asgi_with_proxy_headers(app, trusted_hosts="*")
 """
 
 
@@ -99,13 +98,16 @@ class Granian(HttpServer):
         # The page is a WSGI application.
         return super().for_builtin_page(keeps_user).model_copy(update={"interface": "wsgi"})
 
+    @property
+    def no_websocket(self) -> str:
+        return "" if self.interface == "asgi" else super().no_websocket
+
     def process(self, around: Surroundings) -> Process:
         """Granian with its options on the command line, and the module that it imports."""
         where, ports = self.http_endpoint(around)
-        names = {"module": around.app.module, "callable": around.app.callable}
-        text = _APPLICATION.format(**names)
-        if around.behind_nginx:
-            text += _BEHIND_NGINX.format(interface=self.interface)
+        text = _APPLICATION.format(imports=importing(around.app))
+        if around.behind_nginx and not around.is_page:
+            text += _ASGI_BEHIND_NGINX if self.interface == "asgi" else WRAPPED
         options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
         return Process(
             name=self.key,

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from kinds.app_servers.base import HttpServer, Process, Surroundings
+from kinds.behind_nginx import BEHIND_NGINX
 from kinds.systems import System
 from schema import text
 from schema.base import Count, Rule, Seconds
@@ -61,6 +62,10 @@ class Gunicorn(HttpServer):
             return "a sync worker closes each connection"
         return "gunicorn.keepalive is 0, so it closes each connection" if self.keepalive == 0 else ""
 
+    @property
+    def no_websocket(self) -> str:
+        return "" if self.worker_class != "sync" else "a sync worker of gunicorn serves one request at a time"
+
     def process(self, around: Surroundings) -> Process:
         """gunicorn with its gconf.py."""
         where, ports = self.http_endpoint(around)
@@ -70,9 +75,14 @@ class Gunicorn(HttpServer):
             bind=where.address,
             is_apart=around.is_apart,
             pidfile=around.place.pidfile,
+            start_seconds=around.app.start_seconds,
+            is_slow=around.app.start_seconds > self.timeout,
             graceful_timeout=self.graceful_timeout or around.stop_seconds - 1,
             # gunicorn reads the site's location from SCRIPT_NAME.
             script_name=around.site.prefix,
+            pythonpath=around.app.pythonpath,
+            header_buffers=around.header_buffers,
+            wrapper=BEHIND_NGINX if around.behind_nginx and not around.is_page else "",
         )
         target = f"{around.app.module}:{around.app.callable}"
         return Process(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 
 from contract.documents import CONFIG_FOLDER
-from contract.resources import readies_database, site_of
+from contract.resources import HOST_PART, apply_resource, readies_database, site_of
 from kinds.databases import DATABASES
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import TYPES
@@ -84,9 +84,16 @@ def _sites(preview: Preview) -> Iterator[str]:
         new = [site for site in ops if ops[site] == {Op.CREATE}]
         for site in new:
             yield f"site {site} is new: {'503' if preview.has_nginx else 'nothing answers'} until its first release"
-        for site in ops:
-            if ops[site] == {Op.DELETE}:
-                yield f"site {site} will be deleted{f'; to keep it, name it {site} in sites' if new else ''}"
+        if any(map(_changes_shared_part, preview.changes)):
+            for site in ops:
+                if ops[site] == {Op.DELETE}:
+                    yield f"site {site} will be deleted{f'; to keep it, name it {site} in sites' if new else ''}"
+
+
+def _changes_shared_part(change: Change) -> bool:
+    """Whether a machine gets a new list of its sites: without one, it has deleted what the list does not name."""
+    name = change.record.name
+    return change.op is not Op.SAME and name.endswith(apply_resource("", HOST_PART)) and not site_of(name)
 
 
 def _closed_ports(changes: Iterable[Change]) -> Iterator[str]:

@@ -166,7 +166,10 @@ def test_a_killed_run_is_completed_by_the_next(server: Server) -> None:
 def test_a_first_release_that_fails_leaves_the_site_waiting(server: Server) -> None:
     bad = server.archive("nginx", site="blog")
     output = server.apply(bad, wanted=1)
-    assert "wsgi-ecs: release refused, the site waits for its first one: /blog/healthz through nginx gives" in output
+    assert (
+        "wsgi-ecs: release refused, the site waits for its first one: GET /blog/healthz (Host: localhost) through nginx"
+        in output
+    )
     assert server.programs == {}
     reload = next(at for at, command in enumerate(server.commands) if command.endswith("-s reload"))
     server.signal_at = (reload, signal.SIGKILL, True)

@@ -83,7 +83,10 @@ def test_a_broken_release_ends_with_the_old_one_serving(server: Server, behaviou
     good = server.archive()
     server.apply(good, {"KEY": "one"})
     output = server.apply(server.archive(behaviour), {"KEY": "two"}, wanted=1)
-    why = {"crash": "the application does not start (", "500": "the application answers /healthz with status 500"}
+    why = {
+        "crash": "the application does not start (",
+        "500": "the application answers GET /healthz (Host: localhost) with status 500",
+    }
     assert f"release refused, the one before it still serves: {why[behaviour]}" in output
     assert f"ImportError: {behaviour} – 没有这个模块" in output
     only_slot(server, good.id)
@@ -221,7 +224,7 @@ def test_a_vassal_that_failed_before_is_given_another_try(server: Server) -> Non
 def test_an_emperor_that_does_not_run_is_told_with_what_to_do(server: Server) -> None:
     (server.root / "emperor.sock").unlink()
     output = server.apply(server.archive(), wanted=1)
-    assert "still serves: uWSGI's emperor does not answer: " in output
+    assert "waits for its first one: uWSGI's emperor does not answer: " in output
     assert "wsgi-ecs: next: look at systemctl status wsgi-emperor on the server" in output
     assert server.serving == "bootstrap"
 

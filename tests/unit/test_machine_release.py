@@ -78,9 +78,9 @@ def test_a_release_that_does_not_start_leaves_the_old_one_serving(steady: tuple[
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ("500", "the application answers /healthz with status 500: the answer"),
-        ("silent", "the application does not answer"),
-        ("nginx", "/healthz through nginx gives status 500"),
+        ("500", "the application answers GET /healthz (Host: localhost) with status 500: the answer"),
+        ("silent", "the application does not answer GET /healthz (Host: localhost) within "),
+        ("nginx", "GET /healthz (Host: localhost) through nginx gives status 500"),
     ],
 )
 def test_a_release_that_is_not_healthy_leaves_the_old_one_serving(
@@ -104,6 +104,43 @@ def test_a_health_path_that_is_not_there_gets_the_front_page_as_a_remedy_if_that
         "wsgi-ecs: next: set app.health to /, which answers 2xx, or add a page at /healthz that does, and run up again"
     )
     assert "app.health to /," not in server.apply(server.archive("500"), wanted=1)
+
+
+def test_a_probe_has_the_address_of_the_server_until_the_site_has_a_domain(server: Server) -> None:
+    archive = server.archive()
+    server.apply(archive, address="198.51.100.7")
+    assert server.programs["app-b"].asked[0]["HTTP_HOST"] == "198.51.100.7"
+    assert "nothing to do" in server.run(server.unpack(archive), "")[1], "nothing is said of the address"
+    assert "nothing to do" in server.apply(archive, address="198.51.100.7")
+    assert "serves" in server.apply(archive, address="198.51.100.8").splitlines()[-1]
+    assert server.programs["app-a"].asked[0]["HTTP_HOST"] == "198.51.100.8"
+    assert "not JSON as" in server.apply(archive, address="example.com\r\nX: y", wanted=1)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "problem", "advice"),
+    [
+        ("redirect", "with status 302 (Location: https://example.com/login): ", "set app.health to a path that"),
+        ("400", "with status 400: ", "allow 198.51.100.7 in it (Django: ALLOWED_HOSTS) or set site.server_name"),
+        ("silent", " within 0 s: ", "raise app.start_seconds (60) if"),
+    ],
+)
+def test_a_refusal_says_what_was_asked_and_what_to_do(
+    server: Server, behaviour: str, problem: str, advice: str
+) -> None:
+    output = server.apply(server.archive(behaviour), address="198.51.100.7", wanted=1)
+    assert "GET /healthz (Host: 198.51.100.7)" in output
+    assert problem in output
+    assert advice in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("release", [{"behaviour": "crash"}, {"requirements": "no-such-package\n"}])
+def test_a_first_release_that_is_refused_has_nothing_before_it(server: Server, release: dict[str, Any]) -> None:
+    for _ in range(2):
+        output = server.apply(server.archive(**release), wanted=1)
+        assert "release refused, the site waits for its first one: " in output
+    server.apply(server.archive())
+    assert "release refused, the one before it still serves: " in server.apply(server.archive(**release), wanted=1)
 
 
 def test_a_first_release_that_fails_leaves_the_built_in_page(server: Server) -> None:

@@ -70,7 +70,7 @@ def test_a_wrong_setting_is_one_line(config: dict[str, Any], line: str) -> None:
 def test_an_empty_map_is_no_database() -> None:
     settings = parse({"mysql": {}}, FILE)
     assert [machine.name for machine in machines(settings)] == [""]
-    assert settings.env(settings.sites[0]) == {}
+    assert set(settings.env(settings.sites[0])) == {"PYTHONUNBUFFERED"}
 
 
 def test_every_site_finds_it_in_its_environment() -> None:
@@ -80,7 +80,13 @@ def test_every_site_finds_it_in_its_environment() -> None:
     shop, blog = (
         {name: value.get_secret_value() for name, value in settings.env(site).items()} for site in settings.sites
     )
-    own = {"MYSQL_HOST": "db", "MYSQL_PORT": "3306", "MYSQL_DATABASE": "app", "MYSQL_USER": "app"}
+    own = {
+        "PYTHONUNBUFFERED": "1",
+        "MYSQL_HOST": "db",
+        "MYSQL_PORT": "3306",
+        "MYSQL_DATABASE": "app",
+        "MYSQL_USER": "app",
+    }
     assert blog == {**own, "MYSQL_PASSWORD": "hunter2"}
     assert shop == {**blog, "A": "1"}
 

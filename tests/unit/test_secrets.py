@@ -213,7 +213,7 @@ def test_what_the_release_tool_reads(run_program: Run, tmp_path: Path) -> None:
     own = config["sites"]["shop"]
     users = {**config["nginx"]["auth_basic_users"], **own["nginx"]["auth_basic_users"]}
     lines = "".join(f"{name}:{value}\n" for name, value in users.items())
-    assert read("-front-site-shop-apply") == {"env": {}, "files": {"htpasswd": lines}}
+    assert read("-front-site-shop-apply") == {"env": {}, "files": {"htpasswd": lines}, "address": "198.51.100.7"}
     assert read("-front-host-apply")["tls"] == {
         DOMAINS[""]: config["tls"],
         DOMAINS["sites.shop."]: own["tls"],

@@ -1,12 +1,14 @@
 """uWSGI: https://uwsgi-docs.readthedocs.io/en/latest/Options.html"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Self
 
 from contract.documents import Endpoint
 from contract.placeholders import STATS_PORT
 from kinds.app_servers.base import Listen, Ports, Process, Surroundings, endpoint
 from kinds.app_servers.uwsgi.settings import UwsgiSettings
+from kinds.behind_nginx import WRAPPED, importing
 from kinds.systems import System
 from schema.app import App
 from schema.base import Rule
@@ -16,6 +18,8 @@ VERSION = "2.0.31"
 # Ports of the statistics when nobody chose one: enough for two releases of every site of a machine.
 STATS_PORTS = range(9191, 9291)
 Option = tuple[str, str | bool]
+# What imports the application for a uWSGI that speaks HTTP with nginx.
+_MODULE = "wsgi_ecs_application"
 
 
 class Uwsgi(UwsgiSettings):
@@ -87,15 +91,21 @@ class Uwsgi(UwsgiSettings):
     def process(self, around: Surroundings) -> Process:
         """uWSGI with an ini file or with a command line: the same options from one list."""
         where, ports = self._endpoint(around)
+        configs = {}
+        if where.protocol == "http" and around.behind_nginx and not (around.is_page or around.app.wsgi_file):
+            # uWSGI's own protocol brings what nginx tells an HTTP server in headers.
+            configs = {f"{_MODULE}.py": importing(around.app) + WRAPPED}
+            own = around.app.model_copy(update={"module": _MODULE, "callable": "app"})
+            around = replace(around, app=own)
         chosen = self.options(around, where)
         if self.install == "os":
             # The OS packages uWSGI's Python support as a plugin.
             chosen.insert(0, ("plugin", around.system.uwsgi_plugin))
         program = self._program()
         if self.config == "command_line":
-            configs, command = {}, (program, *_arguments(chosen))
+            command: tuple[str, ...] = (program, *_arguments(chosen))
         else:
-            configs = {"uwsgi.ini": render("templates/uwsgi/uwsgi.ini.j2", options=chosen)}
+            configs["uwsgi.ini"] = render("templates/uwsgi/uwsgi.ini.j2", options=chosen)
             command = (program, "--ini", "@@slot_dir@@/uwsgi.ini")
         return Process(
             name=self.key,
@@ -106,6 +116,7 @@ class Uwsgi(UwsgiSettings):
             ports={**ports, STATS_PORT: self._stats_ports},
             group=self.gid,
             forks=self.daemonize,
+            start_seconds=around.app.start_seconds,
             owns_log=self._owns_log(around),
             computed="@@cpus@@ processes: one per CPU" if self.processes == "auto" else "",
             builds=(self.build(python=around.system.python),) if self.install == "source" else (),
@@ -123,7 +134,7 @@ class Uwsgi(UwsgiSettings):
         ]
         if self.threads > 1:
             found.append(("threads", str(self.threads)))
-        for name in ("enable_threads", "thunder_lock", "vacuum", "stats_http"):
+        for name in ("enable_threads", "thunder_lock", "lazy_apps", "vacuum", "stats_http"):
             if getattr(self, name):
                 found.append((name.replace("_", "-"), True))
         for name in ("cheaper", "harakiri", "max_requests", "reload_on_rss"):
@@ -197,6 +208,9 @@ class Uwsgi(UwsgiSettings):
             "uwsgi_param travels by uWSGI's own protocol from nginx",
             "uwsgi.socket and serving.front: nginx",
         )
+        factory = app.callable.endswith("()") and (self.dynamic or app.wsgi_file is not None)
+        way = "the name of a WSGI callable, or app.module without uwsgi.dynamic"
+        yield "app.callable", factory, "uWSGI calls no function here", way
         file = self.dynamic and app.wsgi_file is not None
         yield "uwsgi.dynamic", file, "UWSGI_SCRIPT names a module", "app.module"
 
@@ -238,19 +252,32 @@ class Uwsgi(UwsgiSettings):
         (listen,) = self.listens_on(around.is_apart)
         return endpoint("http" if self.http_socket else "uwsgi", listen.value, False, around.place)
 
+    def _buffer_size(self, around: Surroundings) -> int:
+        """Bytes of the request headers: all that nginx accepts, unless the setting says something else."""
+        number, size = around.header_buffers
+        wanted = 0 if "buffer_size" in self.model_fields_set else min(number * size, 65535)
+        return max(self.buffer_size, wanted)
+
     def _application(self, around: Surroundings) -> list[Option]:
         app = around.app
-        folders: list[Option] = [("pythonpath", f"@@release_dir@@/app/{path}") for path in self.pythonpath]
+        folders: list[Option] = [
+            ("pythonpath", f"@@release_dir@@/app/{path}") for path in (*app.pythonpath, *self.pythonpath)
+        ]
+        if app.module == _MODULE:
+            folders.append(("pythonpath", "@@slot_dir@@"))
         if self.dynamic:
             # nginx names the application with each request: https://uwsgi-docs.readthedocs.io/en/latest/Nginx.html
             return folders
         file = f"@@release_dir@@/app/{app.wsgi_file}" if app.wsgi_file else ""
+        is_factory = app.callable.endswith("()")
         if around.site.prefix:
             # The application sees its own paths, and this one as SCRIPT_NAME.
             name = file or f"{app.module}:{app.callable}"
             loaded: list[Option] = [("manage-script-name", True), ("mount", f"{around.site.prefix}={name}")]
         else:
-            loaded = [("wsgi-file", file) if file else ("module", app.module)]
+            # uWSGI calls a function only where it is named beside its module.
+            target = f"{app.module}:{app.callable}" if is_factory else app.module
+            loaded = [("wsgi-file", file) if file else ("module", target)]
         return [
             ("need-app", True),
             ("single-interpreter", True),
@@ -258,7 +285,7 @@ class Uwsgi(UwsgiSettings):
             ("chdir", "@@release_dir@@/app"),
             *folders,
             *loaded,
-            ("callable", app.callable),
+            *([] if is_factory and not file else [("callable", app.callable)]),
         ]
 
     def _listening(self, around: Surroundings, where: Endpoint) -> list[Option]:
@@ -268,7 +295,7 @@ class Uwsgi(UwsgiSettings):
             found.append(("chmod-socket", self.chmod_socket))
         found += [
             ("listen", "@@somaxconn@@" if self.listen == "auto" else str(self.listen)),
-            ("buffer-size", str(self.buffer_size)),
+            ("buffer-size", str(self._buffer_size(around))),
         ]
         if around.request_buffering:
             # Read all of a body before the application is asked: one that answers without reading it would have the

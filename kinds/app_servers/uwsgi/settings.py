@@ -47,6 +47,11 @@ class UwsgiSettings(FromSource, AppServer):
     )
     threads: Count = Field(1, description="Threads per process; more than one costs CPU per request.")
     enable_threads: bool = Field(False, description="Let the application start threads of its own.")
+    lazy_apps: bool = Field(
+        False,
+        description="Import the application in each process instead of once: threads that it starts while it is "
+        "imported, and connections that it opens, do not reach the processes otherwise.",
+    )
     thunder_lock: bool = Field(False, description="Let one process at a time wait for a request.")
     cheaper: Count | None = Field(None, description="Least number of worker processes when there is little load.")
     # uWSGI does not start with more than net.core.somaxconn, which the bootstrap sets.

@@ -1,7 +1,7 @@
 """Applications of threads: each listens where its config says and answers as its file `behaviour` says.
 
-ok, crash (never listens), silent (runs, never listens), 404 (but / is good), 500, 503, or nginx (good in itself, 500
-through nginx).
+ok, crash (never listens), silent (runs, never listens), 400, 404 (but / is good), 500, 503, redirect, or nginx (good in
+itself, 500 through nginx).
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Application(threading.Thread):
     def status(self) -> int:
         if self.behaviour == "404" and self.asked[-1]["PATH_INFO"] != "/":
             return 404
-        return {"503": 503, "500": 500}.get(self.behaviour, 200)
+        return {"503": 503, "500": 500, "400": 400, "redirect": 302}.get(self.behaviour, 200)
 
     def run(self) -> None:
         with contextlib.suppress(OSError):
@@ -64,7 +64,8 @@ class Application(threading.Thread):
                 client, _ = self.listener.accept()
                 with client, contextlib.suppress(OSError):
                     self.asked.append(_uwsgi(client) if self.protocol == "uwsgi" else _http(client))
-                    client.sendall(f"HTTP/1.1 {self.status} Some\r\nX: y\r\n\r\nthe answer".encode())
+                    to = "Location: https://example.com/login" if self.behaviour == "redirect" else "X: y"
+                    client.sendall(f"HTTP/1.1 {self.status} Some\r\n{to}\r\n\r\nthe answer".encode())
 
     def stop(self) -> None:
         self.listens = False

@@ -113,7 +113,7 @@ def move(root: str) -> None:
 
 def hasten() -> None:
     """What the tool waits for comes at once here."""
-    traffic.START_SECONDS, traffic.SETTLE_SECONDS, traffic.LOG_SECONDS = 0.3, 0.05, 0.01
+    traffic.Site.start_seconds, traffic.SETTLE_SECONDS, traffic.LOG_SECONDS = 0.3, 0.05, 0.01
     release.LOCK_SECONDS = 0.5
     release_commands.GRACE = 0.5
     vars(time)["sleep"] = lambda seconds: sleep(seconds / 20)

@@ -414,9 +414,12 @@ class Server:
         assert status == wanted, text
         return status, text
 
-    def apply(self, archive: Archive, env: dict[str, str] | None = None, **options: Any) -> str:
+    def apply(
+        self, archive: Archive, env: dict[str, str] | None = None, address: str | None = None, **options: Any
+    ) -> str:
         """Unpack a release and run its tool with an environment. Returns what it printed."""
-        return self.run(self.unpack(archive), json.dumps({"env": env or {}, "files": {}}), **options)[1]
+        parts = {"env": env or {}, "files": {}, **({"address": address} if address else {})}
+        return self.run(self.unpack(archive), json.dumps(parts), **options)[1]
 
     def prepare(self, archive: Archive | None = None, **options: Any) -> str:
         """Put what the sites share in place, by default what the server's own settings say. Returns as apply()."""

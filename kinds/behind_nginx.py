@@ -1,0 +1,38 @@
+"""What an application behind nginx sees of its clients, if its server speaks HTTP with nginx.
+
+nginx describes the client's connection in headers, and replaces those that a client sends under the same names. So
+the application finds in its environ what uWSGI's own protocol would have brought. The text is Python 3.6.
+"""
+
+import json
+
+from schema.app import App
+
+BEHIND_NGINX = """
+
+def behind_nginx(application):
+    \"\"\"Describe the client's own connection, which nginx alone passes on.\"\"\"
+
+    def with_client(environ, start_response):
+        host = environ.get("HTTP_HOST", "")
+        scheme = environ.get("HTTP_X_FORWARDED_PROTO", "http")
+        environ.pop("REMOTE_PORT", None)
+        environ["REMOTE_ADDR"] = environ.get("HTTP_X_FORWARDED_FOR", "")
+        environ["wsgi.url_scheme"] = environ["REQUEST_SCHEME"] = scheme
+        environ["SERVER_NAME"] = host if host.endswith("]") else host.rsplit(":", 1)[0]
+        environ["SERVER_PORT"] = environ.get("HTTP_X_FORWARDED_PORT") or ("443" if scheme == "https" else "80")
+        if scheme == "https":
+            environ["HTTPS"] = "on"
+        return application(environ, start_response)
+
+    return with_client
+"""
+WRAPPED = f"{BEHIND_NGINX}\n\napp = behind_nginx(app)\n"
+
+
+def importing(app: App) -> str:
+    """The statements that import the application as `app`, which may be what a function returns."""
+    folders = [f"@@release_dir@@/app/{path}" for path in app.pythonpath]
+    path = f"import sys\n\nsys.path[:0] = {json.dumps(folders)}\n" if folders else ""
+    call = "\napp = app()\n" if app.callable.endswith("()") else ""
+    return f"{path}\nfrom {app.module} import {app.callable.removesuffix('()')} as app\n{call}"

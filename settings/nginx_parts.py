@@ -1,0 +1,59 @@
+"""The settings of nginx that are maps of their own."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schema import text
+from schema.base import Model, Seconds
+
+
+class LimitReq(Model):
+    """https://nginx.org/en/docs/http/ngx_http_limit_req_module.html"""
+
+    rate: text.Rate = Field(
+        "10r/s", description="Requests of one client, such as 10r/s or 30r/m; requests above the rate get 429."
+    )
+    burst: int = Field(20, ge=0, le=100000, description="Requests above the rate that a client may send at once.")
+    nodelay: bool = Field(True, description="Answer a burst at once instead of at the rate.")
+
+
+class Cache(Model):
+    """https://nginx.org/en/docs/http/ngx_http_uwsgi_module.html#uwsgi_cache"""
+
+    valid: Seconds = Field(5, description="Seconds that a response is cached, unless its Cache-Control says otherwise.")
+    max_size: text.Size = Field("100m", description="Largest size of the cache on disk.")
+    bypass_cookies: tuple[text.Cookie, ...] = Field(
+        (), description="Cookies whose requests bypass the cache; none named: any cookie does."
+    )
+    bypass_header: text.HeaderName | None = Field(
+        None, description="Request header whose requests bypass the cache, too."
+    )
+
+
+class Upstream(Model):
+    """https://nginx.org/en/docs/http/ngx_http_upstream_module.html"""
+
+    method: Literal["round_robin", "least_conn", "ip_hash"] = Field(
+        "round_robin",
+        description="How an app server is chosen for a request: in turn, the least busy one, or one per client.",
+    )
+    weights: dict[text.AppServer, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict, description="App server, such as app-1, to its weight; the other app servers have 1."
+    )
+    keepalive: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Idle connections kept to Granian, or to gunicorn's gthread and gevent workers, per worker of "
+        "nginx.",
+    )
+    max_fails: int = Field(
+        1, ge=1, le=100, description="Failures after which nginx skips an app server for nginx.upstream.fail_timeout."
+    )
+    fail_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
+        5, description="Seconds for which nginx skips a failed app server."
+    )
+    connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
+        2, description="Seconds to wait for a connection to an app server."
+    )

@@ -1,0 +1,150 @@
+"""What an application sees of a request is the same under every app server, over unix sockets and TCP."""
+
+import http.client
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.rehearsal.builders.stack import Stack, new_stack, until
+
+GUNICORN, GRANIAN = ({"app_server": name} for name in ("gunicorn", "granian"))
+GTHREAD = {"worker_class": "gthread", "threads": 4, "workers": 1, "bind": "127.0.0.1:8100"}
+SITES: dict[str, dict[str, Any]] = {
+    "uwsgi": {"uwsgi": {"lazy_apps": True, "enable_threads": True}},
+    "uwsgi-tcp": {"uwsgi": {"socket": "127.0.0.1:8090"}, "app": {"callable": "application"}},
+    "uwsgi-http": {"uwsgi": {"http_socket": "unix"}},
+    "gunicorn": {"serving": GUNICORN, "gunicorn": {"workers": 2}},
+    "gunicorn-tcp": {"serving": GUNICORN, "gunicorn": GTHREAD, "nginx": {"websocket": ["/ws/"]}},
+    "granian": {"serving": GRANIAN},
+    "granian-tcp": {"serving": GRANIAN, "granian": {"bind": "127.0.0.1:8110"}},
+}
+# Answers to a client that claims to be a proxy.
+CLAIMS = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "shop.example.org",
+    "X-Forwarded-Ssl": "on",
+    "X-Real-IP": "203.0.113.9",
+    "Forwarded": "for=203.0.113.9;proto=https",
+}
+each = pytest.mark.parametrize("name", SITES)
+
+
+class Seen:
+    """A stack of a site for each way, whose proxies are trusted or not."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.trust([])
+
+    def trust(self, networks: list[str]) -> None:
+        nginx = {"large_client_header_buffers": "4 16k", "set_real_ip_from": networks}
+        app = {"source": "seen", "module": "seen", "callable": "create_app()", "pythonpath": ["src"], "health": "/"}
+        self.stack.settings = {
+            "app": {**app, "timezone": "Asia/Shanghai"},
+            "nginx": nginx,
+            "sites": {name: {"site": {"server_name": f"{name}.example.com"}, **own} for name, own in SITES.items()},
+        }
+        self.address = self.stack.up().output("address")
+
+    def get(self, name: str, path: str = "/", **headers: str) -> httpx.Response:
+        given = {"Host": f"{name}.example.com", **headers}
+        return httpx.get(f"http://{self.address}{path}", headers=given, trust_env=False, timeout=30)
+
+    def environ(self, name: str, **headers: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(name, **headers).json()
+        return found
+
+
+@pytest.fixture(scope="module")
+def seen(project_copy: Path) -> Iterator[Seen]:
+    stack = new_stack(project_copy, "sees")
+    shutil.copytree(Path(__file__).parent / "sees", stack.folder / "seen")
+    try:
+        yield Seen(stack)
+    finally:
+        stack.run("destroy")
+
+
+@each
+def test_a_client_is_who_it_is_and_no_header_makes_it_another(seen: Seen, name: str) -> None:
+    plain, claimed = seen.environ(name), seen.environ(name, **CLAIMS)
+    client, host = plain["REMOTE_ADDR"], f"{name}.example.com"
+    assert client.count(".") == 3 and not client.startswith(("0.", "127."))
+    for found in (plain, claimed):
+        assert {found[key] for key in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")} == {client}
+        assert {found[key] for key in ("HTTP_HOST", "SERVER_NAME", "HTTP_X_FORWARDED_HOST")} == {host}
+        assert {found[key] for key in ("SERVER_PORT", "HTTP_X_FORWARDED_PORT")} == {"80"}
+        assert {found[key] for key in ("wsgi.url_scheme", "HTTP_X_FORWARDED_PROTO")} == {"http"}
+        assert not {"HTTPS", "HTTP_FORWARDED", "HTTP_X_FORWARDED_SSL"} & set(found)
+
+
+@each
+def test_the_application_is_what_its_settings_say(seen: Seen, name: str) -> None:
+    found = seen.environ(name)
+    assert found["name"] == "beside"
+    assert found["zone"] == "CST"
+    if not name.startswith("uwsgi-"):
+        until(lambda: seen.environ(name)["ticks"] > 10)
+
+
+@each
+def test_headers_that_nginx_accepts_reach_the_application(seen: Seen, name: str) -> None:
+    many = {"Cookie": "c" * 14000, "X-A": "a" * 14000, "X-B": "b" * 14000}
+    assert seen.get(name, **many).status_code == 200
+    assert seen.get(name, f"/?{'q' * 14000}").status_code == 200
+    assert seen.get(name, **{"X-A": "a" * 17000}).status_code == 400
+
+
+@each
+def test_what_it_prints_is_in_its_log_at_once(seen: Seen, name: str) -> None:
+    assert seen.get(name, f"/print?{name}").status_code == 200
+    until(lambda: f"printed for {name}\n" in seen.stack.shell(f"cat /var/log/wsgi-ecs/{name}/[ab].log") + "\n", 10)
+
+
+@each
+def test_events_arrive_one_by_one(seen: Seen, name: str) -> None:
+    connection = http.client.HTTPConnection(seen.address, timeout=30)
+    connection.request("GET", "/events", headers={"Host": f"{name}.example.com"})
+    answer, times = connection.getresponse(), []
+    while answer.read1(100):
+        times.append(time.monotonic())
+    assert times[-1] - times[0] > 1
+
+
+def test_a_websocket_talks(seen: Seen) -> None:
+    with socket.create_connection((seen.address, 80), timeout=30) as client:
+        client.sendall(
+            b"GET /ws/echo HTTP/1.1\r\nHost: gunicorn-tcp.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        data = client.recv(4096)
+        assert data.startswith(b"HTTP/1.1 101 ")
+        # A frame of text, masked with zeros.
+        client.sendall(b"\x81\x85\0\0\0\0world")
+        while b"hello world" not in data:
+            part = client.recv(4096)
+            assert part
+            data += part
+
+
+def test_a_trusted_proxy_is_believed(seen: Seen) -> None:
+    client = seen.environ("uwsgi")["REMOTE_ADDR"]
+    seen.trust([f"{client}/32"])
+    for name in SITES:
+        found = seen.environ(name, **CLAIMS)
+        assert {found[key] for key in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")} == {"203.0.113.9"}
+        hosts = {found[key] for key in ("HTTP_HOST", "SERVER_NAME", "HTTP_X_FORWARDED_HOST")}
+        assert hosts == {"shop.example.org"}
+        assert {found[key] for key in ("SERVER_PORT", "HTTP_X_FORWARDED_PORT")} == {"443"}
+        assert (found["wsgi.url_scheme"], found["HTTPS"]) == ("https", "on")
+        assert not {"HTTP_FORWARDED", "HTTP_X_FORWARDED_SSL"} & set(found)
+        own = seen.environ(name, **{"X-Forwarded-Proto": "https", "X-Forwarded-Port": "8443"})
+        assert (own["SERVER_PORT"], own["SERVER_NAME"]) == ("8443", f"{name}.example.com")
+        assert seen.environ(name, **{"X-Forwarded-Host": "a b;c"})["HTTP_HOST"] == f"{name}.example.com"
