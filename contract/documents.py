@@ -3,12 +3,10 @@
 codec.py reads and writes them. A field that came later than the first version of a document has a default.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, TypeVar
+from typing import Dict, List, NamedTuple, Optional
 
-from contract.placeholders import fill
+from contract.placeholders import Filler, fill, filled
 from contract.processes import Job, Processes
-
-T = TypeVar("T")
 
 # An archive holds these files, and folders of the application, configs with placeholders, this tool and sources.
 MANIFEST_FILE = "manifest.json"
@@ -24,19 +22,6 @@ SCHEMA_FOLDER = "schema/"
 ACME_FILE = "acme.json"
 ACME_CA_FILE = "acme-ca.pem"
 MYSQL_CONFIG_FILE = "mysql.cnf"
-
-# Modules of machine/ that every release carries as tool/<name>.py, beside this package as tool/contract/.
-TOOL = (
-    "release", "rollout", "host", "drop_ins", "accounts", "acme", "certificates", "unpacked", "drift", "slots",
-    "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
-    "packages", "redis_server", "processes", "schedule", "app_packages", "hints",
-    "release_commands", "handover",
-)  # fmt: skip
-# Modules that a database's server needs beside TOOL.
-DATABASE_TOOL = ("database", "disk")
-CONTRACT = (
-    "__init__", "paths", "placeholders", "documents", "codec", "processes", "requirements", "resources",
-)  # fmt: skip
 
 
 class Manifest(NamedTuple):
@@ -103,7 +88,8 @@ class Release(NamedTuple):
     the new release's port. redis_port: where the Redis of the machine listens, None where it has none. generation:
     raised by the user to apply the same release again. before, after: commands that run before and after the switch,
     each a list of arguments, and the seconds that one of them may take. start_seconds: that a release may take to
-    answer.
+    answer. persistent: paths of the application's folder that lead into the site's data folder; an absent path without
+    a suffix, or with / at its end, is a folder. served: folders of the data folder that nginx reads.
     """
 
     site: str
@@ -144,6 +130,8 @@ class Release(NamedTuple):
     processes: Optional[Processes] = None
     schedule: List[Job] = []
     start_seconds: int = 60
+    persistent: List[str] = []
+    served: List[str] = []
 
 
 class SlotState(NamedTuple):
@@ -193,7 +181,10 @@ class CommandsState(NamedTuple):
 
 
 class HostSite(NamedTuple):
-    """A site of host.json. run_group: a group that it runs as, if not its user's. waiting: file name → text."""
+    """A site of host.json. run_group: a group that it runs as, if not its user's. waiting: file name → text.
+
+    has_data: whether its application runs on this machine, which then has a data folder.
+    """
 
     name: str
     user: str
@@ -202,6 +193,7 @@ class HostSite(NamedTuple):
     run_group: Optional[str]
     waiting: Dict[str, str]
     entrance: Entrance
+    has_data: bool = False
 
 
 class Redis(NamedTuple):
@@ -317,9 +309,6 @@ class Acme(NamedTuple):
     client: str
 
 
-Filler = Callable[[str, Dict[str, str]], str]
-
-
 def slot_state(
     release: Release, identifier: Optional[str], slot: str, facts: Dict[str, str], filler: Filler = fill
 ) -> SlotState:
@@ -344,20 +333,3 @@ def slot_state(
         processes=filled(release.processes, facts, filler),
         schedule=filled(release.schedule, facts, filler),
     )
-
-
-def filled(value: T, facts: Dict[str, str], filler: Filler = fill) -> T:
-    """A document, or a part of one, with facts in place of the placeholders in its texts."""
-    return _filled(value, facts, filler)  # type: ignore[no-any-return]
-
-
-def _filled(value: Any, facts: Dict[str, str], filler: Filler) -> Any:
-    if isinstance(value, str):
-        return filler(value, facts)
-    if hasattr(value, "_fields"):
-        return type(value)(*[_filled(part, facts, filler) for part in value])
-    if isinstance(value, dict):
-        return {key: _filled(part, facts, filler) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_filled(part, facts, filler) for part in value]
-    return value

@@ -4,6 +4,8 @@
 /srv/wsgi-ecs/sites/<site>/releases/<id>/ a release as it was sent: app/, config/, tool/  (not writable by the site)
 /srv/wsgi-ecs/sites/<site>/slots/a, b     filled-in configs; one slot serves, and the other starts the next release
 /srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the only switch
+/srv/wsgi-ecs/sites/<site>/data/         what the application writes, kept across releases (<user>:<group> 0750)
+/srv/wsgi-ecs/removed/<site>/             data of a site that the settings no longer name (root 0700)
 /srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
 /etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
 /var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
@@ -54,6 +56,16 @@ def sites() -> str:
 def site_root(name: str) -> str:
     """Folder of a site: releases/, slots/ and the link current."""
     return "{}/{}".format(sites(), name)
+
+
+def data(name: str) -> str:
+    """Folder that a site's application may write to: its DATA_DIR and its HOME."""
+    return site_root(name) + "/data"
+
+
+def removed_data(name: str) -> str:
+    """Folder that keeps the data of a site that was removed, until a site of that name returns."""
+    return "{}/removed/{}".format(ROOT, name)
 
 
 def host_root() -> str:

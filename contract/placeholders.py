@@ -1,7 +1,10 @@
 """Placeholders of facts that only the running machine knows."""
 
 import re
-from typing import Dict, List
+from typing import Any, Callable, Dict, List, TypeVar
+
+T = TypeVar("T")
+Filler = Callable[[str, Dict[str, str]], str]
 
 # Facts of the running machine, written @@fact@@ in a config and filled in by the release tool.
 FACTS = (
@@ -39,3 +42,20 @@ def fill(text: str, facts: Dict[str, str]) -> str:
 def fill_known(text: str, facts: Dict[str, str]) -> str:
     """Replace the placeholders of known facts in a text, and leave all other placeholders."""
     return _PLACEHOLDER.sub(lambda match: facts.get(match.group(1), match.group(0)), text)
+
+
+def filled(value: T, facts: Dict[str, str], filler: Filler = fill) -> T:
+    """A document, or a part of one, with facts in place of the placeholders in its texts."""
+    return _filled(value, facts, filler)  # type: ignore[no-any-return]
+
+
+def _filled(value: Any, facts: Dict[str, str], filler: Filler) -> Any:
+    if isinstance(value, str):
+        return filler(value, facts)
+    if hasattr(value, "_fields"):
+        return type(value)(*[_filled(part, facts, filler) for part in value])
+    if isinstance(value, dict):
+        return {key: _filled(part, facts, filler) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_filled(part, facts, filler) for part in value]
+    return value

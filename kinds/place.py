@@ -28,6 +28,10 @@ class Place:
         return paths.env_file(self.name)
 
     @property
+    def data(self) -> str:
+        return paths.data(self.name)
+
+    @property
     def run(self) -> str:
         return f"{paths.RUN}/{self.name}"
 

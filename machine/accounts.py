@@ -9,8 +9,9 @@ import os
 import pwd
 from typing import Callable, Collection, Dict, List, Optional
 
+import data
 import files
-from commands import run
+from commands import Say, run
 from contract import paths
 from contract.documents import HostSite
 
@@ -38,6 +39,8 @@ def make(site: HostSite, nginx_user: Optional[str]) -> None:
         if not os.path.isdir(folder):
             os.mkdir(folder)
         files.own(folder, site.web_group, 0o750)
+    if site.has_data:
+        data.make(site)
     rule = "d {0} 0755 root root -\nd {0}/{1} 2750 {2} {3} -\n".format(paths.RUN, site.name, site.user, site.web_group)
     files.write(_rule(site.name), rule, 0o644)
     run("systemd-tmpfiles", "--create", _rule(site.name))
@@ -60,8 +63,8 @@ def group(user: str) -> str:
     return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
 
 
-def remove(name: str, users: Collection[str]) -> None:
-    """Remove all that a site has, once its programs have ended. users: that other sites run as, which stay."""
+def remove(name: str, users: Collection[str], say: Say) -> None:
+    """Remove all that a site has but its data, once its programs have ended. users: of other sites, which stay."""
     for path in (paths.env_file(name), paths.logs(name), os.path.join(paths.RUN, name), _rule(name)):
         files.remove(path)
     files.remove(os.path.join(paths.CACHE, name))
@@ -70,6 +73,7 @@ def remove(name: str, users: Collection[str]) -> None:
         for command, account in (("userdel", owner), ("groupdel", owner), ("groupdel", owner + "-web")):
             # userdel may have taken the group with it.
             run(command, account, check=False)
+    data.keep(name, say)
     # This folder goes last: by it the next run finds a site that this run has only begun to remove.
     files.remove(paths.site_root(name))
 

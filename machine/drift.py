@@ -14,7 +14,16 @@ import processes
 import redis_server
 import schedule
 from contract import paths
-from contract.documents import COMMANDS_FILE, MANIFEST_FILE, STATE_FILE, DatabaseState, SlotState
+from contract.documents import (
+    APP_FOLDER,
+    COMMANDS_FILE,
+    MANIFEST_FILE,
+    RELEASE_FILE,
+    STATE_FILE,
+    DatabaseState,
+    Release,
+    SlotState,
+)
 from unpacked import local
 
 # Files in a release's folder that this tool adds to what was sent.
@@ -90,13 +99,25 @@ def _application(folder: str) -> List[Edit]:
             sent.pop(name, None)
         else:
             sent[name] = ("", made)
+    kept = _persistent(folder)
+    sent = {name: entry for name, entry in sent.items() if not (name + "/").startswith(kept)}
     digests = {os.path.join(folder, local(name)): digest for name, (_, digest) in sent.items()}
     kinds = {path: edit_kind(lambda: sha256(path) == digest) for path, digest in digests.items()}  # noqa: B023
     found = [(path, kind) for path, kind in kinds.items() if kind]
     for here, _, names in os.walk(folder):
         present = (os.path.join(here, name) for name in names if not (here == folder and name in _ADDED_BY_TOOL))
+        present = (path for path in present if not (os.path.relpath(path, folder) + "/").startswith(kept))
         found += [(path, "added") for path in present if path not in digests]
     return found
+
+
+def _persistent(folder: str) -> Tuple[str, ...]:
+    """Paths in a release's folder, with a slash at their end, that lead into the site's data folder."""
+    try:
+        release = files.document(Release, os.path.join(folder, RELEASE_FILE))
+    except (OSError, ValueError):
+        return ()
+    return tuple("{}{}/".format(APP_FOLDER, path.rstrip("/")) for path in release.persistent)
 
 
 def edit_kind(is_same: Callable[[], bool]) -> Optional[str]:

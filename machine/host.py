@@ -276,6 +276,6 @@ def remove_others(sites: List[HostSite], say: Say) -> None:
                 processes.stop(state, folder)
         schedule.remove(name, [])
         # The emperor's user stays, whatever its sites are called.
-        accounts.remove(name, {site.user for site in sites} | {site.group for site in sites})
+        accounts.remove(name, {site.user for site in sites} | {site.group for site in sites}, say)
         venvs.prune(venvs.used())
     builds.prune()

@@ -8,6 +8,7 @@ import time
 from typing import Callable, Dict, NamedTuple, Optional, Set
 
 import builds
+import data
 import drift
 import files
 import host
@@ -102,6 +103,8 @@ class Rollout:
         for build in self.release.builds:
             builds.make(build, self.unpacked, self.say)
         self.venv = venvs.make(self.release, self.target, self.say)
+        data.link(self.release, self.target)
+        data.serve(self.release)
 
     def run_before(self) -> None:
         """Run release.before. The folder of the release that serves is never written to."""
@@ -188,6 +191,7 @@ class Rollout:
         """Stop the old slot and remove what nobody needs. A failure does not end the release."""
         self.say("release {} serves".format(self.unpacked.id))
         try:
+            data.close(self.release)
             if self.old:
                 self.site.nginx.drain(self.old_workers, self.release.stop_seconds)
                 self.site.clear(self.old)

@@ -14,8 +14,8 @@ from typing import Dict, List, Optional, Set, Tuple
 import facts
 import files
 from contract import paths
-from contract.documents import CONFIG_FOLDER, STATE_FILE, Release, SlotState, filled, slot_state
-from contract.placeholders import fill_known
+from contract.documents import CONFIG_FOLDER, STATE_FILE, Release, SlotState, slot_state
+from contract.placeholders import fill_known, filled
 
 
 class Slots:

@@ -7,6 +7,7 @@ import os
 import time
 from typing import Optional, Set
 
+import data
 import files
 import probe
 import processes
@@ -149,7 +150,8 @@ class Site(Slots):
                 continue
             time.sleep(LOG_SECONDS)
             is_late = answer is None and condition == RUNNING
-            raise ReleaseError(problem, printed(state.log, offset), self._advice(state, answer, is_late))
+            lines = printed(state.log, offset)
+            raise ReleaseError(problem, lines, self._advice(state, lines, answer, is_late))
 
     def give_traffic(self, target: str) -> Set[int]:
         """Point `current` to a slot or the waiting page. Returns nginx's old workers, which finish their requests."""
@@ -176,11 +178,17 @@ class Site(Slots):
         except OSError as error:
             problem = "{} does not answer {}: {}".format(self.entrance, probe.describe(request), error)
         log = tail(nginx_log, nginx_offset, lines=10)
-        raise ReleaseError(problem, lines + "\n" + log, self._advice(state, answer))
+        raise ReleaseError(problem, lines + "\n" + log, self._advice(state, lines, answer))
 
-    def _advice(self, state: SlotState, answer: Optional[probe.Answer], is_late: bool = False) -> str:
-        """What to do about an answer that is not good, or about none. is_late: the program still runs without one."""
+    def _advice(self, state: SlotState, lines: str, answer: Optional[probe.Answer], is_late: bool = False) -> str:
+        """What to do about an answer that is not good, or about none.
+
+        lines: what the application printed. is_late: the program still runs without an answer.
+        """
         request = self.probe_of(state)
+        may_not_write = data.advice(self.release.site, lines)
+        if may_not_write:
+            return "{}; all that it printed is in {}".format(may_not_write, state.log)
         advice = "fix the application or app.health ({})".format(request.path)
         if is_late:
             advice = "raise app.start_seconds ({}) if the application needs longer to start, or {}".format(

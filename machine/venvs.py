@@ -114,7 +114,7 @@ def _application(builder: "Builder", folder: str, is_local: bool, release: Relea
         copy = folder
         if is_local:
             copy = os.path.join(scratch, "app")
-            shutil.copytree(folder, copy)
+            shutil.copytree(folder, copy, symlinks=True)
         requirements = os.path.join(copy, requirements)
         if release.locked is not None:
             requirements = os.path.join(scratch, "requirements.txt")
@@ -195,7 +195,8 @@ class Builder:
         self.user = pwd.getpwnam(self.NAME)
 
     def own(self, path: str) -> None:
-        os.chown(path, self.user.pw_uid, self.user.pw_gid)
+        # A persistent path of a release is a link into its site's data.
+        os.chown(path, self.user.pw_uid, self.user.pw_gid, follow_symlinks=False)
 
     def end_leftovers(self) -> None:
         """End the processes that a killed run left: they would write into the new environment."""

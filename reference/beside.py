@@ -25,6 +25,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {"nginx": {"static_expires": "1d", "error_page": {"404": "404.html"}, "cache": {}, "limit_req": {}}},
     {"nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": "$6$a$" + "b" * 86}}},
     {"nginx": SOURCE},
+    {"data": {"served": {"/media/": "media"}}},
     {"uwsgi": SOURCE},
     ACME,
     {"site": ACME["site"], "tls": {"certificate": "c.pem", "private_key": "k.pem"}},

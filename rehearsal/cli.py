@@ -28,6 +28,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _stack = click.option("--stack", "-s", default="local", show_default=True, callback=_name, help="A stack of stacks/.")
 _diff = click.option("--diff", is_flag=True, help="Show every input and every line that changes, however many.")
 
+_site = click.option("--site", help="The data folder of this site, in place of the database.")
+_machine = click.option("--machine", help="With several machines, the name of the site's one, such as app-1.")
+
 
 class _Group(click.Group):
     """Errors that a user can cause, and errors of a run, are printed as their text and end with their exit code."""
@@ -120,9 +123,15 @@ def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
 
 @main.command()
 @_stack
+@_site
+@_machine
 @click.argument("file")
-def backup(stack: str, file: str) -> None:
-    """Write a dump of the stack's database into a new file, such as app.sql.gz."""
+def backup(stack: str, site: str | None, machine: str | None, file: str) -> None:
+    """Write a dump of the stack's database, or a site's data, into a new file such as app.sql.gz or app.tar.gz."""
+    if site:
+        from rehearsal.commands.site_data import backup as run_site
+
+        sys.exit(run_site(ROOT, stack, site, machine, file))
     from rehearsal.commands.backup import backup as run
 
     sys.exit(run(ROOT, stack, file))
@@ -130,9 +139,15 @@ def backup(stack: str, file: str) -> None:
 
 @main.command()
 @_stack
+@_site
+@_machine
 @click.argument("file")
-def restore(stack: str, file: str) -> None:
-    """Read a dump back. Its tables replace those of the same name in the database."""
+def restore(stack: str, site: str | None, machine: str | None, file: str) -> None:
+    """Read a dump back, whose tables replace those of the same name; or replace a site's data."""
+    if site:
+        from rehearsal.commands.site_data import restore as run_site
+
+        sys.exit(run_site(ROOT, stack, site, machine, file))
     from rehearsal.commands.restore import restore as run
 
     sys.exit(run(ROOT, stack, file))

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from schema import text
 from schema.base import Model
+from schema.data import PersistentPath
 
 
 def _as_text(value: object) -> object:
@@ -44,6 +45,11 @@ class App(Model):
     exclude: tuple[text.Glob, ...] = Field(
         (),
         description="Files left out of a release, beside .git, .env*, virtual environments, caches and editors' files.",
+    )
+    persistent: tuple[PersistentPath, ...] = Field(
+        (),
+        description="Paths of the application's folder that lead into the site's data folder, such as instance or "
+        "db.sqlite3; what a release has there is copied once.",
     )
 
     @model_validator(mode="after")

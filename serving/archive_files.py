@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from contract.codec import encode
-from contract.documents import CONFIG_FOLDER, CONTRACT, DATABASE_TOOL, HOST_FILE, RELEASE_FILE, TOOL, TOOL_FOLDER
+from contract.documents import CONFIG_FOLDER, HOST_FILE, RELEASE_FILE, TOOL_FOLDER
+from contract.tool import CONTRACT, DATABASE_TOOL, TOOL
 from serving.plan import ServingPlan, SitePlan
 from templates import source
 

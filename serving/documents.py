@@ -29,6 +29,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
                 run_group=own.app_server.runs_in_group,
                 waiting=nginx.waiting_files(own) if has_nginx else {},
                 entrance=Entrance(own.site.host or "", site.release.probe.port, site.release.probe.tls),
+                has_data=role != "front",
             )
             for own, site in zip(stack.sites, sites, strict=True)
         ],
@@ -109,4 +110,6 @@ def release_document(
         processes=workers.document,
         schedule=schedule.jobs,
         start_seconds=site.app.start_seconds,
+        persistent=list(site.app.persistent) if has_app else [],
+        served=sorted(set(site.data.served.values())) if has_app else [],
     )

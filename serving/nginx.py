@@ -177,6 +177,8 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "keepalive_timeout": keepalive_timeout(site),
         "nginx": site.nginx,
         "place": site.place,
+        "served": site.data.served,
+        "limit_rate": site.data.limit_rate,
         # A variable's name has no hyphen, a site's has no underscore.
         "own": site.place.name.replace("-", "_"),
         "location": site.site.location,

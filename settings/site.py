@@ -12,6 +12,7 @@ from kinds.process_managers import PROCESS_MANAGERS, ProcessManager, Supervisor,
 from schema.app import App, Site
 from schema.base import Model, Rule, Seconds, sequence
 from schema.command import Command
+from schema.data import Data
 from schema.processes import Process, ProcessName
 from schema.schedule import Job
 from settings.nginx import Nginx
@@ -54,6 +55,7 @@ class SiteSettings(Model):
     schedule: dict[ProcessName, Job] = Field(
         default_factory=dict, description="Commands that run at their times, on one machine; never twice at once."
     )
+    data: Data = Data()
 
     @property
     def app_server(self) -> AppServer:

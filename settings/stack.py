@@ -19,7 +19,7 @@ from schema import text
 from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
-from settings import ports
+from settings import data, ports
 from settings.locks import Dependencies
 from settings.nginx import Nginx
 from settings.server import Access, Network, Server, Topology
@@ -123,12 +123,12 @@ class StackSettings:
         return {**database, **({self.redis.key: (self.redis.variable,)} if self.redis else {})}
 
     def env(self, site: SiteSettings) -> dict[str, SecretStr]:
-        """The environment of a site's application: its own over what is the same for all, and where its database is."""
+        """The environment of a site's application: its own over what is the same for all, and where its data are."""
         # What the application prints reaches its log at once.
         found = {"PYTHONUNBUFFERED": SecretStr("1")}
         if site.app.timezone:
             found["TZ"] = SecretStr(site.app.timezone)
-        return {**found, **site.app.env, **(self.database.env if self.database else {})}
+        return {**found, **data.env(site.place.name), **site.app.env, **(self.database.env if self.database else {})}
 
     def around(self, site: SiteSettings) -> Surroundings:
         """What a site's application server may know beside its own settings."""
@@ -257,6 +257,7 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
     if stack.redis:
         wanted = ((port.key, port.number) for port in ports.wanted_ports(site, stack.is_apart))
         yield from stack.redis.rules(wanted, stack.is_apart)
+    yield from data.rules(site, stack.system.name, stack.is_apart)
     yield from site.nginx.upstream_rules(server, stack.app_servers)
     yield from site.rules()
     for name, job in site.schedule.items():

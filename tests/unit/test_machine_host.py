@@ -87,6 +87,21 @@ def test_a_site_that_is_no_longer_named_is_removed_and_the_others_serve_on(serve
     assert not any("shop" in command for command in server.commands if "supervisorctl" in command)
 
 
+def test_the_data_of_a_removed_site_is_kept_for_a_site_of_that_name(server: Server) -> None:
+    data, removed = server.folder("blog") / "data", server.root / "srv/removed/blog"
+    assert data.stat().st_mode & 0o777 == 0o750
+    (data / "visits.db").write_text("7")
+    output = server.prepare(server.host(OTHERS))
+    assert f"the data of site blog is kept in {removed}, and a site named blog gets it back" in output
+    assert removed.stat().st_mode & 0o777 == 0o700
+    server.prepare()
+    assert (data / "visits.db").read_text() == "7"
+    assert not removed.exists()
+    # The folder may be another user's number now.
+    assert f"wsgi-blog 644 {data}/visits.db" in (server.root / "owned").read_text()
+    assert "is kept" not in server.prepare(server.host({"sites": {"blog": BLOG}})), "shop has written nothing"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason", "then"),
     [

@@ -70,7 +70,11 @@ def test_a_wrong_setting_is_one_line(config: dict[str, Any], line: str) -> None:
 def test_an_empty_map_is_no_database() -> None:
     settings = parse({"mysql": {}}, FILE)
     assert [machine.name for machine in machines(settings)] == [""]
-    assert set(settings.env(settings.sites[0])) == {"PYTHONUNBUFFERED"}
+    assert set(settings.env(settings.sites[0])) == {"DATA_DIR", "HOME", "PYTHONUNBUFFERED"}
+
+
+def _places(site: str) -> dict[str, str]:
+    return dict.fromkeys(("DATA_DIR", "HOME"), f"/srv/wsgi-ecs/sites/{site}/data")
 
 
 def test_every_site_finds_it_in_its_environment() -> None:
@@ -87,8 +91,8 @@ def test_every_site_finds_it_in_its_environment() -> None:
         "MYSQL_DATABASE": "app",
         "MYSQL_USER": "app",
     }
-    assert blog == {**own, "MYSQL_PASSWORD": "hunter2"}
-    assert shop == {**blog, "A": "1"}
+    assert blog == {**own, "MYSQL_PASSWORD": "hunter2", **_places("blog")}
+    assert shop == {**blog, "A": "1", **_places("shop")}
 
 
 @pytest.mark.parametrize("servers", [0, 2])

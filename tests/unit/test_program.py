@@ -321,12 +321,17 @@ def test_several_sites_are_a_copy_and_a_command_each_after_the_hosts(run_program
         assert urn(program, "-host-apply") in dependencies
         # Not one after another: what is wrong with a site is its own.
         assert not any("site-" in each and part not in each for each in dependencies)
+    shop, blog = (dict.fromkeys(("DATA_DIR", "HOME"), f"/srv/wsgi-ecs/sites/{name}/data") for name in ("shop", "blog"))
     stdin = {part: json.loads(secret(program.inputs("", f"-{part}-apply")["stdin"])) for part in parts[1:]}
     # The probe of a site without a domain names the server by the address that is put out.
     address = program.outputs["address"]
     assert stdin == {
-        "site-shop": {"env": {"KEY": "of the shop", "PYTHONUNBUFFERED": "1"}, "files": {}, "address": address},
-        "site-blog": {"env": {"PYTHONUNBUFFERED": "1"}, "files": {}, "address": address},
+        "site-shop": {
+            "env": {**shop, "KEY": "of the shop", "PYTHONUNBUFFERED": "1"},
+            "files": {},
+            "address": address,
+        },
+        "site-blog": {"env": {**blog, "PYTHONUNBUFFERED": "1"}, "files": {}, "address": address},
     }
     rules = {r.name.removeprefix("wsgi-ecs-dev-") for r in program.requests.values() if "SecurityGroupRule" in r.type}
     assert rules == {"22-from-203.0.113.0-24", "80-from-0.0.0.0-0", "8080-from-0.0.0.0-0"}

@@ -20,9 +20,21 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[3]
 sys.path[:0] = [str(PROJECT / "machine"), str(PROJECT)]
-names = ("builds", "commands", "drop_ins", "files", "host", "nginx", "release", "traffic", "venvs", "contract.paths")
+names = (
+    "builds",
+    "commands",
+    "data",
+    "drop_ins",
+    "files",
+    "host",
+    "nginx",
+    "release",
+    "traffic",
+    "venvs",
+    "contract.paths",
+)
 modules: Any = [importlib.import_module(name) for name in names]
-builds, commands, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
+builds, commands, data, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
 release_commands: Any = importlib.import_module("release_commands")
 sleep, listdir = time.sleep, os.listdir
 
@@ -43,7 +55,7 @@ class Fake:
         known = json.loads(Path(self.root, "accounts.json").read_text())[kind]
         if name not in known:
             raise KeyError(name)
-        return SimpleNamespace(pw_uid=name, pw_gid=name, gr_mem=known[name] if kind == "groups" else ())
+        return SimpleNamespace(pw_uid=name, pw_gid=name, gr_gid=name, gr_mem=known[name] if kind == "groups" else ())
 
     def own(self, path: str, group: str, mode: int) -> None:
         if group != "root":
@@ -54,6 +66,10 @@ class Fake:
     def take_back(self, folder: str, group: str) -> Any:
         self.note_owner(folder, group)
         return []
+
+    def chown(self, path: str, user: str, group: str, dir_fd: Any = None, **_: object) -> None:
+        folder = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+        self.note_owner(str(folder / path), user)
 
     def ask(self, command: Any, **options: object) -> Any:
         with socket.socket(socket.AF_UNIX) as asked:
@@ -125,12 +141,13 @@ def run(root: str, verb: str, folder: str) -> int:
     hasten()
     Builder.faults = fake.faults
     files.own, venvs.Builder = fake.own, Builder
+    data.run_as = lambda name, act: act()
     # The application's log is its own; here there is no such user.
     os.geteuid = lambda: 0
     files.pwd.getpwnam = lambda name: fake.account("users", name)
     files.grp.getgrnam = lambda name: fake.account("groups", name)
     files.grp.getgrgid = lambda name: SimpleNamespace(gr_name=name)
-    vars(os)["chown"] = lambda path, user, group: fake.note_owner(path, user)
+    vars(os)["chown"] = fake.chown
     os.sync = fake.sync
     # The site's user is this one, whose files the application's folder has already.
     release_commands.become, release_commands.owner_of = lambda account: os.setsid(), lambda user: os.getuid()

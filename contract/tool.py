@@ -1,0 +1,14 @@
+"""Which modules travel with a release."""
+
+# Modules of machine/ that every release carries as tool/<name>.py, beside this package as tool/contract/.
+TOOL = (
+    "release", "rollout", "host", "drop_ins", "accounts", "data", "acme", "certificates", "unpacked", "drift", "slots",
+    "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
+    "packages", "redis_server", "processes", "schedule", "app_packages", "hints",
+    "release_commands", "handover", "data_archive",
+)  # fmt: skip
+# Modules that a database's server needs beside TOOL.
+DATABASE_TOOL = ("database", "disk")
+CONTRACT = (
+    "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
+)  # fmt: skip

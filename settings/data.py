@@ -1,0 +1,91 @@
+"""The folder that a site's application may write to, and the settings of what is in it."""
+
+from collections.abc import Iterator
+
+from pydantic import SecretStr
+
+from contract import paths
+from schema.base import Rule
+from settings.site import SiteSettings
+
+DATA_DIR = "DATA_DIR"
+# CentOS 7's SQLite 3.7 makes its journal beside the link, where nobody may write; newer ones make it beside the file.
+_OLD_SQLITE, _SQLITE = "centos7", (".sqlite3", ".sqlite", ".db")
+
+# Settings of folders that are served from a release.
+_SERVED = ("nginx.static", "uwsgi.static_map")
+
+
+def env(site: str) -> dict[str, SecretStr]:
+    """The variables by which a site's application finds its data folder; app.env may set another HOME."""
+    folder = SecretStr(paths.data(site))
+    return {DATA_DIR: folder, "HOME": folder}
+
+
+def rules(site: SiteSettings, system: str, is_apart: bool) -> Iterator[Rule]:
+    """Yield the rules of what a site keeps. system: name of the servers' operating system."""
+    folder, own = paths.data(site.site.name), site.app.env
+    value = own[DATA_DIR].get_secret_value() if DATA_DIR in own else folder
+    inside = value == folder or (value.startswith(f"{folder}/") and ".." not in value.split("/"))
+    reason = "what the application writes elsewhere may be lost by a release"
+    yield f"app.env.{DATA_DIR}", not inside, reason, f"{folder} (also without app.env.{DATA_DIR}), or a folder in it"
+    entries = [path.rstrip("/") for path in site.app.persistent]
+    for number, path in enumerate(entries):
+        for other in entries[:number]:
+            yield "app.persistent", overlap(path, other), f"{path} and {other} overlap", "each path once"
+        for key, part in _released(site):
+            reason = f"{key} needs {part} from each release"
+            # A package may hold a folder to write to; nginx, which serves a folder, cannot enter the data folder.
+            part = part.rstrip("/")
+            is_needed = f"{part}/".startswith(f"{path}/") or (key in _SERVED and overlap(path, part))
+            yield "app.persistent", is_needed, reason, "paths that the application writes"
+        yield (
+            "app.persistent",
+            system == _OLD_SQLITE and path.endswith(_SQLITE),
+            f"SQLite of {system} cannot write to {path} through a link",
+            "the folder that it is in, or a file in DATA_DIR",
+        )
+    yield from _served_rules(site, is_apart)
+
+
+def _served_rules(site: SiteSettings, is_apart: bool) -> Iterator[Rule]:
+    served = site.data.served
+    without = bool(served) and site.serving.front == "none"
+    yield "data.served", without, "set, but serving.front is none", "serving.front: nginx"
+    reason = "nginx is on another machine than the data of the application"
+    yield (
+        "data.served",
+        bool(served) and is_apart,
+        reason,
+        "topology.app_servers: 0, or files that the application sends",
+    )
+    health = site.app.health.partition("?")[0]
+    for path in served:
+        yield f"data.served.{path}", health.startswith(path), "app.health lies in it", "another URL path"
+        same = "static" in site.nginx.model_fields_set and path in site.nginx.static
+        yield f"data.served.{path}", same, "nginx.static has it, too", "another URL path"
+    is_unused = site.data.limit_rate is not None and not served
+    yield "data.limit_rate", is_unused, "set, but data.served is empty", "folders in data.served"
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether one of two paths is the other, or lies in it."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+def _released(site: SiteSettings) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name a path of the application's folder, with that path."""
+    yield "app.requirements", site.app.requirements
+    if site.app.wsgi_file:
+        yield "app.wsgi_file", site.app.wsgi_file
+    else:
+        module = site.app.module.replace(".", "/")
+        yield "app.module", module
+        yield "app.module", f"{module}.py"
+    if "static" in site.nginx.model_fields_set:
+        for path in site.nginx.static.values():
+            yield "nginx.static", path
+    for path in site.nginx.error_page.values():
+        yield "nginx.error_page", path
+    for path in site.uwsgi.static_map.values():
+        yield "uwsgi.static_map", path

@@ -1,0 +1,97 @@
+"""Copies of a data folder: SQLite files while they are written, and archives that are not taken."""
+
+import io
+import sqlite3
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract import paths
+from tests.unit.machine import module
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a site without a release."""
+    for tool in (module("data_archive").paths, paths):
+        monkeypatch.setattr(tool, "ROOT", str(tmp_path))
+    monkeypatch.setattr(module("data_archive").data, "run_as", lambda name, act: act())
+    monkeypatch.setattr(module("data_archive"), "owner", lambda site: "nobody")
+    found = tmp_path / "sites/app/data"
+    found.mkdir(parents=True)
+    return found
+
+
+def saved(tool: Any) -> bytes:
+    out = io.BytesIO()
+    tool.save("app", out)
+    return out.getvalue()
+
+
+def load(tool: Any, content: bytes) -> None:
+    tool.load("app", io.BytesIO(content))
+
+
+def packed(name: str, kind: bytes = tarfile.REGTYPE, to: str = "") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, to
+        archive.addfile(member)
+    return out.getvalue()
+
+
+def contents(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_copy_has_every_row_and_no_log_and_comes_back(folder: Path, mode: str) -> None:
+    tool = module("data_archive")
+    (folder / "media/empty").mkdir(parents=True)
+    (folder / "media/a.png").write_bytes(b"a")
+    (folder / "media/link").symlink_to("/etc/passwd")
+    writer = sqlite3.connect(folder / "db.sqlite3")
+    writer.execute(f"pragma journal_mode={mode}")
+    writer.execute("create table row (number integer)")
+    with writer:
+        writer.execute("insert into row values (1)")
+    copy = saved(tool)
+    with writer:
+        writer.execute("insert into row values (2)")
+    writer.close()
+    (folder / "later").touch()
+    load(tool, copy)
+    assert contents(folder) == {"db.sqlite3", "media", "media/a.png", "media/empty", "media/link"}
+    assert (folder / "media/link").readlink() == Path("/etc/passwd")
+    assert sqlite3.connect(folder / "db.sqlite3").execute("select number from row").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not an archive",
+        packed("../out"),
+        packed("/out"),
+        packed("a", tarfile.CHRTYPE),
+        packed("a", tarfile.LNKTYPE, "/etc/passwd"),
+    ],
+    ids=["empty", "other", "up", "absolute", "device", "hard-link"],
+)
+def test_another_archive_changes_nothing(folder: Path, content: bytes) -> None:
+    (folder / "a.txt").write_text("kept")
+    with pytest.raises(OSError, match="archive of a data folder"):
+        load(module("data_archive"), content)
+    assert contents(folder) == {"a.txt"}
+    assert not (folder.parent / "out").exists()
+
+
+def test_an_archive_that_is_cut_changes_nothing(folder: Path) -> None:
+    (folder / "a.txt").write_bytes(bytes(range(256)) * 4096)
+    whole = saved(module("data_archive"))
+    with pytest.raises(OSError, match="not a whole archive"):
+        load(module("data_archive"), whole[: len(whole) // 2])
+    assert contents(folder) == {"a.txt"}
