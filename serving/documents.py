@@ -96,13 +96,7 @@ def release_document(
         front="apart" if role == "app" else site.serving.front,
         # nginx on the other machine retries a failed port after fail_timeout.
         handover_seconds=site.nginx.upstream.fail_timeout + 1,
-        probe=Probe(
-            path=site.health,
-            host=site.site.host or f"@@{ADDRESS}@@",
-            port=port,
-            tls=site.tls.enabled,
-            uwsgi_params=process.uwsgi_params or {},
-        ),
+        probe=_probe(site, process, port),
         stop_seconds=site.process_manager.stop_seconds,
         keep=site.release.keep,
         generation=site.release.generation,
@@ -112,4 +106,15 @@ def release_document(
         start_seconds=site.app.start_seconds,
         persistent=list(site.app.persistent) if has_app else [],
         served=sorted(set(site.data.served.values())) if has_app else [],
+    )
+
+
+def _probe(site: SiteSettings, process: Process, port: int) -> Probe:
+    """The request that decides whether a release is healthy."""
+    return Probe(
+        path=site.health,
+        host=site.site.host or f"@@{ADDRESS}@@",
+        port=port,
+        tls=site.tls.enabled,
+        uwsgi_params=process.uwsgi_params or {},
     )

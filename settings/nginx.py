@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from kinds.app_servers import AppServer
-from schema import text
+from schema import http, text
 from schema.base import Cidrs, Count, Port, Rule, Seconds
 from schema.from_source import FromSource
 from settings.nginx_parts import Cache, LimitReq, Upstream
@@ -111,18 +111,18 @@ class Nginx(FromSource):
     )
     allow: Cidrs = Field((), description="IPv4 CIDRs that may reach the site; all others get 403.")
     deny: Cidrs = Field((), description="IPv4 CIDRs that may not reach the site; it is checked before nginx.allow.")
-    auth_basic: text.Realm | None = Field(
+    auth_basic: http.Realm | None = Field(
         None, description="Name of the protected area, which the browser shows when it asks for the password."
     )
-    auth_basic_users: dict[text.WebUser, text.PasswordHash] = Field(
+    auth_basic_users: dict[http.WebUser, http.PasswordHash] = Field(
         default_factory=dict, description="User to hash of the password, as `openssl passwd -6` prints it. Secret."
     )
-    add_header: dict[text.AddedHeader, text.HeaderValue | None] = Field(
+    add_header: dict[http.AddedHeader, http.HeaderValue | None] = Field(
         default_factory=dict,
         description="Header to its value in every response in which the application has not set it; "
         "null removes a default: " + ", ".join(HEADERS),
     )
-    hide_header: tuple[text.HeaderName, ...] = Field(
+    hide_header: tuple[http.HeaderName, ...] = Field(
         ("X-Powered-By", "Server"), description="Headers of the application that are removed from its responses."
     )
     methods: tuple[Method, ...] = Field(

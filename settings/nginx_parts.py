@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schema import text
+from schema import http, text
 from schema.base import Model, Seconds
 
 
@@ -23,10 +23,10 @@ class Cache(Model):
 
     valid: Seconds = Field(5, description="Seconds that a response is cached, unless its Cache-Control says otherwise.")
     max_size: text.Size = Field("100m", description="Largest size of the cache on disk.")
-    bypass_cookies: tuple[text.Cookie, ...] = Field(
+    bypass_cookies: tuple[http.Cookie, ...] = Field(
         (), description="Cookies whose requests bypass the cache; none named: any cookie does."
     )
-    bypass_header: text.HeaderName | None = Field(
+    bypass_header: http.HeaderName | None = Field(
         None, description="Request header whose requests bypass the cache, too."
     )
 

@@ -64,7 +64,7 @@ def _named(site: SiteSettings, folder: Path, key: str, file: str) -> tuple[dict[
 
 def _is_built(site: SiteSettings, *words: str) -> bool:
     """Whether commands of the release run on the server, which may make files. words: that one of them has."""
-    commands = getattr(site.release, "before", ())
+    commands = site.release.before
     return any(all(word in command for word in words) for command in commands)
 
 

@@ -19,10 +19,9 @@ from contract.documents import (
     Probe,
     Release,
     SlotState,
-    filled,
     slot_state,
 )
-from contract.placeholders import FACTS, UnfilledError, facts_in, fill, fill_known
+from contract.placeholders import FACTS, UnfilledError, facts_in, fill, fill_known, filled
 from serving import make_plan
 from settings.loader import parse
 from tests.unit.machine import PROJECT, python36
