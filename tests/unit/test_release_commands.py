@@ -39,8 +39,8 @@ def ran(server: Server) -> list[str]:
 
 
 def runs(server: Server, file: str) -> bool:
-    """Whether a process runs whose number a test's command has written; one that has ended has no environment."""
-    path = Path("/proc", (server.root / file).read_text().strip(), "environ")
+    """Whether a process runs whose number a test's command has written; one that has ended has no command line."""
+    path = Path("/proc", (server.root / file).read_text().strip(), "cmdline")
     try:
         return path.read_bytes() != b""
     except (FileNotFoundError, ProcessLookupError):
