@@ -132,7 +132,7 @@ def _required_variables(tree: ast.Module, names: dict[str, str]) -> Iterator[tup
 
 
 def websockets(project: Project, required: set[str]) -> list[str]:
-    """Folders of URL paths with websockets, such as /ws/ of /ws/{room}, as far as decorators show them."""
+    """URL paths of websockets, such as /ws, and /ws/ for /ws/{room}, as far as decorators show them."""
     found = {"/socket.io/"} if "flask-socketio" in required else set()
     for _, tree in project.trees():
         for node in ast.walk(tree):
@@ -141,5 +141,5 @@ def websockets(project: Project, required: set[str]) -> list[str]:
                 and dotted(node.func).endswith((".websocket", ".websocket_route"))
                 and node.args
             ):
-                found.add(re.sub(r"[{<].*", "", constant(node.args[0])))
-    return sorted({url[: url.rindex("/") + 1] for url in found if url.startswith("/")})
+                found.add(re.sub(r"[^/]*[{<].*", "", constant(node.args[0])))
+    return sorted(url for url in found if re.match("/.", url))

@@ -82,7 +82,7 @@ def _served(project: Project, entry: Entry, required: set[str]) -> Iterator[Advi
         yield Advice("granian.interface", "asgi", why)
     if project.import_folder and file == "requirements.txt" and not _installs_itself(project):
         yield Advice("app.pythonpath", [project.import_folder], "the modules are in this folder")
-    if paths := [path for path in needs.websockets(project, required) if path != "/"]:
+    if paths := needs.websockets(project, required):
         yield Advice("nginx.websocket", paths, "the code has websockets there")
 
 
@@ -148,8 +148,6 @@ def _left(project: Project, entry: Entry, required: set[str]) -> Iterator[tuple[
         )
     if needs.POSTGRES & required:
         yield "PostgreSQL", "the requirements have a driver, and this program sets up none: name your own in app.env"
-    if "/" in needs.websockets(project, required):
-        yield "nginx.websocket", "takes folders of paths: give the websocket one, such as /ws/room instead of /ws"
     if health.page(project, entry.framework) is None:
         yield "a page for the health check", f"none was found that answers 2xx to anybody: add {health.DEFAULT}"
     if requirements.file(project) is None:

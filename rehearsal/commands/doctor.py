@@ -38,8 +38,13 @@ def doctor(root: Path, name: str, folder: str | None, write: bool) -> int:
     advice = [Advice("app.source", _relative(source, root), "the project's folder"), *report.advice, _SYSTEM]
     new, present = _divided(advice, content, project["name"], site)
     _print_findings(report, source)
-    refused = [(item, why) for item in new if (why := overlay.refusal(item.key, item.value, system))]
-    new = [item for item in new if item.key not in [item.key for item, _ in refused]]
+    taken: list[Advice] = []
+    refused: list[tuple[Advice, str]] = []
+    for item in new:
+        why = overlay.refusal(item.key, item.value, system, [(each.key, each.value) for each in taken])
+        refused += [(item, why)] if why else []
+        taken += [] if why else [item]
+    new = taken
     _print_settings(new, present, f"{shown} {'gets' if write else 'would get'}")
     for item, why in refused:
         click.echo(f"not written, since the settings refuse it: {item.key}: {item.value}: {why}")

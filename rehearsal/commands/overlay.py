@@ -6,7 +6,7 @@ them itself.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -171,14 +171,20 @@ def _is_set(settings: BaseModel, key: str) -> bool:
     return True
 
 
-def refusal(key: str, value: Any, system: str = "debian12") -> str | None:
-    """Why no stack of an operating system takes a setting with this value; None if one may. key: with dots."""
-    nested: Any = value
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
-    server = {"os": system, **nested.get("server", {})}
+def refusal(key: str, value: Any, system: str = "debian12", beside: Iterable[tuple[str, Any]] = ()) -> str | None:
+    """Why no stack of an operating system takes a setting with this value; None if one may.
+
+    key: with dots. beside: keys and values that are set, too.
+    """
+    config: dict[str, Any] = {"server": {"os": system}}
+    for name, given in (*beside, (key, value)):
+        *parts, last = name.split(".")
+        section = config
+        for part in parts:
+            section = section.setdefault(part, {})
+        section[last] = given
     try:
-        parse({**nested, "server": server}, "")
+        parse(config, "")
     except SettingsError as error:
         named, _, why = str(error).removeprefix(": ").partition(": ")
         # Rules between settings do not count, since other settings come with this one.

@@ -157,7 +157,7 @@ def test_a_release_of_all_machines_loses_no_request(fleet: Fleet) -> None:
     ("place", "broken", "problem"),
     [
         ("import flask\n", "import flask\nimport no_such_module\n", "No module named 'no_such_module'"),
-        ("def healthz():\n", "def healthz():\n    flask.abort(500)\n", "answers /healthz with status 500"),
+        ("def healthz():\n", "def healthz():\n    flask.abort(500)\n", "with status 500"),
     ],
     ids=["that-does-not-start", "that-answers-errors"],
 )

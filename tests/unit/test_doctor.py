@@ -47,6 +47,7 @@ def written(root: Path, stack: str) -> dict[str, Any]:
 def test_the_settings_take_what_is_written(root: Path, name: str) -> None:
     shown = run("doctor", name, "--stack", name)
     assert "would get" in shown
+    assert "not written" not in shown
     assert not list((root / "stacks").iterdir()), "nothing is written without --write"
     run("doctor", name, "--stack", name, "--write")
     for line in shown.splitlines():

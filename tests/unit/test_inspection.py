@@ -261,3 +261,14 @@ def test_the_chat_says_what_it_needs() -> None:
         "granian.interface": "asgi",
         "nginx.websocket": ["/ws/"],
     }
+
+
+@pytest.mark.parametrize(
+    ("route", "paths"), [("/ws", ["/ws"]), ("/ws/{name}", ["/ws/"]), ("/ws/room-{n}", ["/ws/"]), ("/{x}", [])]
+)
+def test_a_websocket_is_named_by_its_path_or_by_the_folder_of_it(tmp_path: Path, route: str, paths: list[str]) -> None:
+    (tmp_path / "main.py").write_text(
+        f"from fastapi import FastAPI\napp = FastAPI()\n@app.websocket('{route}')\nasync def f(s): ...\n"
+    )
+    found = {item.key: item.value for item in inspect(tmp_path).advice}
+    assert found.get("nginx.websocket", []) == paths
