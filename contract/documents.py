@@ -196,28 +196,27 @@ class HostSite(NamedTuple):
     has_data: bool = False
 
 
-class Redis(NamedTuple):
-    """Redis on a machine. packages: of the OS, which the command `install` installs. unit: text of its systemd unit.
-
-    os_service: the package's own unit, which must not run. directives: of redis.conf, without the password.
-    instance_type: the tool does not read it; a change of it changes the archive, so that the tool runs again.
-    """
-
-    packages: List[str]
-    install: List[str]
-    os_service: str
-    unit: str
-    directives: Dict[str, str]
-    instance_type: str
-
-
 class Packages(NamedTuple):
-    """Packages of the OS for the applications. manager: apt-get, yum or dnf. options: before its command's name."""
+    """Packages of the OS. manager: apt-get, yum or dnf. options: before its command's name."""
 
     system: str
     manager: str
     options: List[str]
     names: List[str]
+
+
+class Redis(NamedTuple):
+    """Redis on a machine. unit: text of its systemd unit.
+
+    os_service: the package's own unit, which must not run. directives: of redis.conf, without the password.
+    instance_type: the tool does not read it; a change of it changes the archive, so that the tool runs again.
+    """
+
+    packages: Packages
+    os_service: str
+    unit: str
+    directives: Dict[str, str]
+    instance_type: str
 
 
 class Host(NamedTuple):

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from contract import paths
+from contract.documents import Packages
 from contract.documents import Redis as Document
-from kinds.systems import System
 from schema import sql
 from schema.base import AppPort, Model, Rule
 from templates import render
@@ -54,12 +54,11 @@ class Redis(Model):
         for key, number in ports:
             yield "redis.port", number == self.port, f"port {number} is taken by {key}", "another port"
 
-    def document(self, system: System, instance_type: str) -> Document:
-        """Return what the release tool needs to know."""
+    def document(self, instance_type: str, packages: Packages, os_service: str) -> Document:
+        """Return what the release tool needs to know. os_service: the unit of systemd that comes with the packages."""
         return Document(
-            packages=list(system.redis_packages),
-            install=list(system.packaging.install_command),
-            os_service=system.redis_service,
+            packages=packages,
+            os_service=os_service,
             unit=render("templates/systemd/redis.service.j2", config=paths.REDIS_CONFIG),
             directives={
                 "bind": "127.0.0.1",

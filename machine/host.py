@@ -15,13 +15,13 @@ from typing import Dict, List, Optional, Set
 
 import accounts
 import acme
-import app_packages
 import builds
 import certificates
 import drift
 import drop_ins
 import facts
 import files
+import packages
 import probe
 import processes
 import redis_server
@@ -90,7 +90,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
         return
     drift.report_overwritten(drift.of_host(), say)
     if host.packages:
-        app_packages.install(host.packages, say)
+        packages.install(host.packages, say)
     services = drop_ins.place(host.drop_ins)
     services += redis_server.prepare(host.redis, say)
     name_hosts(hosts)

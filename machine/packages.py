@@ -1,41 +1,109 @@
-"""Packages of the operating system that a release needs. Python 3.6, standard library only."""
+"""Packages of the OS that the application or Redis needs, installed on the running machine.
+
+Python 3.6, standard library only.
+"""
 
 import os
-import subprocess
-from typing import List
+import re
+import time
+from typing import Any, List
 
 from commands import ReleaseError, Say, run
+from contract.documents import Packages
 
-# The package manager may be at work for somebody else, such as the image's own updates.
-_LOCK = ("-o", "DPkg::Lock::Timeout=300")
+# Seconds in which another run of the package manager ends, and a source answers again.
+SECONDS = 300
+_PAUSE = 5
+_ANSWER_SECONDS = 900
+# What another try may mend: locks of another run, and sources that do not answer.
+_PASSING = re.compile(
+    "Could not get lock|Unable to (?:acquire|lock)|is another process using it|[Tt]emporary failure|[Tt]imed out"
+    "|Could not (?:resolve|connect|retrieve)|Connection (?:failed|refused|reset)|Failed to (?:fetch|download)"
+    "|Cannot download|Curl error|Cannot find a valid baseurl|Hash Sum mismatch|File has unexpected size"
+)
+_UNKNOWN = re.compile(
+    "Unable to locate package (\\S+)|Package '?([^'\\s]+)'? has no installation candidate"
+    "|No (?:package|match for argument:) (\\S+)(?: available)?|Unable to find a match: (.+)"
+)
+_INTERRUPTED = re.compile("dpkg was interrupted|dpkg --configure -a")
+_APT = (
+    "-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10",
+    "-o", "Acquire::https::Timeout=10",
+)  # fmt: skip
 
 
-def install(names: List[str], command: List[str], say: Say) -> None:
-    """Install the packages that are not there. command: installs the names after it. Raises ReleaseError."""
-    missing = [name for name in names if not is_installed(name)]
-    if not missing:
+def install(packages: Packages, say: Say) -> None:
+    """Install what is missing. Raises ReleaseError; what the machine had stays."""
+    names = missing(packages)
+    if not names:
         return
-    say("installing {}".format(" ".join(missing)))
-    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    try:
-        if command[0] == "apt-get":
-            run("apt-get", "update", "-q", *_LOCK, env=env)
-            run(*command, *_LOCK, *missing, env=env)
-        else:
-            run(*command, *missing, env=env)
-    except ReleaseError as error:
-        raise ReleaseError(
-            "the packages {} cannot be installed".format(" ".join(missing)),
-            error.lines,
-            "check that the server reaches its package sources (server.mirrors), and run up again",
-        ) from None
+    started = time.monotonic()
+    say("installing packages of the OS: {}".format(" ".join(names)))
+    if packages.manager == "apt-get":
+        # A server that has run for long knows only versions that its source may have no longer.
+        _persist(packages, ["update", "-q", *_APT, "-o", "APT::Update::Error-Mode=any"], say)
+        _persist(packages, ["install", "-y", "-q", *_APT, "--no-install-recommends", "--no-remove", *names], say)
+    else:
+        options = [option.replace("$basearch", os.uname().machine) for option in packages.options]
+        _persist(packages, ["-y", *options, "install", *names], say)
+    say("packages of the OS are installed ({:.0f} s)".format(time.monotonic() - started))
 
 
-def is_installed(name: str) -> bool:
-    """Whether the package manager has a package in place."""
-    if os.path.exists("/usr/bin/dpkg-query"):
-        done = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Status}", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        return done.stdout == b"install ok installed"
-    return subprocess.call(["rpm", "-q", "--quiet", name], stdout=subprocess.DEVNULL) == 0
+def missing(packages: Packages) -> List[str]:
+    """The names that are not installed. A name that another package provides may be among them for apt."""
+    if packages.manager != "apt-get":
+        # rpm prints a line for each name that it does not find, and for each that it does.
+        return [name for name in packages.names if not _is_provided(name)]
+    format_ = "${Package} ${db:Status-Abbrev}\\n"
+    listed = run("dpkg-query", "-W", "-f", format_, *packages.names, check=False, env=_environment())
+    there = {line.split()[0] for line in listed.splitlines() if line.split()[1:2] == ["ii"]}
+    return [name for name in packages.names if name not in there]
+
+
+def _is_provided(name: str) -> bool:
+    listed = run("rpm", "-q", "--whatprovides", name, check=False, env=_environment())
+    return not re.search("no package provides|is not installed", listed)
+
+
+def _persist(packages: Packages, arguments: List[str], say: Say) -> None:
+    """Run the package manager again while it fails by something that passes. Raises ReleaseError."""
+    deadline = time.monotonic() + SECONDS
+    is_repaired = False
+    while True:
+        try:
+            # apt 2.6 may wait for ever for a retry of its own that never comes.
+            run("timeout", str(_ANSWER_SECONDS), packages.manager, *arguments, env=_environment())
+            return
+        except ReleaseError as error:
+            if _INTERRUPTED.search(error.lines) and not is_repaired:
+                is_repaired = True
+                say("finishing what an interrupted run of dpkg left")
+                run("dpkg", "--configure", "-a", env=_environment(), check=False)
+                continue
+            if not _PASSING.search(error.lines) or _unknown(error.lines) or time.monotonic() > deadline:
+                raise refusal(packages, error) from error
+        say("the package manager is busy or a source does not answer; trying again")
+        time.sleep(_PAUSE)
+
+
+def _unknown(lines: str) -> List[str]:
+    return [name for found in _UNKNOWN.findall(lines) for part in found for name in part.split()]
+
+
+def refusal(packages: Packages, error: ReleaseError) -> ReleaseError:
+    """What the user reads when the package manager has failed: its last lines, and the setting to change."""
+    setting = "server.packages, or server.packages_of.{} where the names differ".format(packages.system)
+    unknown = _unknown(error.lines)
+    # Only the end explains it: before it the package manager lists what it has done.
+    lines = "\n".join(error.lines.splitlines()[-12:])
+    if unknown:
+        what = "{} has no package {}".format(packages.system, ", ".join(dict.fromkeys(unknown)))
+        return ReleaseError(what, lines, "fix {}, and run up again".format(setting))
+    what = "the packages of the OS cannot be installed: {}".format(error)
+    then = "read the lines above; fix {}, or server.mirrors.packages, and run up again".format(setting)
+    return ReleaseError(what, lines, then)
+
+
+def _environment() -> Any:
+    # needrestart, on Ubuntu, would restart services or ask which.
+    return dict(os.environ, DEBIAN_FRONTEND="noninteractive", LC_ALL="C", NEEDRESTART_SUSPEND="1")

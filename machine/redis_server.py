@@ -36,7 +36,7 @@ def prepare(redis: Optional[Redis], say: Say) -> List[str]:
         return []
     # The package would start a Redis of its own, without a password, on the same port.
     run("systemctl", "mask", "-q", redis.os_service, check=False)
-    packages.install(redis.packages, redis.install, say)
+    packages.install(redis.packages, say)
     run("systemctl", "stop", redis.os_service, check=False)
     make_folder(redis.directives["dir"])
     old = read(files.text(paths.REDIS_CONFIG))

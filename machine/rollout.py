@@ -109,11 +109,7 @@ class Rollout:
     def run_before(self) -> None:
         """Run release.before. The folder of the release that serves is never written to."""
         if self.leads and not (self.old and self.old.release == self.unpacked.id):
-            try:
-                self._commands().run_before(self.say)
-            except BaseException as error:
-                error.is_first = self.old is None  # type: ignore[attr-defined]
-                raise
+            self._commands().run_before(self.say)
 
     def run_after(self) -> None:
         """Run release.after, unless a run has done so. A failure is a warning."""

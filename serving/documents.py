@@ -36,7 +36,11 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
         generation=stack.generation,
         given=acme.given(stack) if has_nginx else [],
         acme=acme.domains(stack) if has_nginx else [],
-        redis=stack.redis.document(stack.system, stack.server.instance_type)
+        redis=stack.redis.document(
+            stack.server.instance_type,
+            packages.document(stack, stack.system.redis_packages),
+            stack.system.redis_service,
+        )
         if stack.redis and role == "whole"
         else None,
         drop_ins=drop_ins.texts(
@@ -45,7 +49,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             has_nginx,
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
-        packages=packages.document(stack) if role != "front" else None,
+        packages=packages.document(stack, names) if role != "front" and (names := stack.server.own_packages) else None,
     )
 
 

@@ -1,4 +1,6 @@
-"""The packages of the OS that an application needs, and how the release tool installs them."""
+"""The packages of the OS that an application or Redis needs, and how the release tool installs them."""
+
+from collections.abc import Iterable
 
 from contract.documents import Packages
 from kinds.systems import Rpm
@@ -8,15 +10,12 @@ from settings import StackSettings
 _TIMEOUT = 10
 
 
-def document(stack: StackSettings) -> Packages | None:
-    """What machine/app_packages.py needs to know; None when nothing is named."""
-    names = list(stack.server.own_packages)
-    if not names:
-        return None
+def document(stack: StackSettings, names: Iterable[str]) -> Packages:
+    """What machine/packages.py needs to know of packages with these names."""
     rpm = stack.system.packaging
     if isinstance(rpm, Rpm):
-        return Packages(stack.system.name, rpm.command, _rpm_options(rpm, stack.server.mirrors.packages), names)
-    return Packages(stack.system.name, "apt-get", [], names)
+        return Packages(stack.system.name, rpm.command, _rpm_options(rpm, stack.server.mirrors.packages), [*names])
+    return Packages(stack.system.name, "apt-get", [], [*names])
 
 
 def _rpm_options(rpm: Rpm, sources: tuple[str, ...]) -> list[str]:

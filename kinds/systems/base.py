@@ -11,11 +11,6 @@ class Apt:
     components: str
     steps: str = "cloud-init/apt.sh.j2"
 
-    @property
-    def install_command(self) -> tuple[str, ...]:
-        """Command that installs the packages named after it on a server that is up."""
-        return ("apt-get", "install", "-y", "-q", "--no-install-recommends")
-
 
 @dataclass(frozen=True)
 class Rpm:
@@ -34,12 +29,6 @@ class Rpm:
     epel_release: str
     epel_key: str
     steps: str = "cloud-init/rpm.sh.j2"
-
-    @property
-    def install_command(self) -> tuple[str, ...]:
-        """Command that installs the packages named after it on a server that is up."""
-        only_ours = () if self.prefix else ("--disablerepo=*",)
-        return (self.command, "-y", "-q", *only_ours, "--enablerepo=wsgi-ecs-*", "install")
 
 
 @dataclass(frozen=True)

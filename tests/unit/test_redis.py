@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from contract.codec import decode, encode
-from contract.documents import Host
+from contract.documents import Host, Packages
 from kinds.systems import SYSTEMS
 from serving import bootstrap, host_files, make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import module
 
-commands, facts, packages, redis_server = (module(name) for name in ("commands", "facts", "packages", "redis_server"))
+commands, facts, redis_server = (module(name) for name in ("commands", "facts", "redis_server"))
 FILE = "stacks/Pulumi.dev.yaml"
 
 
@@ -36,7 +36,7 @@ def test_an_empty_section_is_a_redis_for_jobs() -> None:
         "port": "6379",
     }
     assert wanted.items() <= found.directives.items()
-    assert found.packages == ["redis-server"]
+    assert found.packages == Packages("debian12", "apt-get", [], ["redis-server"])
     assert make_plan(parse({}, FILE)).host.redis is None  # type: ignore[union-attr]
 
 
@@ -194,18 +194,3 @@ def test_it_starts_with_the_form_of_the_data_that_is_there(
 
 def _text() -> str:
     return Path(redis_server.paths.REDIS_CONFIG).read_text()
-
-
-def test_packages_that_are_there_are_not_installed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(packages, "is_installed", lambda name: name == "git")
-
-    def run(*command: str, **_: object) -> str:
-        ran.append(command)
-        return ""
-
-    monkeypatch.setattr(packages, "run", run)
-    packages.install(["git"], ["apt-get", "install"], print)
-    assert ran == []
-    packages.install(["git", "redis"], ["dnf", "install"], print)
-    assert ran == [("dnf", "install", "redis")]
