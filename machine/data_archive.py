@@ -7,6 +7,7 @@ The archive is read and written as the site's user, because the application may 
 as root. Python 3.6, standard library only.
 """
 
+import gzip
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import stat
 import sys
 import tarfile
 import tempfile
+import zlib
 from typing import BinaryIO, List
 
 import data
@@ -144,7 +146,8 @@ def load(site: str, archive: BinaryIO) -> None:
 def _unpack(archive: BinaryIO, folder: str) -> None:
     os.mkdir(folder, 0o700)
     try:
-        with tarfile.open(fileobj=archive, mode="r|gz") as found:
+        # tarfile itself takes an archive that ends between two files for a whole one; gzip knows length and checksum.
+        with gzip.GzipFile(fileobj=archive) as plain, tarfile.open(fileobj=plain, mode="r|") as found:
             links: List[tarfile.TarInfo] = []
             for member in found:
                 path = os.path.normpath(member.name)
@@ -158,9 +161,12 @@ def _unpack(archive: BinaryIO, folder: str) -> None:
             # A link is made last, so that no file is written through it.
             for member in links:
                 os.symlink(member.linkname, os.path.join(folder, os.path.normpath(member.name)))
-        while archive.read(1 << 16):
-            pass
-    except (tarfile.TarError, EOFError, ValueError) as error:
+            while plain.read(1 << 16):
+                pass
+    except (tarfile.TarError, EOFError, ValueError, zlib.error, OSError) as error:
+        # An error of the disk has a number; gzip's own have none.
+        if getattr(error, "errno", None):
+            raise
         raise OSError(22, "not a whole archive of a data folder: {}".format(error)) from error
 
 

@@ -89,9 +89,13 @@ def test_another_archive_changes_nothing(folder: Path, content: bytes) -> None:
     assert not (folder.parent / "out").exists()
 
 
-def test_an_archive_that_is_cut_changes_nothing(folder: Path) -> None:
-    (folder / "a.txt").write_bytes(bytes(range(256)) * 4096)
+@pytest.mark.parametrize("missing", [1, 8, 20, 60, 1000])
+def test_an_archive_that_is_cut_changes_nothing(folder: Path, missing: int) -> None:
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_bytes(bytes(range(256)) * 4096)
     whole = saved(module("data_archive"))
+    (folder / "b.txt").write_text("later")
     with pytest.raises(OSError, match="not a whole archive"):
-        load(module("data_archive"), whole[: len(whole) // 2])
-    assert contents(folder) == {"a.txt"}
+        load(module("data_archive"), whole[:-missing])
+    assert contents(folder) == {"a.txt", "b.txt"}
+    assert (folder / "b.txt").read_text() == "later"
