@@ -9,7 +9,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehearsal import cli
@@ -262,6 +262,8 @@ LEAF = (
 TREE = st.recursive(LEAF, lambda inner: st.dictionaries(KEY, inner, max_size=3))
 
 
+# How long an example takes says nothing.
+@settings(deadline=None)
 @given(
     st.dictionaries(KEY, TREE, min_size=1),
     st.lists(KEY, min_size=1, max_size=3),
