@@ -22,7 +22,7 @@ UNKNOWN = {
 }
 PASSING = (
     "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 71 (apt-get)\n",
-    "E: Failed to fetch http://deb.debian.org/x.deb  Could not connect to deb.debian.org:80\n",
+    "E: Failed to fetch http://mirrors.aliyun.com/x.deb  Could not connect to mirrors.aliyun.com:80\n",
     "Error: Failed to download metadata for repo 'wsgi-ecs-epel': Cannot download repomd.xml\n",
 )
 
