@@ -36,6 +36,21 @@ class Manager:
         raise NotImplementedError
 
 
+def add_to_supervisor(what: str, name: str) -> None:
+    """Have supervisor read its files and start what is new. what: program or group. Raises ReleaseError."""
+    answer = run("supervisorctl", "reread", check=False)
+    if "ERROR" not in answer:
+        # CentOS 7's supervisorctl exits with 0 whatever happens, so only its words tell of an error.
+        answer = run("supervisorctl", "add", name, check=False)
+        if "added process group" in answer:
+            return
+    raise ReleaseError(
+        "supervisor does not accept the {} {}".format(what, name),
+        answer,
+        then="check on the server that supervisor runs and reads its files (supervisorctl reread); run up again",
+    )
+
+
 class Supervisor(Manager):
     """http://supervisord.org/subprocess.html#process-states"""
 
@@ -54,17 +69,7 @@ class Supervisor(Manager):
 
     def add(self, slot: SlotState, folder: str) -> None:
         files.link(os.path.join(folder, slot.program_config), slot.program_link)
-        answer = run("supervisorctl", "reread", check=False)
-        if "ERROR" not in answer:
-            # CentOS 7's supervisorctl exits with 0 whatever happens, so only its words tell of an error.
-            answer = run("supervisorctl", "add", slot.program, check=False)
-            if "added process group" in answer:
-                return
-        raise ReleaseError(
-            "supervisor does not accept the program {}".format(slot.program),
-            answer,
-            then="check on the server that supervisor runs and reads its files (supervisorctl reread); run up again",
-        )
+        add_to_supervisor("program", slot.program)
 
     def remove(self, slot: SlotState, seconds: int) -> None:
         if self.status(slot) is not None:

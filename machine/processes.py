@@ -13,7 +13,7 @@ from commands import ReleaseError, Say, run
 from contract.documents import SlotState
 from contract.processes import Process, Processes
 from logs import printed, size
-from managers import FAILED, RUNNING, STARTING
+from managers import FAILED, RUNNING, STARTING, add_to_supervisor
 
 # Seconds that programs may take to be started, beside those that they must stay up.
 _PATIENCE = 30.0
@@ -69,16 +69,7 @@ class SupervisorGroup(Group):
     def add(self) -> None:
         for path, link in self.links.items():
             files.link(path, link)
-        answer = run("supervisorctl", "reread", check=False)
-        if "ERROR" not in answer:
-            answer = run("supervisorctl", "add", self.group, check=False)
-            if "added process group" in answer:
-                return
-        raise ReleaseError(
-            "supervisor does not accept the group {}".format(self.group),
-            answer,
-            then="check on the server that supervisor runs and reads its files (supervisorctl reread); run up again",
-        )
+        add_to_supervisor("group", self.group)
 
     def remove(self) -> None:
         if self.found():

@@ -56,6 +56,17 @@ def copy(source: IO[bytes], target: IO[bytes], verb: str) -> int:
     return size
 
 
+def send(source: IO[bytes], process: subprocess.Popen[bytes]) -> int:
+    """Copy all bytes into a process. Returns how many; 0 for a process that has ended, whose output says why."""
+    stdin = pipe(process.stdin)
+    try:
+        size = copy(source, stdin, "sent")
+        stdin.close()
+    except BrokenPipeError:
+        return 0
+    return size
+
+
 def finish(process: subprocess.Popen[bytes], what: str) -> None:
     """Wait for ssh, and print what the machine has printed. Raises RehearsalError with that text."""
     printed = pipe(process.stderr).read().decode(errors="replace").strip()

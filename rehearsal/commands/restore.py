@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from rehearsal.commands.dump import check_dump, copy, database_command, finish, local_path, pipe, size_text
+from rehearsal.commands.dump import check_dump, database_command, finish, local_path, send, size_text
 
 
 def restore(root: Path, name: str, file: str) -> int:
@@ -18,12 +18,7 @@ def restore(root: Path, name: str, file: str) -> int:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
-        stdin = pipe(process.stdin)
-        try:
-            size = copy(dump, stdin, "sent")
-            stdin.close()
-        except BrokenPipeError:
-            size = 0
+        size = send(dump, process)
     finish(process, "restore")
     print(f"{file}: {size_text(size)} restored into the database of stack {name}")
     return 0

@@ -10,7 +10,7 @@ from typing import IO
 from contract import paths
 from contract.resources import DATABASE_MACHINE, machine_of
 from rehearsal.cloud import tokens
-from rehearsal.commands.dump import copy, finish, local_path, pipe, size_text
+from rehearsal.commands.dump import copy, finish, local_path, pipe, send, size_text
 from rehearsal.commands.foresee import Preview
 from rehearsal.commands.machines import ssh_command
 from rehearsal.commands.owner import give_to_user
@@ -94,12 +94,7 @@ def restore(root: Path, stack: str, site: str, machine: str | None, file: str) -
         raise UserError(f"{file}: {error.strerror}; allowed: what ./rehearse backup --site wrote") from None
     with archive:
         process = _process(root, stack, machine, "load", site, subprocess.PIPE, subprocess.DEVNULL)
-        stdin = pipe(process.stdin)
-        try:
-            size = copy(archive, stdin, "sent")
-            stdin.close()
-        except BrokenPipeError:
-            size = 0
+        size = send(archive, process)
     finish(process, "restore")
     print(f"{file}: {size_text(size)} restored into the data of site {site} of stack {stack}")
     return 0

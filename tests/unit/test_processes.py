@@ -111,6 +111,7 @@ class FakeManager:
         self.commands: list[str] = []
         self.clock = 0.0
         monkeypatch.setattr(self.tool, "run", self.run)
+        monkeypatch.setitem(self.tool.add_to_supervisor.__globals__, "run", self.run)
         monkeypatch.setattr(self.tool.time, "monotonic", lambda: self.clock)
         monkeypatch.setattr(self.tool.time, "sleep", self.sleep)
 
