@@ -9,7 +9,7 @@ import pytest
 from rehearsal.cloud import addressing, group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import Keys
-from rehearsal.cloud.lxd import STACK_TAG
+from rehearsal.cloud.lxd import STACK_TAG, LxdError
 from rehearsal.cloud.resources.eip_address import in_use
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.state import Record
@@ -17,23 +17,30 @@ from tests.builders.stores import NOWHERE, cloud_context
 
 
 class Kept:
-    """Networks and ACLs by their paths. making: how often each bridge is still said to be pending."""
+    """Networks and ACLs by their paths.
+
+    making: how often each bridge is still said to be pending; vanished: paths that are listed and gone when asked for.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
         self.making = 0
+        self.vanished: set[str] = set()
 
     def get(self, path: str, **query: str) -> Any:
         if path in ("/1.0/networks", "/1.0/network-acls"):
             status, self.making = ("Pending" if self.making else "Created"), max(self.making - 1, 0)
             found = [value for key, value in self.objects.items() if key.startswith(f"{path}/")]
             return [{**item, "status": status, "managed": True} for item in found]
+        if path.removesuffix("/forwards") in self.vanished:
+            raise LxdError("Failed loading network: Network not found", 404)
         if path.endswith("/forwards"):
             return self.objects[path.removesuffix("/forwards")]["forwards"]
         return self.objects[path]
 
     def find(self, path: str, **query: str) -> Any | None:
-        return self.get(path) if path.removesuffix("/forwards") in self.objects else None
+        known = path.removesuffix("/forwards") in self.objects.keys() - self.vanished
+        return self.get(path) if known else None
 
     def post(self, path: str, body: Any) -> None:
         new = {"description": "", "ingress": [], "forwards": [], "used_by": []}
@@ -144,3 +151,9 @@ def test_an_address_is_in_use_while_a_bridge_routes_it(context: CloudContext) ->
     network["config"]["ipv4.routes"] = "198.18.0.1/32,198.18.0.2/32"
     network["forwards"] = [f"/1.0/networks/{bridge.name}/forwards/198.18.0.3"]
     assert {"198.18.0.1", "198.18.0.2", "198.18.0.3"} <= set(in_use(context.host))
+
+
+def test_a_bridge_that_its_stack_deletes_meanwhile_holds_no_address(context: CloudContext) -> None:
+    bridge = group_bridge.ensure(context, "vsw-1", "sg-1")
+    kept(context).vanished = {f"/1.0/networks/{bridge.name}"}
+    assert set(in_use(context.host)) == {""}

@@ -43,6 +43,8 @@ def in_use(host: Lxd) -> list[str]:
     found = []
     for network in host.get("/1.0/networks", recursion="1"):
         if network["managed"] and network["type"] == "bridge":
-            found += [path.split("/")[-1] for path in host.get(f"/1.0/networks/{network['name']}/forwards")]
+            # Another stack may delete its bridge at this moment.
+            forwards = host.find(f"/1.0/networks/{network['name']}/forwards") or []
+            found += [path.split("/")[-1] for path in forwards]
             found += [route.strip().split("/")[0] for route in network["config"].get("ipv4.routes", "").split(",")]
     return found

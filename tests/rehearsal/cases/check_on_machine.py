@@ -27,13 +27,13 @@ AS_APP = ("runuser", "-u", "wsgi-app", "--", "timeout", "20")
 # What gunicorn --check-config passes over: names that it does not know, such as misspelled ones, and
 # workers that it cannot import.
 GUNICORN = """
-import runpy, sys
+import runpy, sys, types
 from gunicorn.config import Config
 config = Config()
 for name, value in runpy.run_path(sys.argv[1]).items():
     if name in config.settings:
         config.set(name, value)
-    elif not name.startswith("__") and name != "os":
+    elif not (name.startswith("_") or name == "behind_nginx" or isinstance(value, types.ModuleType)):
         sys.exit("unknown: " + name)
 config.worker_class
 """
