@@ -16,7 +16,7 @@ lint: venv
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	.venv/bin/shellcheck rehearse .ci/run .ci/bare-tests
+	.venv/bin/shellcheck rehearse machine/run.sh .ci/run .ci/bare-tests
 	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract
 
 docs: venv # docs/settings*.md, from the models and the program

@@ -6,7 +6,7 @@ import pulumi
 
 import settings
 from components import application, archive, lookup
-from components.fleet import Fleet, FleetArgs
+from components.fleet import Fleet, FleetArgs, disks
 from components.network import Network, NetworkArgs, groups
 from components.server import checked
 from serving import bootstrap, machines
@@ -24,6 +24,7 @@ for warning in (*system.warnings, *certificates.warnings(given)):
 
 # All that may be refused comes before the first resource.
 zone = lookup.zone(stack.server, servers)
+lookup.refuse_smaller(disks(name, stack, servers))
 image_id = lookup.image(stack.server, system)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
 archives = {machine.name: archive.build_all(machine.plan, stack, Path(".build")) for machine in servers}

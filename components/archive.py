@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from components.application import NOTHING_ELSE, Rules, collect, contents, rules_of, why
 from contract.codec import plain
-from contract.documents import APP_FOLDER, MANIFEST_FILE, Manifest
+from contract.documents import APP_FOLDER, MANIFEST_FILE, TOOL_FOLDER, Manifest
 from serving import ServingPlan, host_files, release_files
 from settings import SiteSettings, StackSettings, refused
 from settings.files import loaded
@@ -119,7 +119,9 @@ def _packed(files: Mapping[str, tuple[int, bytes]]) -> bytes:
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="", compresslevel=6) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for name, (mode, data) in sorted(files.items()):
+        # The tool comes first, because a server reads its run.sh before it unpacks the rest.
+        for name in sorted(files, key=lambda name: (not name.startswith(TOOL_FOLDER), name)):
+            mode, data = files[name]
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), mode
             tar.addfile(entry, io.BytesIO(data))

@@ -12,7 +12,7 @@ import pulumi_alicloud as alicloud
 
 @dataclass(frozen=True)
 class DiskArgs:
-    """zone: id of the zone that the instance is in. gib: size, which can grow; a smaller one is another disk.
+    """zone: id of the zone that the instance is in. gib: size, which can only grow.
 
     protect: refuse to delete it. ready: what is there before the instance can use the disk; until then the one before
     it has it.

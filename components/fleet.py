@@ -208,6 +208,16 @@ def _database(args: FleetArgs) -> Database:
     return args.stack.database
 
 
+def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:
+    """Name of each data disk → key and value of its size in GiB."""
+    database = stack.database
+    return {
+        f"{_named(name, machine)}-data": (f"{database.key}.disk_gib", database.disk_gib)
+        for machine in machines
+        if database and machine.plan.role == "db"
+    }
+
+
 def _named(name: str, machine: Machine) -> str:
     return f"{name}-{machine.name}" if machine.name else name
 

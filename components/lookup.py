@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -30,8 +30,15 @@ def check_provider() -> None:
 
 
 def zone(server: Server, machines: Sequence[Machine]) -> str:
-    """Id of the zone to build in. Raises pulumi.RunError when none offers the instance types of all machines."""
+    """Id of the zone to build in.
+
+    Raises pulumi.RunError when the chosen one does not exist, or none offers the instance types of all machines.
+    """
     if server.zone:
+        # A type that is sold out there is no reason to refuse a release to servers that exist.
+        known = _ids(alicloud.get_zones, available_resource_creation="VSwitch")
+        if server.zone not in known:
+            raise refused(f"server.zone: this region has no zone {server.zone}; allowed: {', '.join(known)}")
         return server.zone
     keys: dict[str, str] = {}
     for machine in machines:
@@ -78,10 +85,30 @@ def image(server: Server, system: System) -> str:
     return found[0]
 
 
+def refuse_smaller(disks: Mapping[str, tuple[str, int]]) -> None:
+    """Refuse a data disk that would have to shrink, which the cloud refuses half-way.
+
+    disks: name of a disk → key of its size, and its size in GiB. Raises pulumi.RunError.
+    """
+    for name, (key, size) in disks.items():
+        found = _ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks
+        sizes = [disk.size for disk in found if disk.disk_name == name]
+        if sizes and size < max(sizes):
+            raise refused(
+                f"{key}: {size} GiB, and the disk has {max(sizes)}, which never becomes smaller; "
+                f"allowed: {max(sizes)} or more, or a backup that is restored into a new stack"
+            )
+
+
 def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:
-    """The ids that a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
+    """The ids that a function of the provider answers. Raises as _ask does."""
+    return [str(found) for found in _ask(function, **arguments).ids]
+
+
+def _ask(function: Callable[..., Any], **arguments: Any) -> Any:
+    """What a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
     try:
-        return [str(found) for found in function(**arguments).ids]
+        return function(**arguments)
     except (AttributeError, TypeError):
         raise
     except Exception as error:  # Pulumi raises nothing narrower for what a provider says.

@@ -71,7 +71,14 @@ class Network(pulumi.ComponentResource):
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:network:Network", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        vpc = alicloud.vpc.Network(f"{name}-vpc", vpc_name=name, cidr_block=args.cidr, tags=args.tags, opts=child)
+        vpc = alicloud.vpc.Network(
+            f"{name}-vpc",
+            vpc_name=name,
+            cidr_block=args.cidr,
+            tags=args.tags,
+            # In place, the new switch would overlap the old one, which the cloud refuses half-way.
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["cidr_block"]),
+        )
         switch = alicloud.vpc.Switch(
             f"{name}-switch",
             vswitch_name=name,

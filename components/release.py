@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from components.archive import Archive, Archives
 from components.login import Login
 from contract import paths
+from contract.documents import TOOL_FOLDER
 from contract.resources import HOST_PART, apply_resource, archive_resource, site_part
 from kinds.databases import Database
 from settings.certificates import Given
-from templates import render
 
 # machine/drift.py says so of each file.
 _WARNING = re.compile(r"^wsgi-ecs: warning: (.+)", re.MULTILINE)
@@ -52,8 +52,14 @@ class ReleaseArgs:
 
 
 def run_tool(verb: str, archive: str) -> str:
-    """Command that unpacks the archive of this id on a server and runs the release tool in it."""
-    return render("templates/release/apply.sh.j2", paths=paths, verb=verb, id=archive)
+    """Command that runs machine/run.sh of the archive of this id on a server.
+
+    Pulumi quotes the whole command before what a failed one has said, so it is short.
+    """
+    path = f"{paths.incoming()}/{archive}.tar.gz"
+    lost = "echo 'wsgi-ecs: next: raise release.generation, which sends the archive again' >&2; exit 1"
+    script = f"s=$(tar -xzOf {path} --occurrence=1 {TOOL_FOLDER}run.sh)"
+    return f'{script} || {{ {lost}; }}; exec sh -c "$s" wsgi-ecs {verb} {path}'
 
 
 def edited(printed: str) -> list[str]:

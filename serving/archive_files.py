@@ -27,4 +27,5 @@ def _config_files(configs: Mapping[str, str]) -> dict[str, str]:
 def _tool_files(names: tuple[str, ...]) -> dict[str, str]:
     """The release tool's modules, and the contract package that they import."""
     modules = {f"{TOOL_FOLDER}{name}.py": source(f"machine/{name}.py") for name in names}
+    modules[f"{TOOL_FOLDER}run.sh"] = source("machine/run.sh")
     return modules | {f"{TOOL_FOLDER}contract/{name}.py": source(f"contract/{name}.py") for name in CONTRACT}

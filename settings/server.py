@@ -82,7 +82,13 @@ _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network
 
 
 class Network(Model):
-    cidr: text.Cidr = Field("10.76.0.0/20", description="Address range of the private network, from /16 to /24.")
+    cidr: text.Cidr = Field(
+        "10.76.0.0/20",
+        description=(
+            "Address range of the private network, from /16 to /24. A change replaces the network and all servers; "
+            "the public address and the data disks stay."
+        ),
+    )
 
     @model_validator(mode="after")
     def _prefix(self) -> Self:

@@ -46,7 +46,7 @@ class Mysql(Database):
         20,
         ge=20,
         le=32768,
-        description="Size of the data disk, GiB. It can grow; a smaller size makes a new, empty disk.",
+        description="Size of the data disk, GiB. It can grow; a smaller size is refused.",
     )
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
 

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from rehearsal.cloud import tokens
 from rehearsal.engine.errors import RehearsalError, UserError
+from rehearsal.engine.resource import Records
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def size(instance_type: str) -> Size:
         ) from None
 
 
-def answer(token: str, args: dict[str, Any]) -> dict[str, Any]:
+def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]:
     """The result of a provider function, with the provider's names. Raises UserError for an unknown function."""
     match token:
         case "alicloud:index/getZones:getZones":
@@ -93,7 +95,17 @@ def answer(token: str, args: dict[str, Any]) -> dict[str, Any]:
                 {"id": name, "cpuCoreCount": SIZES[name].cpu, "memorySize": SIZES[name].memory / _GIB} for name in ids
             ]
             return {**args, "id": "types", "ids": ids, "instanceTypes": found}
-    raise UserError(f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes of alicloud")
+        case "alicloud:ecs/getEcsDisks:getEcsDisks":
+            existing = [record for record in records(tokens.DISK) if record.status == "done"]
+            disks = [
+                {"id": disk.id, "diskName": disk.inputs.get("diskName"), "size": disk.inputs["size"], "type": "data"}
+                for disk in existing
+                if args.get("diskName") in (None, disk.inputs.get("diskName"))
+            ]
+            return {**args, "id": "disks", "ids": [disk["id"] for disk in disks], "disks": disks}
+    raise UserError(
+        f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks of alicloud"
+    )
 
 
 def _matches(name: str, has: Size, args: dict[str, Any]) -> bool:

@@ -33,6 +33,10 @@ class Registered:
     def __init__(self) -> None:
         self.found: list[Registration] = []
 
+    def records(self, *types: str) -> list[Record]:
+        """The chart is of the settings, whatever exists."""
+        return []
+
     def register(self, registration: Registration) -> Record:
         try:
             TYPES[registration.type].check(registration.inputs)

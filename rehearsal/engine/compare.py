@@ -31,7 +31,7 @@ class Schema:
     """How a resource type takes a change of its inputs. Names as the provider has them, in camelCase.
 
     replaces: inputs whose change makes a new object. updates: inputs that are changed in place → what that interrupts,
-    "" for nothing. grows: inputs in `updates` that replace the object when they become smaller. recorded: inputs that
+    "" for nothing. grows: inputs in `updates` that the cloud makes larger and never smaller. recorded: inputs that
     are accepted and kept, without an effect in a rehearsal. away: what is unavailable from the deletion of an object
     until everything that depends on its successor is done, "" for nothing. words: input, or `replacement_trigger`, →
     what a reason calls its change, perhaps by its old and its new value.
@@ -99,7 +99,6 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
     )
     triggered = None not in (recorded.trigger, options.trigger) and recorded.trigger != options.trigger
     forced = {path.split("[")[0].split(".")[0] for path in options.replace_on_changes}
-    forced |= {key for key in keys if key in schema.grows and _less(effective.get(key), recorded.inputs.get(key))}
     replacing = [key for key in keys if key in schema.replaces or key in forced or "*" in forced]
     if triggered or replacing:
         values = {"replacement_trigger": (_read(recorded), _read(options))} if triggered else {}
@@ -118,12 +117,18 @@ def compare(recorded: Recorded | None, inputs: Mapping[str, Any], options: Optio
         )
     if not keys:
         return Step(Op.SAME, inputs=effective)
+    smaller = [
+        schema.changed(key, recorded.inputs.get(key), effective.get(key))
+        for key in keys
+        if key in schema.grows and _less(effective.get(key), recorded.inputs.get(key))
+    ]
+    refused = f"the cloud makes nothing smaller: {', '.join(smaller)}" if smaller else None
     interrupts: dict[str, bool] = {}
     for key in keys:
         if text := schema.updates.get(key):
             interrupts[text] = interrupts.get(text, False) or effective.get(key) != KNOWN_LATER
     reasons = (text if certain else f"perhaps {text}" for text, certain in interrupts.items())
-    return Step(Op.UPDATE, keys, effective, ", ".join(reasons))
+    return Step(Op.UPDATE, keys, effective, ", ".join(reasons), refused=refused)
 
 
 def _less(new: Any, old: Any) -> bool:

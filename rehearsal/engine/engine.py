@@ -88,6 +88,9 @@ class Engine(Generic[C]):
                 self._busy -= 1
                 self._idle.notify_all()
 
+    def records(self, *types: str) -> list[Record]:
+        return self.context.state.records(*types)
+
     def wait(self) -> None:
         """Wait until no resource is under way any more."""
         with self._lock:
@@ -117,7 +120,8 @@ class Engine(Generic[C]):
         recorded = Recorded(old.inputs, old.trigger) if old else None
         step = compare(recorded, inputs, registration.options, handler.schema)
         if step.refused:
-            self._refuse(f"{registration.name}: {step.refused}; {self._two_steps}")
+            steps = f"; {self._two_steps}" if step.op is Op.REPLACE else ""
+            self._refuse(f"{registration.name}: {step.refused}{steps}")
         if old is None:
             return self._make(registration, handler, step, None, note)
         if step.op is Op.REPLACE:

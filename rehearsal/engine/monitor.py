@@ -140,7 +140,7 @@ class RehearsalMonitor(mocks.MockMonitor):
         _ensure_event_loop()  # type: ignore[no-untyped-call]
         args, _ = plain(rpc.deserialize_properties(request.args))
         try:
-            found = self._answer(request.tok, args)
+            found = self._answer(request.tok, args, self.registrar.records)
         except UserError as error:
             self._refuse(str(error))
             raise

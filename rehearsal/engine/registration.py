@@ -26,3 +26,7 @@ class Registrar(Protocol):
     """What a monitor hands registrations to."""
 
     def register(self, registration: Registration) -> Record: ...
+
+    def records(self, *types: str) -> list[Record]:
+        """What exists already, all or of some types: provider functions answer from it."""
+        ...

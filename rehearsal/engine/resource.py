@@ -22,6 +22,8 @@ class Context:
 
 
 C = TypeVar("C", bound=Context)
+# Type tokens → the records of these types, of all types for none.
+Records = Callable[..., list[Record]]
 
 
 class Resource(Generic[C]):
@@ -96,11 +98,12 @@ class Foreseen(Resource[C]):
 class Provider(Generic[C]):
     """A rehearsed cloud. types: type token → resource type.
 
-    answer: token and arguments of a provider function → its result; raises UserError for an unknown function.
+    answer: token and arguments of a provider function, and what exists → its result. Raises UserError for an unknown
+    function.
     """
 
     types: Mapping[str, Resource[C]]
-    answer: Callable[[str, dict[str, Any]], dict[str, Any]]
+    answer: Callable[[str, dict[str, Any], Records], dict[str, Any]]
 
 
 def only(inputs: Mapping[str, Any], key: str, *allowed: Any) -> None:

@@ -25,6 +25,8 @@ class Cloud(mocks.Mocks):
             return {"ids": ["cn-hangzhou-i", "cn-hangzhou-j"], "zones": []}, []
         if args.token.endswith(":getImages"):
             return {"ids": [f"{args.args['nameRegex'].strip('^')}-image"], "images": []}, []
+        if args.token.endswith(":getEcsDisks"):
+            return {"ids": [], "disks": []}, []
         raise AssertionError(f"the program calls {args.token}")
 
 

@@ -30,7 +30,7 @@ def test_a_release_carries_the_whole_tool() -> None:
     *others, database = machines(parse({"mysql": {"password": "x"}}, "test"))
     # The bootstrap brings these: the emperor's vassals outlive a release, the page comes before any.
     tool = {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
-    tool |= {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
+    tool |= {"run.sh"} | {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
     for plan in (machine.plan for machine in others):
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"database.py", "disk.py"}

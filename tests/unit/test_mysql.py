@@ -140,7 +140,7 @@ def test_it_is_ready_before_any_release(run_program: Run) -> None:
     program = run_program({**CLOUD, **MYSQL, "topology": {"app_servers": 1}})
     done = "db-host-apply"
     command = program.inputs("remote:Command", done)
-    assert 'release.py" database' in command["create"]
+    assert " wsgi-ecs database " in command["create"]
     assert secret(command["connection"])["proxy"]["host"] == "198.51.100.7"
     for later in ("app-1-host-apply", "front-host-apply"):
         urns = program.request("remote:Command", later).dependencies
@@ -150,7 +150,7 @@ def test_it_is_ready_before_any_release(run_program: Run) -> None:
     ready = [urn for urn in program.request(":EcsDiskAttachment").dependencies if urn.endswith("db-ready")]
     assert ready, "until a new machine is ready the old one has the disk"
     settle = program.inputs("remote:Command", "db-settle")
-    assert settle["create"] == command["create"].replace('release.py" database', 'release.py" settle')
+    assert settle["create"] == command["create"].replace(" wsgi-ecs database ", " wsgi-ecs settle ")
     before = program.request("remote:Command", "db-settle").dependencies
     for earlier in ("db-host-apply", "app-1-site-app-apply", "front-site-app-apply"):
         assert [urn for urn in before if urn.endswith(earlier)], earlier

@@ -27,7 +27,7 @@ from kinds.place import BOOTSTRAP_FACTS
 from kinds.systems import SYSTEMS
 from serving import bootstrap, host_files, machines, make_plan, release_files
 from settings.loader import parse
-from templates import render
+from templates import render, source
 from tests.unit.machine.nginx import Block, load, part
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -170,7 +170,7 @@ def test_the_scripts_of_a_server_pass_shellcheck(system: str, tmp_path: Path) ->
     )
     mirrors = {"packages": packages, "index": indexes}
     # What SSH hands to root's own shell.
-    handed = (run_tool("apply", "abc"), render("templates/release/ready.sh.j2", paths=paths))
+    handed = (run_tool("apply", "abc"), source("machine/run.sh"), render("templates/release/ready.sh.j2", paths=paths))
     texts = dict.fromkeys(f"#!/bin/sh\n{text}" for text in handed)
     for config in (*ALL_KINDS.values(), {"topology": {"app_servers": 1}, "mysql": {"password": "x"}}):
         for server in ({"os": system}, {"os": system, "mirrors": mirrors}):

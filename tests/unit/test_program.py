@@ -196,9 +196,9 @@ def test_a_spot_server_stands_where_there_are_some(
 
 
 def test_a_given_image_and_zone_are_used_as_they_are(run_program: Run) -> None:
-    program = run_program({**CLOUD, "server": {"image": "m-abc", "zone": "cn-beijing-h"}})
+    program = run_program({**CLOUD, "server": {"image": "m-abc", "zone": "cn-hangzhou-j"}})
     assert program.inputs(":Instance")["imageId"] == "m-abc"
-    assert program.inputs("switch:Switch")["zoneId"] == "cn-beijing-h"
+    assert program.inputs("switch:Switch")["zoneId"] == "cn-hangzhou-j"
     assert program.request(":Instance").replacement_trigger.string_value.split()[1] == "m-abc"
 
 
@@ -233,9 +233,8 @@ def test_the_archive_goes_where_the_command_unpacks_it(program: Recorder) -> Non
     assert isinstance(copy["source"], pulumi.FileAsset)
     assert copy["source"].path == f".build/{release}.tar.gz"
     create = program.inputs("remote:Command", "-site-app-apply")["create"]
-    assert f"folder=/srv/wsgi-ecs/incoming/{release}\n" in create
-    assert create.endswith('/tool/release.py" apply "$folder"\n')
-    assert program.inputs("remote:Command", "-host-apply")["create"].endswith(' prepare "$folder"\n')
+    assert create.endswith(f" wsgi-ecs apply {copy['remotePath']}")
+    assert " wsgi-ecs prepare " in program.inputs("remote:Command", "-host-apply")["create"]
 
 
 def test_the_connection(run_program: Run, tmp_path: Any) -> None:
@@ -301,6 +300,23 @@ def test_files_that_were_edited_by_hand_are_an_output(run_program: Run, monkeypa
     assert run_program(several).outputs["edited_by_hand"] == [
         f"{machine}: {line}" for machine in ("app-1", "app-1", "front", "front")
     ]
+
+
+def test_a_command_is_one_short_line_that_runs_the_script_of_the_archive(run_program: Run, tmp_path: Path) -> None:
+    program = run_program()
+    create = program.inputs("remote:Command", "site-app-apply")["create"]
+    assert len(create) < 300
+    assert "\n" not in create
+    sent = program.inputs("CopyToRemote", "site-app-archive")
+    here = tmp_path / Path(sent["remotePath"]).name
+    read, then, run = create.replace(sent["remotePath"], str(here)).partition("exec ")
+    assert f"{then}{run}" == f'exec sh -c "$s" wsgi-ecs apply {here}'
+    lost = subprocess.run(["sh", "-c", read], capture_output=True, text=True)
+    assert lost.returncode == 1
+    assert lost.stderr.endswith("wsgi-ecs: next: raise release.generation, which sends the archive again\n")
+    shutil.copy(sent["source"].path, here)
+    script = subprocess.run(["sh", "-c", f'{read}printf "%s\\n" "$s"'], capture_output=True, text=True, check=True)
+    assert script.stdout == (PROJECT / "machine/run.sh").read_text()
 
 
 SITES = {
@@ -388,8 +404,37 @@ def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pyt
     monkeypatch.setattr(Cloud, "call", lambda self, args: ({"ids": []}, []))
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.instance_type: no zone"):
         run_program()
+    only = {"getZones": {"ids": ["cn-hangzhou-h", "cn-hangzhou-i"]}, "getImages": {"ids": []}}
+    monkeypatch.setattr(Cloud, "call", lambda self, args: (only[args.token.rpartition(":")[2]], []))
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.os: no system image of centos7"):
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
+    with pytest.raises(pulumi.RunError) as error:
+        run_program({**CLOUD, "server": {"zone": "cn-hangzhou-z"}})
+    assert str(error.value) == (
+        "stacks/Pulumi.dev.yaml: server.zone: this region has no zone cn-hangzhou-z; "
+        "allowed: cn-hangzhou-h, cn-hangzhou-i"
+    )
+
+
+def test_a_disk_that_would_shrink_is_refused_before_the_first_resource(
+    run_program: Run, monkeypatch: pytest.MonkeyPatch, registered: list[str]
+) -> None:
+    known = Cloud.call
+    sizes = {"wsgi-ecs-dev-db-data": 60, "wsgi-ecs-other-db-data": 900}
+    disks = [{"diskName": name, "size": size} for name, size in sizes.items()]
+
+    def call(self: Cloud, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        return ({"disks": disks}, []) if args.token.endswith(":getEcsDisks") else known(self, args)
+
+    monkeypatch.setattr(Cloud, "call", call)
+    with pytest.raises(pulumi.RunError) as error:
+        run_program({**CLOUD, "mysql": {"password": "x", "disk_gib": 40}})
+    assert str(error.value) == (
+        "stacks/Pulumi.dev.yaml: mysql.disk_gib: 40 GiB, and the disk has 60, which never becomes smaller; "
+        "allowed: 60 or more, or a backup that is restored into a new stack"
+    )
+    assert registered == []
+    run_program({**CLOUD, "mysql": {"password": "x", "disk_gib": 60}})
 
 
 OFFERED = {
@@ -420,7 +465,7 @@ def offers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if args.token.endswith(":getZones"):
             asked.append(args.args["availableInstanceType"])
             return {"ids": OFFERED.get(asked[-1], []), "zones": []}, []
-        return {"ids": ["image"], "images": []}, []
+        return {"ids": ["image"], "images": [], "disks": []}, []
 
     monkeypatch.setattr(Cloud, "call", call)
     return asked
@@ -488,7 +533,7 @@ def test_what_turns_out_wrong_later_registers_nothing_either(
     with pytest.raises(pulumi.RunError, match="app/out is a link"):
         run_program()
     monkeypatch.setattr(Cloud, "call", lambda self, args: ({"ids": []}, []))
-    with pytest.raises(pulumi.RunError, match="no system image"):
+    with pytest.raises(pulumi.RunError, match="no zone"):
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
     assert registered == []
 

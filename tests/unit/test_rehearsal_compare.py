@@ -154,13 +154,13 @@ def test_each_type_takes_a_change_as_its_provider_does(type_: str, key: str, op:
     assert reason in done.reason
 
 
-def test_a_disk_grows_in_place_and_a_smaller_one_is_another() -> None:
-    schema = TYPES[DISK].schema
-    assert step({"size": 20}, {"size": 40}, schema).op is Op.UPDATE
-    smaller = step({"size": 40}, {"size": 20}, schema, protect=True)
-    assert (smaller.op, smaller.reason) == (Op.REPLACE, "replaced for size (40 → 20)")
-    assert smaller.refused
-    assert step({"size": 40}, {"size": KNOWN_LATER}, schema).op is Op.UPDATE
+@pytest.mark.parametrize(("type_", "key"), [(DISK, "size"), (INSTANCE, "systemDiskSize")])
+def test_a_disk_grows_and_never_becomes_smaller(type_: str, key: str) -> None:
+    schema = TYPES[type_].schema
+    larger = step({key: 20}, {key: 40}, schema)
+    assert (larger.op, larger.refused) == (Op.UPDATE, None)
+    assert step({key: 40}, {key: 20}, schema).refused == f"the cloud makes nothing smaller: {key} (40 → 20)"
+    assert step({key: 40}, {key: KNOWN_LATER}, schema).refused is None
 
 
 def test_no_change_of_a_public_address_replaces_it() -> None:

@@ -73,7 +73,7 @@ class Runs:
     def engine(self, values: dict[str, str] | None = None) -> Engine[Context]:
         """An engine over what was written last. values: what the store holds instead."""
         kept = values or self.store.load() or {KEY: DIGEST_KEY, "folder": "/"}
-        provider = Provider({TYPE: self.probe}, lambda token, args: {})
+        provider = Provider({TYPE: self.probe}, lambda token, args, records: {})
         return Engine(Context(Path("/"), State(self.store, kept)), provider, Silent())
 
 

@@ -29,6 +29,7 @@ class Instance(Resource[CloudContext]):
             **dict.fromkeys(("replacement_trigger", "userData"), "changed user data"),
             "vswitchId": "a new network",
         },
+        grows=frozenset({"systemDiskSize"}),
         updates={
             "userData": "reboots, and cloud-init does not run again",
             "instanceType": "restarts",

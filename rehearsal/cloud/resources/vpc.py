@@ -12,8 +12,7 @@ from rehearsal.engine.state import Record
 class Vpc(Resource[CloudContext]):
     prefix = "vpc-"
     schema = Schema(
-        replaces=frozenset({"cidrBlock"}),
-        updates={"vpcName": "", "description": "", "tags": "", "resourceGroupId": ""},
+        updates={"cidrBlock": "", "vpcName": "", "description": "", "tags": "", "resourceGroupId": ""},
     )
 
     def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -382,7 +382,7 @@ class Server:
         return build(texts, {}, Path(tempfile.mkdtemp(dir=self.root / "sources")), source)
 
     def unpack(self, archive: Archive) -> Path:
-        """What templates/release/apply.sh.j2 does before it runs the tool."""
+        """What machine/run.sh does before it runs the tool."""
         folder = self.root / "srv/incoming" / archive.id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(0o700)

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Unpacks a release's archive and runs the release tool in it. $1: the tool's verb. $2: path of the archive.
+set -eu
+umask 022
+folder=${2%.tar.gz}
+rm -rf "$folder"
+mkdir -m 0700 "$folder"
+tar -xzf "$2" -C "$folder" --no-same-owner
+# A server that was given another size has just begun to start; a service that never does is no reason to wait for ever.
+for _ in $(seq 60); do
+    case $(systemctl is-system-running || true) in
+    initializing | starting) sleep 1 ;;
+    *) break ;;
+    esac
+done
+exec /usr/bin/python3 -B "$folder/tool/release.py" "$1" "$folder"
