@@ -23,6 +23,7 @@ from settings import (
     plain_secrets,
     procfile,
     server_python,
+    ssh_agent,
     stack,
     static_files,
 )
@@ -60,8 +61,12 @@ def load() -> StackSettings:
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
-            if doubt := files.other_key(settings.access, file):
-                warnings.append(doubt)
+            # Whoever only looks at a preview need not be able to log in.
+            lacking, doubt = ssh_agent.look(settings.access)
+            if lacking and not pulumi.runtime.is_dry_run():
+                raise SettingsError(f"{file}: {lacking}")
+            # Whoever only looks at a preview need not be able to log in.
+            warnings += filter(None, (lacking, doubt, files.other_key(settings.access, file)))
             # Pulumi tells of a whole section whether it has a secret; a rehearsal knows each value.
             if doubt := plain_secrets.warning(settings, lambda site, value: _has_secret("app") or _has_secret("sites")):
                 warnings.append(doubt)

@@ -14,7 +14,8 @@ from pulumi.runtime import mocks
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
-from reference.samples import CLOUD
+from reference.samples import CLOUD, PUBLIC_KEY
+from settings import ssh_agent
 from tests.builders.program import Cloud, Recorder
 from tests.builders.stack import PROJECT
 
@@ -30,6 +31,8 @@ def run_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
             if not (tmp_path / name).exists():
                 (tmp_path / name).symlink_to(PROJECT / name)
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
+        monkeypatch.setattr(ssh_agent, "_keys", lambda path: [PUBLIC_KEY.split()[1]])
         values = {f"wsgi-ecs:{key}": json.dumps(value) for key, value in settings.items()}
         if rehearsed:
             values["rehearsal:active"] = "true"
