@@ -7,7 +7,7 @@ import pulumi
 import settings
 from components import application, archive, lookup
 from components.fleet import Fleet, FleetArgs, disks
-from components.network import Network, NetworkArgs, groups
+from components.network import NetworkArgs, groups
 from components.server import checked
 from serving import bootstrap, machines
 from settings import certificates
@@ -31,21 +31,17 @@ archives = {machine.name: archive.build_all(machine.plan, stack, Path(".build"))
 for note in (*stack.notes, *application.left_behind(stack)):
     pulumi.info(note)
 
-network = Network(
-    name,
-    NetworkArgs(
-        cidr=stack.network.cidr,
-        zone=zone,
-        groups=groups(servers, stack.access),
-        tags=tags,
-    ),
-)
 fleet = Fleet(
     name,
     FleetArgs(
         machines=servers,
         stack=stack,
-        network=network,
+        network=NetworkArgs(
+            cidr=stack.network.cidr,
+            zone=zone,
+            groups=groups(servers, stack.access),
+            tags=tags,
+        ),
         image_id=image_id,
         user_data=user_data,
         archives=archives,

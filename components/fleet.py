@@ -6,7 +6,7 @@ database ─▶ one app server ─▶ the other app servers, side by side ─▶
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -17,7 +17,7 @@ import pulumi_command as command
 from components.archive import Archives
 from components.disk import Disk, DiskArgs
 from components.login import Login, LoginArgs
-from components.network import Network
+from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, database_secrets, run_tool
 from components.server import Server, ServerArgs
 from kinds.databases import Database
@@ -43,7 +43,7 @@ class FleetArgs:
 
     machines: Sequence[Machine]
     stack: StackSettings
-    network: Network
+    network: NetworkArgs
     image_id: str
     user_data: Mapping[str, str]
     archives: Mapping[str, Archives]
@@ -71,8 +71,9 @@ class Fleet(pulumi.ComponentResource):
             tags=args.tags,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        key_name = key_pair.key_pair_name
-        servers = {machine.name: self._server(name, args, machine, key_name) for machine in args.machines}
+        # Its name is the stack's: if another state has it in this account, nothing else has been made.
+        self._network = Network(name, replace(args.network, after=[key_pair]))
+        servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
         address = servers[first.name].address
         logins = {
             machine.name: self._login(name, args, machine, servers, None if machine is first else address)
@@ -109,7 +110,7 @@ class Fleet(pulumi.ComponentResource):
         }
         self.register_outputs({"address": address})
 
-    def _server(self, name: str, args: FleetArgs, machine: Machine, key_name: pulumi.Output[str]) -> Server:
+    def _server(self, name: str, args: FleetArgs, machine: Machine, key_pair: alicloud.ecs.EcsKeyPair) -> Server:
         return Server(
             _named(name, machine),
             ServerArgs(
@@ -120,9 +121,9 @@ class Fleet(pulumi.ComponentResource):
                 image_id=args.image_id,
                 user_data=args.user_data[machine.name],
                 version=bootstrap.version(machine.plan, args.stack),
-                key_name=key_name,
-                vswitch_id=args.network.vswitch_id,
-                security_group_id=args.network.group_ids[machine.group],
+                key_pair=key_pair,
+                vswitch_id=self._network.vswitch_id,
+                security_group_id=self._network.group_ids[machine.group],
                 tags=args.tags,
             ),
             pulumi.ResourceOptions(parent=self),
@@ -149,7 +150,9 @@ class Fleet(pulumi.ComponentResource):
         database, login = _database(args), logins[machine.name]
         return Disk(
             f"{_named(name, machine)}-data",
-            DiskArgs(args.network.zone, login.instance_id, login.ready, database.disk_gib, database.protect, args.tags),
+            DiskArgs(
+                self._network.zone, login.instance_id, login.ready, database.disk_gib, database.protect, args.tags
+            ),
             pulumi.ResourceOptions(parent=self),
         )
 

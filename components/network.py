@@ -53,12 +53,16 @@ def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """cidr: addresses of the network. zone: zone id of the switch. groups: what may come in; nothing else may."""
+    """cidr: addresses of the network. zone: zone id of the switch. groups: what may come in; nothing else may.
+
+    after: what must be there before.
+    """
 
     cidr: str
     zone: str
     groups: Mapping[str, Sequence[Rule]]
     tags: Mapping[str, str]
+    after: Sequence[pulumi.Resource] = ()
 
 
 class Network(pulumi.ComponentResource):
@@ -77,7 +81,7 @@ class Network(pulumi.ComponentResource):
             cidr_block=args.cidr,
             tags=args.tags,
             # In place, the new switch would overlap the old one, which the cloud refuses half-way.
-            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["cidr_block"]),
+            opts=pulumi.ResourceOptions(parent=self, replace_on_changes=["cidr_block"], depends_on=args.after),
         )
         switch = alicloud.vpc.Switch(
             f"{name}-switch",

@@ -19,8 +19,8 @@ class ServerArgs:
     """What a server is made of.
 
     address_name: of its address in the world, which another server may have next; None for none. version: plain
-    text; when it changes, the server is replaced. user_data: cloud-init's, used at the first boot only. key_name: of
-    the key pair that may log in.
+    text; when it changes, the server is replaced. user_data: cloud-init's, used at the first boot only. key_pair: the
+    key that may log in.
     """
 
     settings: ServerSettings
@@ -29,7 +29,7 @@ class ServerArgs:
     image_id: str
     user_data: str
     version: str
-    key_name: pulumi.Input[str]
+    key_pair: alicloud.ecs.EcsKeyPair
     vswitch_id: pulumi.Input[str]
     security_group_id: pulumi.Input[str]
     tags: Mapping[str, str]
@@ -63,7 +63,7 @@ class Server(pulumi.ComponentResource):
             user_data=args.user_data,
             vswitch_id=args.vswitch_id,
             security_groups=[args.security_group_id],
-            key_name=args.key_name,
+            key_name=args.key_pair.key_pair_name,
             system_disk_category="cloud_essd",
             system_disk_size=args.settings.disk_gib,
             spot_strategy="SpotAsPriceGo" if args.settings.spot else "NoSpot",
@@ -93,7 +93,7 @@ class Server(pulumi.ComponentResource):
             internet_charge_type="PayByTraffic",
             deletion_protection=False,
             tags=args.tags,
-            opts=pulumi.ResourceOptions(parent=self, protect=args.settings.protect),
+            opts=pulumi.ResourceOptions(parent=self, protect=args.settings.protect, depends_on=[args.key_pair]),
         )
         association = alicloud.ecs.EipAssociation(
             f"{name}-association",

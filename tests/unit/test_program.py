@@ -202,6 +202,15 @@ def test_a_given_image_and_zone_are_used_as_they_are(run_program: Run) -> None:
     assert program.request(":Instance").replacement_trigger.string_value.split()[1] == "m-abc"
 
 
+def test_the_key_pair_whose_name_another_state_may_have_comes_first(program: Recorder) -> None:
+    for first in ("-vpc", "-address"):
+        assert urn(program, "-key") in program.request("", first).dependencies
+    for later in ("-switch", "-group", "-instance"):
+        assert {urn(program, "-vpc"), urn(program, "-key"), urn(program, "-switch")} & set(
+            program.request("", later).dependencies
+        )
+
+
 def test_the_release_waits_copies_and_applies_in_this_order(program: Recorder) -> None:
     assert urn(program, "-association") in program.request("", "-ready").dependencies
     for part, after in (("-host", "-ready"), ("-site-app", "-host-apply")):
