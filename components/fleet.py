@@ -76,7 +76,7 @@ class Fleet(pulumi.ComponentResource):
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
         address = servers[first.name].address
         logins = {
-            machine.name: self._login(name, args, machine, servers, None if machine is first else address)
+            machine.name: self._login(name, args, machine, servers, key_pair, None if machine is first else address)
             for machine in args.machines
         }
         databases = {
@@ -135,13 +135,19 @@ class Fleet(pulumi.ComponentResource):
         args: FleetArgs,
         machine: Machine,
         servers: Mapping[str, Server],
+        key_pair: alicloud.ecs.EcsKeyPair,
         proxy: pulumi.Output[str] | None,
     ) -> Login:
         server = servers[machine.name]
         return Login(
             _named(name, machine),
             LoginArgs(
-                server.address, server.instance_id, proxy, private_key(args.stack.access), args.stack.access.host_key
+                server.address,
+                server.instance_id,
+                key_pair.key_pair_name,
+                proxy,
+                private_key(args.stack.access),
+                args.stack.access.host_key,
             ),
             pulumi.ResourceOptions(parent=self),
         )

@@ -1,4 +1,4 @@
-"""SSH to a server, from when cloud-init has finished there.
+"""SSH to a server, from when cloud-init has finished and the services run there.
 
 server ◀─ connection ── ready
 """
@@ -19,20 +19,21 @@ _PATIENCE = {"dial_error_limit": 60, "per_dial_timeout": 5}
 class LoginArgs:
     """How a server is reached.
 
-    address, instance_id: the server's. proxy: address of the server that SSH goes through, None for straight on.
-    private_key: OpenSSH private key text, or None for the SSH agent. host_key: the public host key when it is known,
-    of the server that the world reaches.
+    address, instance_id: the server's. key_name: of the key pair that may log in; the server restarts for another one.
+    proxy: address of the server that SSH goes through, None for straight on. private_key: OpenSSH private key text, or
+    None for the SSH agent. host_key: the public host key when it is known, of the server that the world reaches.
     """
 
     address: pulumi.Input[str]
     instance_id: pulumi.Input[str]
+    key_name: pulumi.Input[str]
     proxy: pulumi.Input[str] | None
     private_key: str | None
     host_key: str | None
 
 
 class Login(pulumi.ComponentResource):
-    """ready: waits for cloud-init. connection, instance_id: for commands on the server."""
+    """ready: waits for cloud-init and the services. connection, instance_id: for commands on the server."""
 
     connection: command.remote.ConnectionArgs
     instance_id: pulumi.Input[str]
@@ -58,7 +59,7 @@ class Login(pulumi.ComponentResource):
             f"{name}-ready",
             connection=self.connection,
             create=render("templates/release/ready.sh.j2", paths=paths),
-            triggers=[args.instance_id],
+            triggers=[args.instance_id, args.key_name],
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +18,12 @@ from settings.server import Server
 
 # Characters of what a provider says.
 _TOLD = 600
+# Seconds after which an unanswered question is mentioned: the provider itself retries for minutes without a word.
+_SILENCE = 15.0
+_NEXT = (
+    "next: see that this machine reaches the cloud, and that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and "
+    "alicloud:region are right"
+)
 
 
 def check_provider() -> None:
@@ -107,6 +115,10 @@ def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:
 
 def _ask(function: Callable[..., Any], **arguments: Any) -> Any:
     """What a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
+    silence = threading.Timer(
+        _SILENCE, lambda: print(f"alicloud: no answer for {_SILENCE:.0f} s; {_NEXT}", file=sys.stderr, flush=True)
+    )
+    silence.start()
     try:
         return function(**arguments)
     except (AttributeError, TypeError):
@@ -114,8 +126,6 @@ def _ask(function: Callable[..., Any], **arguments: Any) -> Any:
     except Exception as error:  # Pulumi raises nothing narrower for what a provider says.
         # One line, and an address in it may be signed with an access key.
         said = re.sub(r"https?://\S+", "(address)", " ".join(str(error).split()))
-        raise pulumi.RunError(
-            f"alicloud: {said[:_TOLD]}; "
-            "next: see that this machine reaches the cloud, and that ALICLOUD_ACCESS_KEY, ALICLOUD_SECRET_KEY and "
-            "alicloud:region are right"
-        ) from None
+        raise pulumi.RunError(f"alicloud: {said[:_TOLD]}; {_NEXT}") from None
+    finally:
+        silence.cancel()

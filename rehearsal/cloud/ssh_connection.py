@@ -26,7 +26,7 @@ _DIAL = re.compile(
 
 
 def _triggers(old: Any, new: Any) -> str:
-    """What changed among the triggers: the archive's id, the server's id, its type or the addresses of others."""
+    """What changed among the triggers: the archive's id, the server's id, type or key, or the addresses of others."""
     return " and ".join(dict.fromkeys(_trigger(str(after or before)) for before, after in differing(old, new)))
 
 
@@ -35,6 +35,8 @@ def _trigger(value: str) -> str:
         return "a new release"
     if value.startswith("ecs."):
         return "another server.instance_type"
+    if re.search(r"-[0-9a-f]{12}$", value):
+        return "the key pair"
     return "other servers" if re.fullmatch(r"[0-9.]+", value) else "a new server"
 
 

@@ -260,12 +260,14 @@ def test_another_public_key_opens_ssh_and_the_one_before_does_not(stack: Stack, 
     assert "Permission denied" in said(stack, new)
     change(stack, "access", public_key=public(new))
     preview = stack.run("preview")
-    (key,), (instance,) = names(stack, "key"), names(stack, "instance")
-    assert foretold(preview) == {("+-", key), ("~", instance)}
+    (key,), (instance,), (ready,) = (names(stack, part) for part in ("key", "instance", "ready"))
+    assert foretold(preview) == {("+-", key), ("~", instance), ("+-", ready)}
     assert re.search(r"-instance \[.*reboots\]", preview.out)
     assert f"the site is away until {instance} has booted: about 6 s" in preview.out
     before = {record["id"] for record in records(stack) if record["name"] == key}
     done = stack.up()
+    # The server has restarted, and `up` has waited for it.
+    assert healthy(stack)
     assert performed(done) == foretold(preview)
     after = {record["id"] for record in records(stack) if record["name"] == key}
     assert len(before) == len(after) == 1
@@ -277,7 +279,6 @@ def test_another_public_key_opens_ssh_and_the_one_before_does_not(stack: Stack, 
     assert boot_id(stack) != booted
     assert said(stack, new) == stack.known["machine"]
     assert "Permission denied" in said(stack, old)
-    until(lambda: healthy(stack))
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,7 @@ def test_an_upgrade_is_a_release_that_replaces_no_machine_and_loses_no_request(s
         done = site.up()
     parts = ("host", "site-app", *(["db-host"] if site.kind == "mysql" else []))
     releases = names(site, *(f"{part}-{step}" for part in parts for step in ("archive", "apply")))
+    releases |= names(site, "ready", *(["db-ready"] if site.kind == "mysql" else []))
     if site.kind == "mysql":
         assert foretold(done) == {("+-", name) for name in releases} | {("~", *names(site, "db-settle"))}
     else:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pulumi.runtime import mocks
 from pulumi.runtime.proto import provider_pb2
 
 import settings
+from components import lookup
 from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE, PUBLIC_KEY
 from tests.builders.program import Cloud, Recorder, Run, secret
@@ -224,7 +226,7 @@ def urn(program: Recorder, name: str) -> str:
 
 
 def test_a_new_server_gets_the_release_again(program: Recorder) -> None:
-    assert program.inputs("remote:Command", "-ready")["triggers"] == ["wsgi-ecs-dev-instance-id"]
+    assert program.inputs("remote:Command", "-ready")["triggers"][0] == "wsgi-ecs-dev-instance-id"
     for part in ("-host", "-site-app"):
         archive = Path(program.inputs("CopyToRemote", f"{part}-archive")["source"].path)
         for type_, name in (("CopyToRemote", "-archive"), ("remote:Command", "-apply")):
@@ -505,6 +507,23 @@ def test_instance_types_that_no_zone_has_are_one_line(run_program: Run, offers: 
         "ecs.c7.large is in cn-hangzhou-j, cn-hangzhou-i; ecs.g8i.large is in cn-hangzhou-g; "
         "allowed: types that one zone has"
     )
+
+
+def test_a_cloud_that_does_not_answer_is_mentioned_meanwhile(
+    run_program: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = Cloud.call
+
+    def slow(self: Cloud, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        time.sleep(0.3)
+        return known(self, args)
+
+    run_program()
+    assert "no answer" not in capfd.readouterr().err
+    monkeypatch.setattr(lookup, "_SILENCE", 0.1)
+    monkeypatch.setattr(Cloud, "call", slow)
+    run_program()
+    assert "alicloud: no answer for 0 s; next: see that this machine reaches the cloud" in capfd.readouterr().err
 
 
 @pytest.fixture
