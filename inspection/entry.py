@@ -97,6 +97,12 @@ def made_in(project: Project, path: str, name: str) -> tuple[str, Interface] | N
     return found
 
 
+def makes(node: ast.AST, names: dict[str, str]) -> str:
+    """Framework of an expression that makes an application, "" for any other."""
+    made = _made(node, names)
+    return made[0] if made else ""
+
+
 def _names(project: Project, path: str, tree: ast.Module) -> dict[str, str]:
     return imports(tree, project.module(path), path.endswith("__init__.py"))
 

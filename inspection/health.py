@@ -36,11 +36,32 @@ def _answers(view: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether nothing in a view says that it may redirect, refuse or ask for a login."""
     names = {
         name.lower()
-        for part in ast.walk(view)
+        for part in _parts_of_get(view)
         for name in (getattr(part, "id", ""), getattr(part, "attr", ""))
         if isinstance(part, ast.Name | ast.Attribute)
     }
     return not any(word in name for name in names for word in _OTHER)
+
+
+def _parts_of_get(view: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of a view without those that only a request with a form runs."""
+    for part in ast.iter_child_nodes(view):
+        if isinstance(part, ast.If) and _is_of_form(part.test):
+            for other in part.orelse:
+                yield other
+                yield from _parts_of_get(other)
+        else:
+            yield part
+            yield from _parts_of_get(part)
+
+
+def _is_of_form(test: ast.expr) -> bool:
+    """Whether a condition is request.method == "POST", or that a form was sent."""
+    if isinstance(test, ast.Compare) and isinstance(test.left, ast.Attribute) and test.left.attr == "method":
+        return isinstance(test.ops[0], ast.Eq) and constant(test.comparators[0]) == "POST"
+    return (
+        isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and test.func.attr == "validate_on_submit"
+    )
 
 
 def _routes(project: Project) -> Iterator[Page]:
@@ -123,5 +144,7 @@ def _patterns(
         if isinstance(view, ast.Call) and dotted(view.func).rpartition(".")[2] == "include" and view.args:
             included = constant(view.args[0]) or dotted(view.args[0], names)
             yield from _patterns(project, included, url, views, depth + 1)
+        elif dotted(view, names) == "django.contrib.admin.site.urls":
+            yield Page(f"{url}login/", f"{path}:{call.lineno}")
         elif (found := views.get(dotted(view).rpartition(".")[2])) and _answers(found[1]):
             yield Page(url, found[0])

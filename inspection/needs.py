@@ -41,6 +41,12 @@ def procfile(project: Project) -> dict[str, str]:
     return dict(lines)
 
 
+def sequence(line: str) -> list[Command]:
+    """The commands of a Procfile's `release:` line, which may be several with && between them."""
+    parts = [line] if set("'\"") & set(line) else re.split(r"\s*&&\s*", line)
+    return [Command(part, "release in the Procfile") for part in parts]
+
+
 def release_commands(project: Project, entry: Entry, required: set[str]) -> list[Command]:
     """Commands that have to run before a release serves."""
     found = []
@@ -134,12 +140,17 @@ def _required_variables(tree: ast.Module, names: dict[str, str]) -> Iterator[tup
 def websockets(project: Project, required: set[str]) -> list[str]:
     """URL paths of websockets, such as /ws, and /ws/ for /ws/{room}, as far as decorators show them."""
     found = {"/socket.io/"} if "flask-socketio" in required else set()
-    for _, tree in project.trees():
+    for path, tree in project.trees():
+        names = imports(tree, project.module(path), path.endswith("__init__.py"))
+        # Flask-Sock's routes are websockets.
+        socks = {
+            f"{name}.route"
+            for name, value, _ in assigned(tree.body)
+            if isinstance(value, ast.Call) and dotted(value.func, names) == "flask_sock.Sock"
+        }
         for node in ast.walk(tree):
-            if (
-                isinstance(node, ast.Call)
-                and dotted(node.func).endswith((".websocket", ".websocket_route"))
-                and node.args
-            ):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            if dotted(node.func).endswith((".websocket", ".websocket_route")) or dotted(node.func) in socks:
                 found.add(re.sub(r"[^/]*[{<].*", "", constant(node.args[0])))
     return sorted(url for url in found if re.match("/.", url))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inspection import health, needs, requirements, writes
+from inspection import django_settings, health, needs, requirements, writes
+from inspection.almost import almost
 from inspection.entry import Entry, entries
 from inspection.project import Project
 
@@ -24,12 +25,16 @@ class Advice:
 
 @dataclass(frozen=True)
 class Report:
-    """findings: (what, which, where). left: (a command or a step, the reason). entry: None without an application."""
+    """findings: (what, which, where). left: (a command or a step, the reason). entry: None without an application.
+
+    almost: what an application without entry lacks, "" if nothing is close to one.
+    """
 
     entry: Entry | None
     findings: list[tuple[str, str, str]] = field(default_factory=list)
     advice: list[Advice] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
+    almost: str = ""
 
 
 def inspect(folder: Path, is_red_hat: bool = False) -> Report:
@@ -37,7 +42,7 @@ def inspect(folder: Path, is_red_hat: bool = False) -> Report:
     project = Project(folder)
     entry = next(iter(entries(project)), None)
     if entry is None:
-        return Report(None)
+        return Report(None, almost=almost(project))
     required = requirements.names(project)
     advice = [
         *_served(project, entry, required),
@@ -74,7 +79,7 @@ def _served(project: Project, entry: Entry, required: set[str]) -> Iterator[Advi
     page = health.page(project, entry.framework)
     if page:
         yield Advice(
-            "app.health", page.url, f"a page without a login, {page.place}; a release has to answer it with 2xx"
+            "app.health", page.url, f"a page that anybody may see, {page.place}; a release has to answer it with 2xx"
         )
     if entry.interface == "asgi":
         why = f"{entry.framework} speaks ASGI, which only Granian serves here"
@@ -83,7 +88,18 @@ def _served(project: Project, entry: Entry, required: set[str]) -> Iterator[Advi
     if project.import_folder and file == "requirements.txt" and not _installs_itself(project):
         yield Advice("app.pythonpath", [project.import_folder], "the modules are in this folder")
     if paths := needs.websockets(project, required):
+        yield from _threads(entry, required)
         yield Advice("nginx.websocket", paths, "the code has websockets there")
+
+
+def _threads(entry: Entry, required: set[str]) -> Iterator[Advice]:
+    """Yield what a WSGI application needs for its websockets, each of which occupies a thread."""
+    if entry.interface == "wsgi":
+        yield Advice("serving.app_server", "gunicorn", "websockets of a WSGI application need its threads")
+        yield Advice("gunicorn.worker_class", "gthread", "a websocket occupies a thread")
+        if "flask-socketio" in required:
+            yield Advice("gunicorn.workers", 1, "Flask-SocketIO keeps its clients in the memory of one process")
+        yield Advice("gunicorn.threads", 100, "so many websockets and requests at once, in each worker")
 
 
 def _installs_itself(project: Project) -> bool:
@@ -114,9 +130,16 @@ def _run(project: Project, entry: Entry, required: set[str], is_red_hat: bool) -
     """Yield what runs beside the web server, and the services that it needs."""
     lines = needs.procfile(project)
     commands = needs.release_commands(project, entry, required)
-    if commands and "release" not in lines:
-        why = "; ".join(command.why for command in commands)
-        hint = f"{why}: no release runs `{commands[0].command}`"
+    line = lines.get("release", "")
+    if line:
+        # Heroku collects static files itself, so a Procfile does not say it.
+        missing = [
+            command for command in commands if "collectstatic" in command.command and "collectstatic" not in line
+        ]
+        commands = [*needs.sequence(line), *missing] if missing else []
+    if commands:
+        why = "; ".join(dict.fromkeys(command.why for command in commands))
+        hint = f"{commands[-1].why}: no release runs `{commands[-1].command}`"
         yield Advice("release.before", [command.command for command in commands], f"before each release: {why}", hint)
     if not set(lines) - {"web", "release"}:
         for name, command in needs.processes(project, required).items():
@@ -148,6 +171,8 @@ def _left(project: Project, entry: Entry, required: set[str]) -> Iterator[tuple[
         )
     if needs.POSTGRES & required:
         yield "PostgreSQL", "the requirements have a driver, and this program sets up none: name your own in app.env"
+    if entry.framework.startswith("Django"):
+        yield from django_settings.left(project)
     if health.page(project, entry.framework) is None:
         yield "a page for the health check", f"none was found that answers 2xx to anybody: add {health.DEFAULT}"
     if requirements.file(project) is None:

@@ -34,6 +34,16 @@ def _bare(text: str) -> str:
     return _QUOTED.sub(replace, text)
 
 
+def sequence(text: str) -> list[str]:
+    """The commands of a text that && joins, which run one after the other without a shell, too."""
+    ends = [0]
+    for match in re.finditer(rf"{_QUOTED.pattern}|&&", text):
+        if match.group() == "&&":
+            ends += [match.start(), match.end()]
+    ends.append(len(text))
+    return [text[start:end].strip() for start, end in zip(ends[::2], ends[1::2], strict=True)]
+
+
 def _split(value: object) -> object:
     """Split a text into its arguments. Raises ValueError for a text that only a shell could run."""
     if isinstance(value, list | tuple):

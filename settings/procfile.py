@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kinds.app_servers import APP_SERVERS
 from schema.base import SettingsError, printable
-from schema.command import Command
+from schema.command import Command, sequence
 from schema.processes import Process, ProcessName
 from settings.site import SiteSettings
 from settings.stack import StackSettings
@@ -76,7 +76,8 @@ def _read(path: Path, key: str) -> dict[str, str]:
         if name != _WEB:
             try:
                 _PROCESS_NAME.validate_python(name)
-                _COMMAND.validate_python(command)
+                for part in sequence(command) if name == _RELEASE else [command]:
+                    _COMMAND.validate_python(part)
             except ValidationError as error:
                 reason = error.errors(include_url=False)[0]["ctx"]["error"]
                 raise SettingsError(f"{where} ({name}): {reason}") from None
@@ -105,10 +106,11 @@ def _with(site: SiteSettings, lines: dict[str, str]) -> tuple[SiteSettings, list
 
 
 def _with_release(site: SiteSettings, line: str) -> tuple[SiteSettings, str]:
-    """The `release:` line runs before the switch, unless release.before is set."""
+    """The `release:` line, of which && makes several commands, runs before the switch, unless release.before is set."""
     if "before" in site.release.model_fields_set:
         return site, f"{NAME}: release is not run, because release.before is set"
-    release = site.release.model_copy(update={"before": (_COMMAND.validate_python(line),)})
+    commands = tuple(_COMMAND.validate_python(part) for part in sequence(line))
+    release = site.release.model_copy(update={"before": commands})
     return site.model_copy(update={"release": release}), f"{NAME}: release runs before each release"
 
 

@@ -115,6 +115,8 @@ def _refuse_nothing(report: Report, source: Path) -> None:
         return
     inside = [item.name for item in sorted(source.iterdir()) if item.is_dir() and (item / "manage.py").exists()]
     inside += [item.name for item in sorted(source.iterdir()) if item.is_dir() and (item / "requirements.txt").exists()]
+    if report.almost:
+        raise UserError(f"{source}: no application found: {report.almost}")
     where = f"; it may be in {inside[0]}: ./rehearse doctor {source / inside[0]}" if inside else ""
     raise UserError(
         f"{source}: no application found{where}; allowed: a folder with a Flask, Django or other WSGI or ASGI "

@@ -139,6 +139,8 @@ def index(): return 'shop'
         ({"app.py": FLASK + "@app.route('/')\ndef i(): return ''\n@app.route('/healthz')\ndef h(): return ''\n"}, "/healthz"),
         ({"app.py": FLASK + "@app.route('/')\ndef i(): return redirect('/x')\n@app.get('/x')\ndef h(): return ''\n"}, "/x"),
         ({"app.py": FLASK + "@app.route('/')\n@login_required\ndef i(): return ''\n"}, None),
+        ({"app.py": FLASK + "@app.route('/in')\ndef i():\n    if request.method == 'POST':\n        return redirect('/')\n    return ''\n"}, "/in"),
+        ({"app.py": FLASK + "@app.route('/in')\ndef i():\n    if not user:\n        return redirect('/')\n    return ''\n"}, None),
         ({"app.py": FLASK + ROUTES}, "/shop/"),
         ({"app.py": FLASK + ROUTES + "app.register_blueprint(bp, url_prefix='/s')\n"}, "/s/"),
         ({"app.py": FLASK}, None),
@@ -261,6 +263,85 @@ def test_the_chat_says_what_it_needs() -> None:
         "granian.interface": "asgi",
         "nginx.websocket": ["/ws/"],
     }
+
+
+DJANGO = {
+    "manage.py": "",
+    "requirements.txt": "Django\n",
+    "shop/wsgi.py": "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n",
+    "shop/urls.py": "from django.contrib import admin\nurlpatterns = [path('admin/', admin.site.urls)]\n",
+}
+STARTED = """
+ROOT_URLCONF = 'shop.urls'
+SECRET_KEY = 'django-insecure-1'
+DEBUG = True
+ALLOWED_HOSTS = []
+INSTALLED_APPS = ['django.contrib.staticfiles']
+"""
+
+
+def test_django_as_startproject_makes_it_is_told_what_a_server_needs(make: Make) -> None:
+    report = inspect(make({**DJANGO, "shop/settings.py": STARTED}).folder)
+    assert [step for step, _ in report.left] == ["STATIC_ROOT", "ALLOWED_HOSTS", "DEBUG", "SECRET_KEY"]
+    assert dict(report.left)["ALLOWED_HOSTS"].startswith("shop/settings.py:5 allows no domain")
+    assert {item.key: item.value for item in report.advice}["app.health"] == "/admin/login/"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "DEBUG = 'x' in os.environ\nALLOWED_HOSTS = os.environ['H'].split(',')\nSECRET_KEY = f()\nSTATIC_ROOT = 's'\n",
+        "if x:\n    DEBUG = True\n    ALLOWED_HOSTS = ['localhost']\nSTATIC_ROOT = f()\n",
+        "DEBUG = False\nALLOWED_HOSTS = ['localhost', '.example.com']\nSTATIC_ROOT = 's'\n",
+    ],
+)
+def test_settings_that_know_of_a_server_are_left_alone(make: Make, settings: str) -> None:
+    report = inspect(make({**DJANGO, "shop/settings.py": f"ROOT_URLCONF = 'shop.urls'\n{settings}"}).folder)
+    assert not [step for step, _ in report.left if not step.startswith("secret set")]
+
+
+def test_static_files_that_only_the_platform_of_a_procfile_collects_are_collected(make: Make) -> None:
+    files = {**DJANGO, "shop/settings.py": "STATIC_ROOT = 's'\n", "Procfile": "release: ./m a && b\n"}
+    found = {item.key: item.value for item in inspect(make(files).folder).advice}
+    assert found["release.before"] == ["./m a", "b", "python manage.py collectstatic --noinput"]
+    project = make({**files, "Procfile": "release: python manage.py collectstatic --noinput\n"})
+    assert "release.before" not in {item.key for item in inspect(project.folder).advice}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"d.py": "from dash import Dash\nsite = Dash(__name__)\n"}, "d.py:2: a server loads the Flask of a Dash; add the line server = site.server below"),
+        ({"t.py": "from bottle import route, run\n@route('/')\ndef i(): return ''\n"}, "t.py:3: Bottle's default application has no name here; add the lines"),
+        ({"t.py": "import bottle\n@bottle.get('/')\ndef i(): return ''\n"}, "t.py:3: Bottle's default application"),
+        ({"a.py": "from flask import Flask\nif __name__ == '__main__':\n    app = Flask('x')\n"}, "a.py:3: Flask is made below if __name__"),
+        ({"a.py": "from flask import Flask\ndef make(config, x=1):\n    return Flask('x')\n"}, "a.py:2: make() needs config, which a server does not give"),
+        ({"a.py": "import streamlit as st\nst.title('x')\n"}, "a.py: Streamlit has a server of its own"),
+        ({"a.py": "from aiohttp import web\n"}, "a.py: aiohttp has a server of its own"),
+        ({"a.py": "import json\nimport aiohttp\n"}, ""),
+    ],
+)  # fmt: skip
+def test_what_is_almost_an_application_says_what_it_lacks(make: Make, files: dict[str, str], said: str) -> None:
+    report = inspect(make(files).folder)
+    assert report.entry is None
+    assert report.almost.startswith(said) and bool(report.almost) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("code", "requirements", "workers"),
+    [
+        ("from flask_socketio import SocketIO\nsocketio = SocketIO(app)\n", "flask-socketio\n", 1),
+        ("from flask_sock import Sock\nsock = Sock(app)\n@sock.route('/ws')\ndef w(s): pass\n", "flask-sock\n", None),
+    ],
+)
+def test_websockets_of_wsgi_are_given_threads(make: Make, code: str, requirements: str, workers: int | None) -> None:
+    found = {
+        item.key: item.value
+        for item in inspect(make({"app.py": FLASK + code, "requirements.txt": requirements}).folder).advice
+    }
+    assert (found["serving.app_server"], found["gunicorn.worker_class"]) == ("gunicorn", "gthread")
+    assert found.get("gunicorn.workers") == workers
+    assert found["nginx.websocket"] == [{"flask-sock\n": "/ws"}.get(requirements, "/socket.io/")]
 
 
 @pytest.mark.parametrize(

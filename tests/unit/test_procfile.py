@@ -67,6 +67,11 @@ def test_web_is_compared_with_the_settings(resolved: Any) -> None:
     assert note == "Procfile: web is the site itself, so bundle exec 'puma is not run"
 
 
+def test_a_release_line_is_one_command_or_several(resolved: Any) -> None:
+    stack = resolved({}, "release: python manage.py migrate && echo 'a && b' && ./last\n")
+    assert stack.sites[0].release.before == (("python", "manage.py", "migrate"), ("echo", "a && b"), ("./last",))
+
+
 def test_each_site_has_its_own_and_it_can_be_left_alone(resolved: Any) -> None:
     sites = {"shop": {}, "blog": {"app": {"procfile": False}, "site": {"location": "/blog/"}}}
     stack = resolved({"sites": sites}, "worker: rq worker\n")
@@ -84,6 +89,8 @@ def test_each_site_has_its_own_and_it_can_be_left_alone(resolved: Any) -> None:
         ("w: VAR=x rq worker\n", "Procfile line 1 (w): VAR= before a command is a shell's; allowed: app.env with the"),
         ("w: rq worker --port $PORT\n", "Procfile line 1 (w): $PORT is not expanded"),
         ("w: rq worker && x\n", "Procfile line 1 (w): && is a shell's"),
+        ("release: a &&\n", "Procfile line 1 (release): allowed: a program and its arguments"),
+        ("release: a && b || c\n", "Procfile line 1 (release): || is a shell's"),
         ("w: rq 'worker\n", "Procfile line 1 (w): a quote is not closed"),
         (b"w: \xff\n", "Procfile is no text in UTF-8"),
     ],
