@@ -27,12 +27,46 @@ def behind_nginx(application):
 
     return with_client
 """
+ASGI_BEHIND_NGINX = """
+
+def behind_nginx(application):
+    \"\"\"Describe the client's own connection, which nginx alone passes on.\"\"\"
+
+    async def with_client(scope, receive, send):
+        if scope["type"] in ("http", "websocket"):
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            host = headers.get(b"host", "")
+            is_https = headers.get(b"x-forwarded-proto") == "https"
+            port = headers.get(b"x-forwarded-port") or ("443" if is_https else "80")
+            scope["client"] = (headers.get(b"x-forwarded-for", ""), 0)
+            scope["scheme"] = ("http" if scope["type"] == "http" else "ws") + ("s" if is_https else "")
+            scope["server"] = (host if host.endswith("]") else host.rsplit(":", 1)[0], int(port))
+        await application(scope, receive, send)
+
+    return with_client
+"""
 WRAPPED = f"{BEHIND_NGINX}\n\napp = behind_nginx(app)\n"
+ASGI_WRAPPED = f"{ASGI_BEHIND_NGINX}\n\napp = behind_nginx(app)\n"
+_FILE = """
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+
+_loader = SourceFileLoader("wsgi_ecs_file", {path})
+_module = module_from_spec(spec_from_loader("wsgi_ecs_file", _loader))
+sys.modules["wsgi_ecs_file"] = _module
+_loader.exec_module(_module)
+app = _module.{callable}
+"""
 
 
 def importing(app: App) -> str:
-    """The statements that import the application as `app`, which may be what a function returns."""
+    """The statements that import the application as `app`, which may be what a function returns, or in a file."""
     folders = [f"@@release_dir@@/app/{path}" for path in app.pythonpath]
     path = f"import sys\n\nsys.path[:0] = {json.dumps(folders)}\n" if folders else ""
+    if app.wsgi_file:
+        # A file may have any name, such as site.wsgi, so no import statement finds it.
+        file = json.dumps(f"@@release_dir@@/app/{app.wsgi_file}")
+        return path + _FILE.format(path=file, callable=app.callable)
     call = "\napp = app()\n" if app.callable.endswith("()") else ""
     return f"{path}\nfrom {app.module} import {app.callable.removesuffix('()')} as app\n{call}"

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from kinds.app_servers.base import HttpServer, Process, Surroundings
-from kinds.behind_nginx import WRAPPED, importing
+from kinds.behind_nginx import ASGI_WRAPPED, WRAPPED, importing
 from schema import text
 from schema.base import Count, Rule, Seconds
 
@@ -36,12 +36,6 @@ import signal
 {imports}
 # PR_SET_PDEATHSIG: a worker ends with its master, which leaves its workers behind when it is killed.
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-"""
-_ASGI_BEHIND_NGINX = """
-# Only nginx reaches Granian, so the client's address and scheme are those that nginx sends.
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
-
-app = wrap_asgi_with_proxy_headers(app, trusted_hosts="*")
 """
 
 
@@ -107,7 +101,7 @@ class Granian(HttpServer):
         where, ports = self.http_endpoint(around)
         text = _APPLICATION.format(imports=importing(around.app))
         if around.behind_nginx and not around.is_page:
-            text += _ASGI_BEHIND_NGINX if self.interface == "asgi" else WRAPPED
+            text += ASGI_WRAPPED if self.interface == "asgi" else WRAPPED
         options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
         return Process(
             name=self.key,

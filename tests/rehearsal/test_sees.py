@@ -19,10 +19,12 @@ SITES: dict[str, dict[str, Any]] = {
     "uwsgi": {"uwsgi": {"lazy_apps": True, "enable_threads": True}},
     "uwsgi-tcp": {"uwsgi": {"socket": "127.0.0.1:8090"}, "app": {"callable": "application"}},
     "uwsgi-http": {"uwsgi": {"http_socket": "unix"}},
+    "uwsgi-file": {"uwsgi": {"http_socket": "unix"}, "app": {"wsgi_file": "seen.wsgi", "callable": "application"}},
     "gunicorn": {"serving": GUNICORN, "gunicorn": {"workers": 2}},
     "gunicorn-tcp": {"serving": GUNICORN, "gunicorn": GTHREAD, "nginx": {"websocket": ["/ws/"]}},
     "granian": {"serving": GRANIAN},
     "granian-tcp": {"serving": GRANIAN, "granian": {"bind": "127.0.0.1:8110"}},
+    "granian-asgi": {"serving": GRANIAN, "granian": {"interface": "asgi"}, "app": {"callable": "asgi"}},
 }
 # Answers to a client that claims to be a proxy.
 CLAIMS = {
@@ -45,13 +47,19 @@ class Seen:
 
     def trust(self, networks: list[str]) -> None:
         nginx = {"large_client_header_buffers": "4 16k", "set_real_ip_from": networks}
-        app = {"source": "seen", "module": "seen", "callable": "create_app()", "pythonpath": ["src"], "health": "/"}
+        app = {"source": "seen", "callable": "create_app()", "pythonpath": ["src"], "health": "/"}
         self.stack.settings = {
             "app": {**app, "timezone": "Asia/Shanghai"},
             "nginx": nginx,
-            "sites": {name: {"site": {"server_name": f"{name}.example.com"}, **own} for name, own in SITES.items()},
+            "sites": {name: self._site(name) for name in SITES},
         }
         self.address = self.stack.up().output("address")
+
+    def _site(self, name: str) -> dict[str, Any]:
+        own = SITES[name]
+        app = own.get("app", {})
+        module = {} if "wsgi_file" in app else {"module": "seen"}
+        return {"site": {"server_name": f"{name}.example.com"}, **own, "app": {**module, **app}}
 
     def get(self, name: str, path: str = "/", **headers: str) -> httpx.Response:
         given = {"Host": f"{name}.example.com", **headers}

@@ -92,10 +92,10 @@ class Uwsgi(UwsgiSettings):
         """uWSGI with an ini file or with a command line: the same options from one list."""
         where, ports = self._endpoint(around)
         configs = {}
-        if where.protocol == "http" and around.behind_nginx and not (around.is_page or around.app.wsgi_file):
+        if where.protocol == "http" and around.behind_nginx and not around.is_page:
             # uWSGI's own protocol brings what nginx tells an HTTP server in headers.
             configs = {f"{_MODULE}.py": importing(around.app) + WRAPPED}
-            own = around.app.model_copy(update={"module": _MODULE, "callable": "app"})
+            own = around.app.model_copy(update={"module": _MODULE, "callable": "app", "wsgi_file": None})
             around = replace(around, app=own)
         chosen = self.options(around, where)
         if self.install == "os":

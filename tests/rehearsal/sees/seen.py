@@ -1,5 +1,6 @@
 """An application that answers what it sees of a request; a function makes it, and it starts a thread at import."""
 
+import asyncio
 import json
 import threading
 import time
@@ -35,6 +36,31 @@ def application(environ, start_response):
     seen.update(ticks=_SEEN.ticks, name=NAME, zone=time.strftime("%Z"))
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(seen).encode()]
+
+
+async def asgi(scope, receive, send):
+    """The same application by ASGI: the environ is what the scope says."""
+    if scope["type"] != "http":
+        return
+    answer = []
+    body = application(_environ(scope), lambda status, headers: answer.append((int(status[:3]), headers)))
+    status, headers = answer[0]
+    headers = [(name.lower().encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    for part in body:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _environ(scope):
+    found = {f"HTTP_{name.decode().upper().replace('-', '_')}": value.decode() for name, value in scope["headers"]}
+    found.update(PATH_INFO=scope["path"], QUERY_STRING=scope["query_string"].decode())
+    found.update(REMOTE_ADDR=scope["client"][0], SERVER_NAME=scope["server"][0], SERVER_PORT=str(scope["server"][1]))
+    found["wsgi.url_scheme"] = scope["scheme"]
+    if scope["scheme"] == "https":
+        found["HTTPS"] = "on"
+    return found
 
 
 def _events():
