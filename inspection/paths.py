@@ -70,6 +70,9 @@ class Paths:
                 return self._joined(list(node.args), depth)
             return self.read(node.args[0] if node.args else owner, depth)
         if dotted(node.func, self.names) in ("os.environ.get", "os.getenv") and len(node.args) == 2:
+            if constant(node.args[0]) in ("DATA_DIR", "HOME"):
+                # The server sets them to a folder that outlives releases.
+                return None
             return self.read(node.args[1], depth)
         return None
 

@@ -29,7 +29,6 @@ from unpacked import local
 # Files in a release's folder that this tool adds to what was sent.
 _ADDED_BY_TOOL = (MANIFEST_FILE, COMMANDS_FILE, "served")
 _NEXT = "raise release.generation and run up again, which puts back what was released"
-
 # Path and kind of the edit: changed, missing or added.
 Edit = Tuple[str, str]
 
@@ -42,7 +41,9 @@ def report(say: Callable[[str], object]) -> bool:
         say("redis: {}".format("runs" if running else "does not answer (journalctl -u {})".format(redis_server.UNIT)))
     for name in files.site_names():
         state = files.slot_state(os.path.join(paths.site_root(name), "current"))
-        say("site {}: {}".format(name, "release {}".format(state.release) if state else "waits for its first release"))
+        release = state.release if state else None
+        waits = release in (None, paths.BOOTSTRAP)
+        say("site {}: {}".format(name, "waits for its first release" if waits else "release {}".format(release)))
         if state:
             folder = os.path.join(paths.site_root(name), "slots", state.slot)
             for line in processes.lines(state, folder) + schedule.lines(state):
@@ -76,6 +77,9 @@ def of_database() -> List[Edit]:
 
 def of_site(name: str, state: SlotState) -> List[Edit]:
     """The edited files of a site. state: of the slot that serves."""
+    if state.release == paths.BOOTSTRAP:
+        # Its built-in page came without a manifest.
+        return _edited(state.written)
     return _edited(state.written) + _application(os.path.join(paths.site_root(name), "releases", str(state.release)))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from contract.documents import Endpoint, Probe
 
 _LOCATION = re.compile(rb"(?im)^location:([^\r\n]*)")
+# What of a page is no text for a reader. The beginning of a page may end in the middle of it.
+_TAGS = re.compile(r"(?is)<(style|script)\b.*?(?:</\1\s*>|$)|<[/!a-z][^>]*(?:>|$)")
 
 
 class Answer:
@@ -31,7 +33,7 @@ class Answer:
         status = "status {}".format(self.status)
         if self.location:
             status += " (Location: {})".format(self.location[:300])
-        return "{}: {}".format(status, " ".join(self.body.split())[:300])
+        return "{}: {}".format(status, " ".join(_TAGS.sub(" ", self.body).split())[:300])
 
 
 def describe(request: Probe) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 from typing import Dict, List, NamedTuple, Optional, Type
 
+import causes
 import files
 from commands import ReleaseError, Say, run
 from contract.documents import SlotState
@@ -161,14 +162,16 @@ def _hold(group: Group, programs: List[Process], offsets: Dict[str, int]) -> Non
 
 
 def _refused(program: Process, found: Optional[Found], offset: int) -> ReleaseError:
+    lines = printed(program.log, offset)
+    # A site's logs are in a folder of its name.
+    advice = causes.advice(os.path.basename(os.path.dirname(program.log)), lines)
+    advice = advice or "fix processes.{}.command or what it needs, and run up again".format(program.name)
     return ReleaseError(
         "{} does not stay up for {} seconds ({})".format(
             _name(program), program.start_seconds, found.words if found else "it is not running"
         ),
-        printed(program.log, offset),
-        "fix processes.{}.command or what it needs, and run up again; all that it printed is in {}".format(
-            program.name, program.log
-        ),
+        lines,
+        "{}; all that it printed is in {}".format(advice, program.log),
     )
 
 

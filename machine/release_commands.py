@@ -18,6 +18,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
+import causes
 import drift
 import files
 import handover
@@ -125,7 +126,8 @@ class Commands:
             raise ReleaseError("{} took longer than {} seconds".format(shown, seconds), output.last(), advice)
         if status:
             ended = "was ended by signal {}".format(-status) if status < 0 else "ended with {}".format(status)
-            advice = "fix the command or what it needs (release.{}), and run up again".format(when)
+            advice = causes.advice(self.release.site, output.last())
+            advice = advice or "fix the command or what it needs (release.{}), and run up again".format(when)
             raise ReleaseError("{} {}".format(shown, ended), output.last(), advice)
 
     def _start(self, command: List[str], shown: str) -> "subprocess.Popen[bytes]":

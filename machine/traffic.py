@@ -7,7 +7,7 @@ import os
 import time
 from typing import Optional, Set
 
-import data
+import causes
 import files
 import probe
 import processes
@@ -186,10 +186,12 @@ class Site(Slots):
         lines: what the application printed. is_late: the program still runs without an answer.
         """
         request = self.probe_of(state)
-        may_not_write = data.advice(self.release.site, lines)
-        if may_not_write:
-            return "{}; all that it printed is in {}".format(may_not_write, state.log)
-        advice = "fix the application or app.health ({})".format(request.path)
+        known = causes.advice(self.release.site, lines)
+        if known:
+            return "{}; all that it printed is in {}".format(known, state.log)
+        advice = "fix the application"
+        if answer or is_late:
+            advice += " or app.health ({})".format(request.path)
         if is_late:
             advice = "raise app.start_seconds ({}) if the application needs longer to start, or {}".format(
                 self.release.start_seconds, advice
@@ -202,6 +204,11 @@ class Site(Slots):
             advice = (
                 "if the application checks the Host header, allow {} in it (Django: ALLOWED_HOSTS) or set "
                 "site.server_name to a name that it allows; otherwise {}".format(request.host, advice)
+            )
+        elif answer and answer.status in (401, 403, 404, 405):
+            advice = (
+                "add a page at {} that answers 2xx to anybody, or set app.health to one that does "
+                "(./rehearse doctor looks for one),".format(request.path)
             )
         return "{} and run up again; all that it printed is in {}".format(advice, state.log)
 

@@ -10,11 +10,14 @@ import json
 import os
 import re
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from urllib.parse import unquote
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from urllib.parse import unquote, urlsplit
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -26,9 +29,13 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 Pin = tuple[str, str]
+# File name and Requires-Python.
+Row = tuple[str, str]
 
-# Seconds for all questions together, and for each of them.
-_SECONDS, _EACH = 4, 3
+# Seconds to wait for the first answer, for all answers together, and for each of them. A preview takes about a second,
+# so an index that is out of reach must not double that.
+FIRST, _SECONDS, _EACH = 1.5, 4.0, 3.0
+_THREADS = 8
 _CACHE = Path(".build/requires-python.json")
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 _LINK = re.compile(r"<a\s([^>]*)>", re.IGNORECASE)
@@ -43,21 +50,29 @@ def required_pythons(pins: Iterable[Pin], mirrors: Sequence[str]) -> dict[Pin, l
     missing = [pin for pin in wanted if pin not in known]
     index = index_url(mirrors) if missing else None
     if index and index not in _silent:
-        found = _ask(index, missing)
-        if found:
+        pages = _ask(index, sorted({name for name, _ in missing}))
+        if not pages:
+            _silent.add(index)
+        if found := _read(pages, missing):
             known.update(found)
             _keep(known)
-        else:
-            _silent.add(index)
     return {pin: known[pin] for pin in wanted if pin in known}
 
 
+def unanswered(mirrors: Sequence[str]) -> str:
+    """Host of the index if it was asked in this run and has not answered, else ""."""
+    index = index_url(mirrors)
+    # The URL may hold a password.
+    return urlsplit(index).hostname or "" if index in _silent else ""
+
+
 def index_url(mirrors: Sequence[str]) -> str | None:
-    """The index that pip on this machine would ask, else the stack's own; None for neither."""
+    """The index that pip on this machine would ask, else the stack's own; None for neither, and for a folder."""
     if os.environ.get("PIP_NO_INDEX"):
         return None
     found = os.environ.get("PIP_INDEX_URL") or next(filter(None, map(_configured, _config_files())), None)
-    return found or next(iter(mirrors), None)
+    found = found or next(iter(mirrors), "")
+    return found if found.startswith(("https://", "http://")) else None
 
 
 def _config_files() -> list[Path]:
@@ -77,16 +92,37 @@ def _configured(path: Path) -> str | None:
     return parser.get("global", "index-url", fallback=None)
 
 
-def _ask(index: str, pins: Sequence[Pin]) -> dict[Pin, list[str]]:
-    """What the index answers in time."""
-    names = sorted({name for name, _ in pins})
-    pool = ThreadPoolExecutor(max_workers=8)
-    try:
-        asked = {name: pool.submit(_page, index, name) for name in names}
-        done, _ = wait(asked.values(), timeout=_SECONDS)
-        pages = {name: asked[name].result() for name in names if asked[name] in done}
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def _ask(index: str, names: Sequence[str]) -> dict[str, list[Row]]:
+    """Project → its page, of those that arrive in time. Nothing arrives from an index that does not begin to answer."""
+    waiting, arrived, stopped = SimpleQueue[str](), SimpleQueue[tuple[str, list[Row] | None]](), Event()
+    for name in names:
+        waiting.put(name)
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                name = waiting.get_nowait()
+            except Empty:
+                return
+            arrived.put((name, _page(index, name)))
+
+    # Threads of a pool would hold up the end of the program while they wait for a name server.
+    for _ in range(min(_THREADS, len(names))):
+        Thread(target=work, daemon=True).start()
+    began, pages = time.monotonic(), dict[str, list[Row]]()
+    for _ in names:
+        seconds = began + (_SECONDS if pages else FIRST) - time.monotonic()
+        try:
+            name, page = arrived.get(timeout=max(seconds, 0))
+        except Empty:
+            break
+        if page is not None:
+            pages[name] = page
+    stopped.set()
+    return pages
+
+
+def _read(pages: dict[str, list[Row]], pins: Sequence[Pin]) -> dict[Pin, list[str]]:
     found = {}
     for name, version in pins:
         specifiers = [required for file, required in pages.get(name) or () if _is_of(file, name, version)]
@@ -95,25 +131,27 @@ def _ask(index: str, pins: Sequence[Pin]) -> dict[Pin, list[str]]:
     return found
 
 
-def _page(index: str, name: str) -> list[tuple[str, str]]:
-    """File name and Requires-Python of each file of a project, nothing when the index does not answer."""
+def _page(index: str, name: str) -> list[Row] | None:
+    """File name and Requires-Python of each file of a project; None if the index does not answer."""
     url = f"{index.rstrip('/')}/{canonicalize_name(name)}/"
-    if not url.startswith(("https://", "http://")):
-        return []
     try:
-        request = urllib.request.Request(url, headers={"Accept": _ACCEPT})  # noqa: S310  The scheme was checked.
+        request = urllib.request.Request(url, headers={"Accept": _ACCEPT})  # noqa: S310  index_url() checked the scheme.
         with urllib.request.urlopen(request, timeout=_EACH) as answer:  # noqa: S310
             kind, text = answer.headers.get_content_type(), answer.read().decode("utf-8", "replace")
         return read_json(text) if kind.endswith("json") else read_html(text)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except urllib.error.HTTPError:
+        return []
+    except OSError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
         return []
 
 
-def read_json(text: str) -> list[tuple[str, str]]:
+def read_json(text: str) -> list[Row]:
     return [(file["filename"], file.get("requires-python") or "") for file in json.loads(text)["files"]]
 
 
-def read_html(text: str) -> list[tuple[str, str]]:
+def read_html(text: str) -> list[Row]:
     found = []
     for link in _LINK.findall(text):
         attributes = {name.lower(): html.unescape(one or other) for name, one, other in _ATTRIBUTE.findall(link)}

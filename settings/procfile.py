@@ -24,11 +24,28 @@ _WEB, _RELEASE = "web", "release"
 _COMMAND: TypeAdapter[tuple[str, ...]] = TypeAdapter(Command)
 _PROCESS_NAME: TypeAdapter[str] = TypeAdapter(ProcessName)
 # Options of gunicorn, uWSGI and Granian → the settings of their names. "": the program decides it.
-_SHORT = {"w": "workers", "k": "worker_class", "t": "timeout", "b": "bind", "p": "processes"}
+_SHORT = {"w": "workers", "k": "worker_class", "t": "timeout", "b": "bind", "p": "processes", "c": "config"}
 _OURS = (
     *("bind", "host", "port", "socket", "http", "http_socket", "http_port", "chdir", "pythonpath", "interface"),
     *("log_file", "access_logfile", "error_logfile", "log_level", "master", "module", "callable", "wsgi_file"),
+    *(
+        "config",
+        "log_config",
+        "access_logformat",
+        "pid",
+        "pidfile",
+        "name",
+        "env",
+        "user",
+        "uid",
+        "gid",
+        "umask",
+        "ini",
+    ),
+    *("certfile", "keyfile", "worker_tmp_dir", "forwarded_allow_ips"),
 )
+# Ends of file names, which look like a module's.
+_FILES = (".py", ".ini", ".conf", ".toml", ".yaml", ".yml", ".json", ".sock", ".log", ".pid")
 
 
 def resolve(stack: StackSettings, folder: Path, file: str) -> StackSettings:
@@ -143,7 +160,7 @@ def _settings(line: str) -> Iterator[tuple[str, str]]:
     for word in rest:
         match = re.fullmatch(r"--?([A-Za-z][\w-]*)(?:=(.*))?", word)
         if not match:
-            if re.fullmatch(r"(?=.*[.:])[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", word):
+            if re.fullmatch(r"(?=.*[.:])[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?", word) and not word.endswith(_FILES):
                 module, _, name = word.partition(":")
                 yield "app.module", module
                 yield "app.callable", name or "application"
@@ -155,5 +172,6 @@ def _settings(line: str) -> Iterator[tuple[str, str]]:
             value = "true"
         elif value is None and (kind is not None or option in _OURS):
             value = next(rest, "")
-        if option in fields and option not in _OURS:
+        # A variable has its value only where the line runs.
+        if option in fields and option not in _OURS and "$" not in (value or ""):
             yield f"{server}.{option}", value or ""

@@ -33,6 +33,7 @@ _ASIDE = {"node_modules", "__pycache__", "tests", "test", "docs"}
 # The highest patch version that a requirement is compared with.
 _PATCHES = 40
 _WARNINGS = 3
+_NEWER = "code for that Python, or a server.os with a newer one"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def check(stack: StackSettings, system_name: str, folder: Path, file: str) -> li
     """
     system, warnings = SYSTEMS[system_name], list[str]()
     shown = f"{system.name} has Python {_text(system.python_version)}"
+    mirrors = stack.server.mirrors.index or INDEXES[-1:]
     for site in stack.sites:
         source = folder / site.app.source
         key = f"{file}: {stack.key_of(site)}"
@@ -62,11 +64,16 @@ def check(stack: StackSettings, system_name: str, folder: Path, file: str) -> li
         others = _other_files(source, set(_reached(site, folder, file)), system.python_version)
         for misfit in islice(others, _WARNINGS):
             warnings.append(f"{stack.key_of(site)}app.source: {misfit.where}: {misfit.what}, and {shown}")
+    if host := package_index.unanswered(mirrors):
+        seconds = f"within {package_index.FIRST} s"
+        warnings.append(
+            f"app.requirements: {host} has not answered {seconds}, so no pin was checked for the server's Python"
+        )
     return warnings
 
 
-def syntax_error(data: bytes, version: Version) -> tuple[int, str] | None:
-    """Line and reason of syntax that a Python of this version does not read, None for a file that it may read.
+def syntax_error(data: bytes, version: Version) -> tuple[int, str, str] | None:
+    """Line, reason and remedy of syntax that a Python of this version does not read, None for a file that it may read.
 
     The check is as good as the Python that runs it: syntax that is newer than this Python is an error only if the
     server's Python is not newer, too.
@@ -76,7 +83,11 @@ def syntax_error(data: bytes, version: Version) -> tuple[int, str] | None:
     except SyntaxError as error:
         if version > sys.version_info[:2]:
             return None
-        return error.lineno or 1, f"no Python of that version reads it ({error.msg})"
+        try:
+            ast.parse(data)
+        except SyntaxError as slip:
+            return slip.lineno or 1, f"syntax error ({slip.msg})", "code that this Python reads"
+        return error.lineno or 1, f"no Python of that version reads it ({error.msg})", _NEWER
     except (ValueError, RecursionError, MemoryError):
         return None
     for node in tree.body:
@@ -84,7 +95,7 @@ def syntax_error(data: bytes, version: Version) -> tuple[int, str] | None:
             for alias in node.names:
                 needed = _FUTURES.get(alias.name, (0, 0))
                 if needed > version:
-                    return node.lineno, f"from __future__ import {alias.name} needs Python {_text(needed)}"
+                    return node.lineno, f"from __future__ import {alias.name} needs Python {_text(needed)}", _NEWER
     return None
 
 
@@ -133,9 +144,9 @@ def _syntax(site: SiteSettings, folder: Path, file: str, version: Version) -> It
 def _misfit(path: Path, source: Path, version: Version) -> Iterator[Misfit]:
     error = syntax_error(path.read_bytes(), version)
     if error:
-        line, reason = error
+        line, reason, then = error
         where = f"{printable(path.relative_to(source).as_posix())}:{line}"
-        yield Misfit(where, reason, "code for that Python, or a server.os with a newer one")
+        yield Misfit(where, reason, then)
 
 
 def _other_files(source: Path, reached: set[Path], version: Version) -> Iterator[Misfit]:
@@ -207,9 +218,8 @@ def _pins(stack: StackSettings, site: SiteSettings, source: Path, version: Versi
     pins = requirements.installed(source / name, source, name).pins
     here = {"python_version": _text(version), "python_full_version": f"{_text(version)}.0", "sys_platform": "linux"}
     pins = tuple(pin for pin in pins if pin.marker is None or pin.marker.evaluate(here))
-    known = package_index.required_pythons(
-        [(pin.name, pin.version) for pin in pins], stack.server.mirrors.index or INDEXES[-1:]
-    )
+    mirrors = stack.server.mirrors.index or INDEXES[-1:]
+    known = package_index.required_pythons([(pin.name, pin.version) for pin in pins], mirrors)
     for pin in pins:
         specifiers = known.get((pin.name, pin.version), [])
         if specifiers and all(specifier and admits(specifier, version) is False for specifier in specifiers):

@@ -18,6 +18,7 @@ from schema.base import printable
 
 _WIDTH = 110
 _SYSTEM = Advice("server.os", "debian12", "a current system; the default is centos7, whose Python is 3.6")
+_STEP = "secret set "
 _RED_HAT = ("centos7", "alinux3")
 
 
@@ -62,10 +63,17 @@ def hints(root: Path, stack: Stack) -> list[str]:
     for key, source, is_set in overlay.applications(stack):
         folder = root / source
         if folder.is_dir():
+            report = inspect(folder)
             found += [
                 f"{key}{item.key}: {item.hint}; ./rehearse doctor shows what to set"
-                for item in inspect(folder).advice
+                for item in report.advice
                 if item.hint and not is_set(item.key) and not overlay.refusal(item.key, item.value)
+            ]
+            secrets = [(step.removeprefix(_STEP), why) for step, why in report.left if step.startswith(f"{_STEP}app.")]
+            found += [
+                f"{key}{name}: {why}; ./rehearse secret set {key}{name} --stack {stack.name}"
+                for name, why in secrets
+                if not is_set(name)
             ]
     return found
 
@@ -174,6 +182,6 @@ def _print_left(report: Report, name: str, is_unwritten: bool, folder: str | Non
     if is_unwritten:
         click.echo(f"  ./rehearse doctor {folder + ' ' if folder else ''}--stack {name} --write")
     for step, reason in report.left:
-        command = f"./rehearse {step} --stack {name}" if step.startswith("secret ") else step
+        command = f"./rehearse {step} --stack {name}" if step.startswith(_STEP) else step
         click.echo(f"  {command}  # {reason}")
     click.echo(f"  ./rehearse up --stack {name}")

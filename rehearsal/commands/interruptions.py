@@ -35,7 +35,10 @@ def away(preview: Preview) -> Iterator[str]:
     lines += [*_sites(preview), *_closed_ports(preview.changes)]
     yield from lines
     if preview.anything and running and not lines and not broken:
-        yield "the site goes on answering"
+        # Without a release that has been applied, nothing of the user's answers yet.
+        served = any(change.old and _site(change) for change in preview.changes)
+        before = "503" if preview.has_nginx else "nothing answers"
+        yield "the site goes on answering" if served else f"{before} until the first release"
 
 
 def _missing(changes: Sequence[Change]) -> Iterator[str]:

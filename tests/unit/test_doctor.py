@@ -108,6 +108,19 @@ def test_a_folder_without_an_application_is_refused_in_one_line(root: Path, fold
     assert not list((root / "stacks").iterdir())
 
 
+def test_a_preview_names_variables_without_which_the_project_does_not_start(root: Path) -> None:
+    (root.parent / "shop").mkdir()
+    code = "import os\nfrom flask import Flask\napp = Flask('x')\napp.secret_key = os.environ['KEY']\n"
+    (root.parent / "shop/app.py").write_text(code)
+    (root.parent / "shop/requirements.txt").write_text("Flask\n")
+    run("doctor", "shop", "--stack", "a", "--write")
+    assert doctor.hints(root, load(root, "a")) == [
+        "app.env.KEY: app.py:4 does not start without it; ./rehearse secret set app.env.KEY --stack a"
+    ]
+    run("secret", "set", "app.env.KEY", "--stack", "a", given="a secret\n")
+    assert doctor.hints(root, load(root, "a")) == []
+
+
 def test_what_the_settings_refuse_is_not_written(root: Path) -> None:
     (root / "json.py").write_text("from flask import Flask\napp = Flask('x')\n")
     (root / "requirements.txt").write_text("Flask\n")

@@ -63,6 +63,13 @@ def test_web_is_compared_with_the_settings(resolved: Any) -> None:
     }
     (note,) = (note for note in resolved(same, LINES.replace("site.wsgi", "shop.wsgi")).notes if "web" in note)
     assert note.endswith("is not run")
+    line = "gunicorn --config gunicorn.conf.py shop.wsgi --log-file - --workers $WEB_CONCURRENCY -t 60"
+    (note,) = resolved({}, f"web: {line}\n").notes
+    assert note.endswith(
+        "set serving.app_server: gunicorn, app.module: shop.wsgi, app.callable: application, gunicorn.timeout: 60"
+    )
+    (note,) = resolved({}, "web: uwsgi uwsgi.ini\n").notes
+    assert note == "Procfile: web is the site itself, so uwsgi uwsgi.ini is not run"
     (note,) = resolved({}, "web: bundle exec 'puma\n").notes
     assert note == "Procfile: web is the site itself, so bundle exec 'puma is not run"
 

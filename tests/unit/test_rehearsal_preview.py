@@ -368,6 +368,17 @@ def test_sites_that_come_and_go_are_told(site: Site) -> None:
     ]
 
 
+@pytest.mark.parametrize(("serving", "line"), [({}, "503"), ({"front": "none"}, "nothing answers")])
+def test_a_site_whose_first_release_was_refused_is_not_said_to_answer(site: Site, serving: Settings, line: str) -> None:
+    config: Settings = {"serving": serving, "uwsgi": {"http": "0.0.0.0:8001"} if serving else {}}
+    site.up(**config)
+    state = site.state.imagined()
+    state.remove(*(record for record in state.records() if record.name.endswith("-site-app-apply")))
+    site.keep(state)
+    (site.root / "app/app.py").write_text("app = None\n")
+    assert list(away(site.preview(**config))) == [f"{line} until the first release"]
+
+
 def test_a_new_site_without_nginx_does_not_answer_yet(site: Site) -> None:
     one = {"front": "none"}
     sites = {"a": {"uwsgi": {"http": "0.0.0.0:8001"}}, "b": {"uwsgi": {"http": "0.0.0.0:8101"}}}

@@ -2,7 +2,9 @@
 
 import http.server
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,14 @@ def refusal(project: Path, system: str, **config: Any) -> str:
     with pytest.raises(SettingsError) as error:
         checked(project, system, **config)
     return str(error.value)
+
+
+def test_a_slip_is_not_blamed_on_the_servers_python(project: Path) -> None:
+    (project / "app/app.py").write_text("app = None\ndef (\n")
+    assert refusal(project, "debian12") == (
+        f"{FILE}: app.source: app.py:2: syntax error (invalid syntax), and debian12 has Python 3.11; "
+        "allowed: code that this Python reads"
+    )
 
 
 def test_what_the_entry_imports_is_refused_and_other_files_are_warned_of(project: Path) -> None:
@@ -201,10 +211,23 @@ def test_a_pin_that_no_file_offers_to_the_servers_python_is_refused(index: Index
     assert checked(project, "centos7") == []
 
 
-def test_an_index_that_does_not_answer_says_nothing(index: Index, project: Path, monkeypatch: Any) -> None:
-    (project / "app/requirements.txt").write_text("Flask==3.1.3\n")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    assert checked(project, "centos7") == []
+@pytest.mark.parametrize("answers", ["not at all", "too late"])
+def test_an_index_that_does_not_answer_is_a_line_and_not_waited_for(
+    index: Index, project: Path, monkeypatch: Any, answers: str
+) -> None:
+    (project / "app/requirements.txt").write_text("Flask==3.1.3\nredis==5\n")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1] if answers == "too late" else 9
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://user:pass@127.0.0.1:{port}/simple")
+        began = time.monotonic()
+        (line,) = checked(project, "centos7")
+        assert time.monotonic() - began < package_index.FIRST + 1
+        again = time.monotonic()
+        assert checked(project, "centos7") == [line]
+        assert time.monotonic() - again < 1
+    assert line == (
+        "app.requirements: 127.0.0.1 has not answered within 1.5 s, so no pin was checked for the server's Python"
+    )
     monkeypatch.setenv("PIP_INDEX_URL", "ftp://127.0.0.1/simple")
     assert checked(project, "centos7") == []
 
