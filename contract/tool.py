@@ -5,7 +5,7 @@ TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "data", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
     "packages", "redis_server", "processes", "schedule", "hints", "causes",
-    "release_commands", "handover", "data_archive",
+    "release_commands", "handover", "data_archive", "site_command",
 )  # fmt: skip
 # Modules that a database's server needs beside TOOL.
 DATABASE_TOOL = ("database", "disk")

@@ -48,7 +48,9 @@ class Commands:
     def __init__(self, release: Release, unpacked: Unpacked, target: str, env: Dict[str, str]) -> None:
         self.release, self.unpacked, self.target, self.env = release, unpacked, target, env
         self.folder = os.path.join(target, APP_FOLDER.rstrip("/"))
-        self.environment = _environment(release, unpacked.id, os.path.realpath(os.path.join(target, "venv")), env)
+        venv = os.path.realpath(os.path.join(target, "venv"))
+        self.environment = environment(release, unpacked.id, venv, env)
+        self.environment[MARK.encode()] = release.site.encode()
 
     def run_before(self, say: Say) -> None:
         """Run those of release.before that have not succeeded yet. Raises ReleaseError for one that fails."""
@@ -173,13 +175,13 @@ class _Output:
         return "\n".join(self.lines)
 
 
-def _environment(release: Release, identifier: str, venv: str, env: Dict[str, str]) -> Dict[bytes, bytes]:
+def environment(release: Release, identifier: str, venv: str, env: Dict[str, str]) -> Dict[bytes, bytes]:
     """The application's environment, with the virtual environment's programs first."""
     found = {"LANG": venvs.utf8_locale(), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     found.update(env)
     path = found.get("PATH", _PATH)
     found.update({"PATH": "{}/bin:{}".format(venv, path), "VIRTUAL_ENV": venv})
-    found.update({"APP_RELEASE": identifier, MARK: release.site})
+    found["APP_RELEASE"] = identifier
     # As bytes: Python 3.6 without a locale would refuse what is not ASCII.
     return {name.encode(): value.encode() for name, value in found.items()}
 
@@ -187,6 +189,11 @@ def _environment(release: Release, identifier: str, venv: str, env: Dict[str, st
 def become(account: Any) -> None:
     """Make this process the leader of a session of its own, and a user's."""
     os.setsid()
+    become_user(account)
+
+
+def become_user(account: Any) -> None:
+    """Make this process a user's."""
     os.umask(0o027)
     os.initgroups(account.pw_name, account.pw_gid)
     os.setgid(account.pw_gid)

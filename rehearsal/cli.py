@@ -121,6 +121,18 @@ def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
     sys.exit(run(ROOT, stack, command, machine))
 
 
+@main.command("run", context_settings={"ignore_unknown_options": True})
+@_stack
+@click.option("--site", help="With several sites, the name of one.")
+@_machine
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run_command(stack: str, site: str | None, machine: str | None, command: tuple[str, ...]) -> None:
+    """Run a command of the application, as its user and with app.env: ./rehearse run -- python manage.py shell"""
+    from rehearsal.commands.run import run
+
+    sys.exit(run(ROOT, stack, site, machine, command))
+
+
 @main.command()
 @_stack
 @_site
@@ -186,6 +198,15 @@ def set_secret(stack: str, key: str) -> None:
     from rehearsal.commands.secret import set_secret as run
 
     sys.exit(run(ROOT, stack, key))
+
+
+@secret.command("list")
+@_stack
+def list_secrets(stack: str) -> None:
+    """Print the keys of the stack's encrypted values, without the values."""
+    from rehearsal.commands.secret import list_secrets as run
+
+    sys.exit(run(ROOT, stack))
 
 
 @main.command()

@@ -43,6 +43,19 @@ def set_secret(root: Path, name: str, key: str) -> int:
     return 0
 
 
+def list_secrets(root: Path, name: str) -> int:
+    """Print the keys of the encrypted values. Returns the exit code. Needs no passphrase. Raises UserError."""
+    project, file = stack_file.find(root, name)
+    content = stack_file.content_of(root, project["name"], file)
+    sections = (content.get("config") or {}).items()
+    keys = [key for name, value in sections for key, _ in passphrase.find(value, str(name))]
+    for key in sorted(keys):
+        click.echo(printable(key.removeprefix(f"{project['name']}:")))
+    if not keys:
+        click.echo(f"{file.relative_to(root)}: no encrypted value")
+    return 0
+
+
 def _setting(key: str, first: str) -> tuple[str, ...]:
     """The parts of a setting's key. first: start of a message. Raises UserError."""
     found, whole, end = [], f".{key}", 0

@@ -51,6 +51,16 @@ def content(root: Path) -> str:
     return (root / "stacks/Pulumi.shop.yaml").read_text()
 
 
+def test_what_is_set_is_listed_without_its_value(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = CliRunner().invoke(cli.main, ["secret", "list", "--stack", "shop"])
+    assert (listed.exit_code, listed.output) == (0, "stacks/Pulumi.shop.yaml: no encrypted value\n")
+    for key in ("app.env.TOKEN", "mysql.password", 'nginx.auth_basic_users["ada l"]'):
+        run(root, key)
+    monkeypatch.delenv(passphrase.VARIABLE)
+    listed = CliRunner().invoke(cli.main, ["secret", "list", "--stack", "shop"])
+    assert listed.output == "app.env.TOKEN\nmysql.password\n"
+
+
 def run(root: Path, key: str, value: str | bytes = f"{VALUE}\n") -> str:
     done = CliRunner().invoke(cli.main, ["secret", "set", key, "--stack", "shop"], input=value)
     assert VALUE not in done.output + content(root)
