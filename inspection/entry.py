@@ -124,11 +124,15 @@ def _instances(project: Project) -> Iterator[Entry]:
             made = _made(value, names)
             if made and "." not in name:
                 yield Entry(*made, project.module(path), name, False, path, line)
-            elif isinstance(value, ast.Attribute) and value.attr == "server" and "dash" in names.values():
+            elif isinstance(value, ast.Attribute) and value.attr == "server" and _uses_dash(names):
                 yield Entry("Dash", "wsgi", project.module(path), name, False, path, line)
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and [a.arg for a in node.args.args] == ["environ", "start_response"]:
                 yield Entry("WSGI", "wsgi", project.module(path), node.name, False, path, node.lineno)
+
+
+def _uses_dash(names: dict[str, str]) -> bool:
+    return any(name.partition(".")[0] == "dash" for name in names.values())
 
 
 def _factories(project: Project) -> Iterator[Entry]:

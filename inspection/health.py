@@ -68,21 +68,31 @@ def _routes(project: Project) -> Iterator[Page]:
     """Pages of Flask's, FastAPI's and their relatives' decorators."""
     prefixes = _prefixes(project)
     for path, tree in project.trees():
+        names = imports(tree, project.module(path), path.endswith("__init__.py"))
         for view in ast.walk(tree):
             if not isinstance(view, ast.FunctionDef | ast.AsyncFunctionDef) or not _answers(view):
                 continue
             for call in view.decorator_list:
-                if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                if not isinstance(call, ast.Call) or not _is_route(call.func, names):
                     continue
                 url = constant(call.args[0] if call.args else keyword(call, "rule") or keyword(call, "path"))
-                if call.func.attr not in ("route", "get") or not _is_plain(url) or not _takes_get(call):
+                if not _is_plain(url) or not _takes_get(call):
                     continue
                 owner = dotted(call.func.value).rpartition(".")[2]
                 yield Page(prefixes.get(owner, "") + url or "/", f"{path}:{view.lineno}")
 
 
+def _is_route(decorator: ast.expr, names: dict[str, str]) -> bool:
+    """Whether it is such as @app.route or @bp.get; Bottle has them as plain functions, too."""
+    if isinstance(decorator, ast.Attribute):
+        return decorator.attr in ("route", "get")
+    return dotted(decorator, names) in ("bottle.route", "bottle.get")
+
+
 def _takes_get(call: ast.Call) -> bool:
-    methods = keyword(call, "methods")
+    methods = keyword(call, "methods") or keyword(call, "method")
+    if constant(methods):
+        return constant(methods).upper() == "GET"
     return methods is None or "GET" in {constant(item).upper() for item in getattr(methods, "elts", [])}
 
 

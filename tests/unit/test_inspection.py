@@ -53,6 +53,7 @@ FACTORY = "from flask import Flask\ndef create_app(config=None):\n    app = Flas
             "p:main()",
         ),
         ({"d.py": "import dash\napp = dash.Dash()\nserver = app.server\n"}, "d:server"),
+        ({"d.py": "from dash import Dash\napp = Dash()\nserver = app.server\n"}, "d:server"),
         (
             {"app.py": "try:\n    from flask import Flask\n    app = Flask('x')\nexcept ImportError:\n    raise\n"},
             "app:app",
@@ -141,6 +142,7 @@ def index(): return 'shop'
         ({"app.py": FLASK + "@app.route('/')\n@login_required\ndef i(): return ''\n"}, None),
         ({"app.py": FLASK + "@app.route('/in')\ndef i():\n    if request.method == 'POST':\n        return redirect('/')\n    return ''\n"}, "/in"),
         ({"app.py": FLASK + "@app.route('/in')\ndef i():\n    if not user:\n        return redirect('/')\n    return ''\n"}, None),
+        ({"t.py": "from bottle import get, redirect, route\n@route('/')\ndef i(): redirect('/x')\n@route('/a', method='POST')\ndef a(): pass\n@get('/x')\ndef x(): return ''\n"}, "/x"),
         ({"app.py": FLASK + ROUTES}, "/shop/"),
         ({"app.py": FLASK + ROUTES + "app.register_blueprint(bp, url_prefix='/s')\n"}, "/s/"),
         ({"app.py": FLASK}, None),
