@@ -96,8 +96,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     name_hosts(hosts)
     for site in host.sites:
         make_site(site, host, say)
-    if host.has_nginx:
-        files.write(LOGROTATE, _ROTATED.format(paths.LOG, NGINX_PID), 0o644)
+    files.write(LOGROTATE, _ROTATED.format(paths.LOG, NGINX_PID), 0o644)
     for build in host.builds:
         builds.make(build, unpacked, say)
     if host.acme:
@@ -105,7 +104,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     nginx = OwnNginx(host.builds[0].folder, host.builds[0].link) if host.builds else None
     written = place(unpacked, host, nginx, given)
     status = write_status(os.path.join(paths.host_root(), "current"))
-    written.update(files.digests([*services, status, *((LOGROTATE, NGINX_CONF) if host.has_nginx else ())]))
+    written.update(files.digests([*services, status, LOGROTATE, *((NGINX_CONF,) if host.has_nginx else ())]))
     certificates.remove_others(host.given + host.acme)
     acme.schedule()
     remove_others(host.sites, say)

@@ -32,12 +32,11 @@ import files
 import host
 from commands import SIGNALS, ReleaseError, describe, say
 from contract import paths
-from contract.documents import RELEASE_FILE
+from contract.documents import RELEASE_FILE, Release
 from nginx import Nginx
 from rollout import Rollout, Secrets
 
-# Seconds to wait for other runs: the sites of a machine are released one after another, each perhaps with a virtual
-# environment to build.
+# Seconds that a run may take beside the commands of its release: it may build a virtual environment.
 LOCK_SECONDS = 900
 # Secret files have plain names; the other files of a slot have a dot in theirs.
 _FILE_NAME = re.compile(r"[a-z]+\Z")
@@ -156,20 +155,30 @@ def read(stream: IO[bytes], verb: str) -> Optional[Dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def acquire_lock() -> Iterator[None]:
-    """Wait until no other run of this tool changes anything, and keep the others waiting. Raises ReleaseError."""
-    with open(files.LOCK, "a") as lock:
+def acquire_lock(seconds: int = LOCK_SECONDS) -> Iterator[None]:
+    """Wait until no other run of this tool changes anything, and keep the others waiting. Raises ReleaseError.
+
+    seconds: that this run may take, for which the others wait. The file of the lock tells them until when that is.
+    """
+    with open(files.LOCK, "a+") as lock:
         _wait_for(lock)
-        yield
+        lock.truncate(0)
+        lock.write(str(time.monotonic() + seconds))
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)
 
 
 def _wait_for(lock: IO[str]) -> None:
-    deadline, has_announced = time.monotonic() + LOCK_SECONDS, False
+    began, has_announced = time.monotonic(), False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            # The run that has the lock may be another one than a moment ago.
+            if time.monotonic() > max(began + LOCK_SECONDS, _end(lock)):
                 raise ReleaseError(
                     "another release is being applied on this machine", then="run up again when it has ended"
                 ) from None
@@ -177,6 +186,25 @@ def _wait_for(lock: IO[str]) -> None:
             say("waiting for the release that is being applied")
             has_announced = True
         time.sleep(0.2)
+
+
+def _end(lock: IO[str]) -> float:
+    """When the run that has the lock should have ended at the latest, 0 if it does not say so."""
+    try:
+        return float(os.pread(lock.fileno(), 32, 0))
+    except ValueError:
+        return 0
+
+
+def seconds(folder: str) -> int:
+    """Seconds that the release in `folder` may take."""
+    try:
+        release = files.document(Release, os.path.join(folder, RELEASE_FILE))
+    except (OSError, ValueError):
+        # What the sites share has no such file.
+        return LOCK_SECONDS
+    before, after = len(release.before) * release.before_seconds, len(release.after) * release.after_seconds
+    return LOCK_SECONDS + before + after
 
 
 def renew() -> int:
@@ -195,7 +223,7 @@ def interrupted(number: int, _: Any) -> None:
 def perform(verb: str, folder: str) -> None:
     """Do what a verb says with the release in `folder`. Raises ReleaseError, OSError or ValueError."""
     parts = read(sys.stdin.buffer, verb)
-    with acquire_lock():
+    with acquire_lock(seconds(folder)):
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say)

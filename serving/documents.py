@@ -49,8 +49,14 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             has_nginx,
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
-        packages=packages.document(stack, names) if role != "front" and (names := stack.server.own_packages) else None,
+        packages=packages.document(stack, names) if (names := _packages(stack, role, has_nginx)) else None,
     )
+
+
+def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> tuple[str, ...]:
+    """The packages of the OS that a running machine gets, too. The bootstrap installs logrotate beside nginx."""
+    own = stack.server.own_packages if role != "front" else ()
+    return own if has_nginx else tuple(dict.fromkeys((*own, "logrotate")))
 
 
 def release_document(

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from components.archive import Archive
+from serving import make_plan, release_files
+from settings.loader import parse
 from tests.unit.machine import module, python36
 from tests.unit.machine.promises import only_slot
 from tests.unit.machine.server import Server
@@ -379,6 +381,27 @@ def test_one_run_at_a_time(steady: tuple[Server, Archive]) -> None:
     assert "another release is being applied on this machine" in output
     assert "next: run up again when it has ended" in output
     assert server.commands == []
+
+
+def test_a_run_waits_as_long_as_the_other_may_take(steady: tuple[Server, Archive]) -> None:
+    server, good = steady
+    with (server.root / "lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(time.monotonic() + 3))
+        lock.flush()
+        began = time.monotonic()
+        assert "another release is being applied" in server.apply(good, {"KEY": "two"}, wanted=1)
+        assert time.monotonic() - began >= 2.5
+    server.apply(good, {"KEY": "one"})
+    assert (server.root / "lock").read_text() == ""
+
+
+def test_the_commands_of_a_release_may_take_their_time(tmp_path: Path) -> None:
+    tool = module("release")
+    assert tool.seconds(str(tmp_path)) == tool.LOCK_SECONDS
+    plan = make_plan(parse({"release": {"before": ["true", "true"], "before_seconds": 3600, "after": "true"}}, "test"))
+    (tmp_path / "release.json").write_text(release_files(plan.sites[0])["release.json"])
+    assert tool.seconds(str(tmp_path)) == tool.LOCK_SECONDS + 2 * 3600 + 300
 
 
 def test_a_run_waits_for_the_one_that_is_under_way(steady: tuple[Server, Archive]) -> None:

@@ -67,6 +67,16 @@ def test_a_list_of_an_os_takes_the_place_of_the_list_of_all() -> None:
     assert host({"server": {"os": "debian12"}}).packages is None
 
 
+def test_logs_are_rotated_where_there_is_no_nginx_too() -> None:
+    stack = parse({"topology": {"app_servers": 1}, "server": {"os": "debian12", "packages": "git"}}, "test")
+    found = {machine.plan.role: machine.plan.host.packages for machine in machines(stack)}  # type: ignore[union-attr]
+    assert found["front"] is None
+    assert found["app"] == Packages("debian12", "apt-get", [], ["git", "logrotate"])
+    alone = parse({"serving": {"front": "none"}, "uwsgi": {"http": "0.0.0.0:8080"}}, "test")
+    (machine,) = machines(alone)
+    assert machine.plan.host.packages.names == ["logrotate"]  # type: ignore[union-attr]
+
+
 def test_packages_are_installed_where_the_application_runs() -> None:
     config = {"server": {"packages": "git"}, "topology": {"app_servers": 1}, "mysql": {"password": "x"}}
     stack = parse(config, "test")
