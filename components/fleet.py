@@ -1,6 +1,6 @@
 """The servers of a stack and what is released to them.
 
-database ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches ─▶ settle
+database, Redis ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches ─▶ settle
 """
 
 import base64
@@ -18,7 +18,7 @@ from components.archive import Archives
 from components.disk import Disk, DiskArgs
 from components.login import Login, LoginArgs
 from components.network import Network, NetworkArgs
-from components.release import Release, ReleaseArgs, database_secrets, run_tool
+from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
 from kinds.databases import Database
 from serving import Machine, bootstrap, nginx
@@ -26,7 +26,7 @@ from settings import StackSettings, private_key
 from settings.certificates import Given
 
 # Role of a machine → roles of those that it calls by their names.
-_KNOWN = {"whole": ("db",), "front": ("app",), "app": ("db",), "db": ()}
+_KNOWN = {"whole": ("service",), "front": ("app",), "app": ("service",), "service": ()}
 
 
 def fingerprint(public_key: str) -> str:
@@ -79,32 +79,33 @@ class Fleet(pulumi.ComponentResource):
             machine.name: self._login(name, args, machine, servers, key_pair, None if machine is first else address)
             for machine in args.machines
         }
-        databases = {
-            machine.name: self._release(name, args, machine, servers, logins, [self._disk(name, args, machine, logins)])
+        services = {
+            machine.name: self._release(name, args, machine, servers, logins, self._disks(name, args, machine, logins))
             for machine in others
-            if machine.plan.role == "db"
+            if machine.plan.service
         }
         taken: list[Release] = []
         for machine in others:
-            if machine.plan.role != "db":
-                taken.append(self._release(name, args, machine, servers, logins, [*databases.values(), *taken[:1]]))
-        last = self._release(name, args, first, servers, logins, [*databases.values(), *taken])
-        for host, release in databases.items():
-            self._settle(name, args, release, logins[host], [*taken, last])
-        app_servers = [machine.name for machine in others if machine.name not in databases]
-        releases = {**databases, **dict(zip(app_servers, taken, strict=True)), first.name: last}
+            if not machine.plan.service:
+                taken.append(self._release(name, args, machine, servers, logins, [*services.values(), *taken[:1]]))
+        last = self._release(name, args, first, servers, logins, [*services.values(), *taken])
+        for machine in others:
+            if machine.plan.service:
+                self._settle(name, machine, services[machine.name], logins[machine.name], [*taken, last])
+        app_servers = [machine.name for machine in others if not machine.plan.service]
+        releases = {**services, **dict(zip(app_servers, taken, strict=True)), first.name: last}
         edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
         urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
         site = first.plan.sites[0].place.name
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
         ssh = pulumi.Output.concat("ssh root@", address)
-        database = {"database": servers[_database(args).machine].address} if databases else {}
+        addresses = {service.verb: servers[service.machine].address for service in args.stack.services}
         warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
         has_after = any(site.release.after for site in args.stack.sites)
         self.outputs = {
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
             **several,
-            **database,
+            **addresses,
             "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
             **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if has_after else {}),
         }
@@ -152,25 +153,30 @@ class Fleet(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
-    def _disk(self, name: str, args: FleetArgs, machine: Machine, logins: Mapping[str, Login]) -> Disk:
-        database, login = _database(args), logins[machine.name]
-        return Disk(
+    def _disks(self, name: str, args: FleetArgs, machine: Machine, logins: Mapping[str, Login]) -> list[Disk]:
+        """The data disk of a database's server."""
+        database, login = machine.plan.service, logins[machine.name]
+        if not isinstance(database, Database):
+            return []
+        disk = Disk(
             f"{_named(name, machine)}-data",
             DiskArgs(
                 self._network.zone, login.instance_id, login.ready, database.disk_gib, database.protect, args.tags
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        return [disk]
 
     def _settle(
-        self, name: str, args: FleetArgs, release: Release, login: Login, after: Sequence[pulumi.Resource]
+        self, name: str, machine: Machine, release: Release, login: Login, after: Sequence[pulumi.Resource]
     ) -> None:
-        """When all applications have the database's password, the one before it ends."""
+        """When all applications have the password of a service, the one before it ends."""
+        assert machine.plan.service is not None  # noqa: S101  Only a service's server has a password.
         command.remote.Command(
-            f"{name}-{_database(args).machine}-settle",
+            f"{_named(name, machine)}-settle",
             connection=login.connection,
             create=run_tool("settle", release.host_id),
-            stdin=database_secrets(_database(args)),
+            stdin=service_secrets(machine.plan.service),
             triggers=[login.instance_id],
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[release, *after]),
@@ -204,26 +210,18 @@ class Fleet(pulumi.ComponentResource):
                 address=servers[args.machines[0].name].address,
                 hosts={name: servers[name].private_address for name in known},
                 after=after,
-                database=args.stack.database if role == "db" else None,
+                service=machine.plan.service,
             ),
             pulumi.ResourceOptions(parent=self),
         )
 
 
-def _database(args: FleetArgs) -> Database:
-    """The database of a stack that has one."""
-    if args.stack.database is None:
-        raise ValueError("no database in this stack")
-    return args.stack.database
-
-
-def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:
+def disks(name: str, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:
     """Name of each data disk → key and value of its size in GiB."""
-    database = stack.database
     return {
         f"{_named(name, machine)}-data": (f"{database.key}.disk_gib", database.disk_gib)
         for machine in machines
-        if database and machine.plan.role == "db"
+        if isinstance(database := machine.plan.service, Database)
     }
 
 

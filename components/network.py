@@ -30,7 +30,7 @@ class Rule:
 def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]:
     """Name of a security group → its rules.
 
-    The world reaches the first machine alone, which reaches the others; the database is the application's alone.
+    The world reaches the first machine alone, which reaches the others; a service is the application's alone.
     """
     first = machines[0]
     with_app = sorted({machine.group for machine in machines if machine.plan.role in ("whole", "app")})
@@ -41,9 +41,9 @@ def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]
         ]
     }
     for machine in machines[1:]:
-        is_database = machine.plan.role == "db"
-        callers = with_app if is_database else [first.group]
-        what = "Queries, from the application" if is_database else "Requests, from nginx"
+        service = machine.plan.service
+        callers = with_app if service else [first.group]
+        what = "Queries, from the application" if service else "Requests, from nginx"
         found[machine.group] = [
             *(Rule(port, caller, what) for port in machine.plan.ports for caller in callers),
             Rule(22, first.group, "SSH for releases, by way of nginx's machine"),

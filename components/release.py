@@ -18,7 +18,7 @@ from components.login import Login
 from contract import paths
 from contract.documents import TOOL_FOLDER
 from contract.resources import HOST_PART, apply_resource, archive_resource, site_part
-from kinds.databases import Database
+from kinds.service import Service
 from settings.certificates import Given
 
 # machine/drift.py says so of each file.
@@ -35,7 +35,7 @@ class ReleaseArgs:
     the environment of its application, secret. files: site's name → file name → text beside its configs, secret.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
-    after: what must be there before, such as other releases. database: its settings, on the machine that has it.
+    after: what must be there before, such as other releases. service: of the machine that has it alone.
     """
 
     archives: Archives
@@ -48,7 +48,7 @@ class ReleaseArgs:
     address: pulumi.Input[str]
     hosts: Mapping[str, pulumi.Input[str]]
     after: Sequence[pulumi.Resource]
-    database: Database | None
+    service: Service | None
 
 
 def run_tool(verb: str, archive: str) -> str:
@@ -67,9 +67,9 @@ def edited(printed: str) -> list[str]:
     return _EDITED.findall(printed)
 
 
-def database_secrets(database: Database) -> pulumi.Output[str]:
-    """What the release tool reads on the database's server: a secret."""
-    return pulumi.Output.secret(json.dumps({"database": _plain(database.secrets)}))
+def service_secrets(service: Service) -> pulumi.Output[str]:
+    """What the release tool reads on the service's server: a secret."""
+    return pulumi.Output.secret(json.dumps({service.verb: _plain(service.secrets)}))
 
 
 def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
@@ -122,8 +122,8 @@ class Release(pulumi.ComponentResource):
             for domain, one in args.certificates.items()
         }
         verb, stdin = "prepare", pulumi.Output.json_dumps({"hosts": dict(args.hosts), "tls": pairs}, sort_keys=True)
-        if args.database:
-            verb, stdin = "database", database_secrets(args.database)
+        if args.service:
+            verb, stdin = args.service.verb, service_secrets(args.service)
         host = apply(HOST_PART, verb, args.archives.host, pulumi.Output.secret(stdin), [login.ready, *args.after])
         self.ids, self.host_id = {}, args.archives.host.id
         parts = [host]

@@ -209,7 +209,8 @@ class Redis(NamedTuple):
     """Redis on a machine. unit: text of its systemd unit.
 
     os_service: the package's own unit, which must not run. directives: of redis.conf, without the password.
-    instance_type: the tool does not read it; a change of it changes the archive, so that the tool runs again.
+    instance_type, generation: the tool does not read them; a change of them changes the archive, so that the tool runs
+    again. It is host.json on a machine of its own, and a part of Host beside the application.
     """
 
     packages: Packages
@@ -217,6 +218,7 @@ class Redis(NamedTuple):
     unit: str
     directives: Dict[str, str]
     instance_type: str
+    generation: int = 0
 
 
 class Host(NamedTuple):
@@ -283,8 +285,8 @@ class Database(NamedTuple):
     generation: int
 
 
-class DatabaseState(NamedTuple):
-    """state.json of a database's server."""
+class ServiceState(NamedTuple):
+    """state.json of a server that has a database or Redis alone."""
 
     written: Dict[str, str] = {}
 

@@ -12,6 +12,8 @@ _APPLY = "-apply"
 _INSTANCE = "-instance"
 # Name of the machine that has the database, also in /etc/hosts of the application's machines.
 DATABASE_MACHINE = "db"
+# The same for a Redis that has a machine of its own.
+REDIS_MACHINE = "redis"
 
 # Limit of user data in bytes, according to the older pages of ECS; newer pages say 32 KB.
 # https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance

@@ -7,8 +7,8 @@ TOOL = (
     "packages", "redis_server", "processes", "schedule", "hints", "causes",
     "release_commands", "handover", "data_archive", "site_command",
 )  # fmt: skip
-# Modules that a database's server needs beside TOOL.
-DATABASE_TOOL = ("database", "disk")
+# Modules that the server of a database, or of Redis alone, needs beside TOOL.
+SERVICE_TOOL = ("service", "database", "disk")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
 )  # fmt: skip

@@ -1,15 +1,18 @@
-"""Redis for the sites' jobs and caches, on the server that runs the application."""
+"""Redis for the sites' jobs and caches: on the server that runs the application, or on a server of its own."""
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, SecretStr
 
 from contract import paths
-from contract.documents import Packages
 from contract.documents import Redis as Document
-from schema import sql
-from schema.base import AppPort, Model, Rule
+from contract.resources import REDIS_MACHINE
+from kinds.service import Service, Surroundings
+from kinds.systems import System
+from schema import sql, text
+from schema.base import AppPort, Rule
 from templates import render
 
 # How the data survive the end of Redis: what redis.conf says of it.
@@ -18,57 +21,118 @@ _PERSISTENCE = {
     "rdb": {"save": "60 1", "appendonly": "no"},
     "none": {"save": "", "appendonly": "no"},
 }
+# Characters that mean nothing in a URL, in redis.conf and in a command of Redis.
+_ALLOWED = "16 to 256 letters, digits and - . _ ~"
 
 
-class Redis(Model):
+def _password(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9._~-]{16,256}", value.get_secret_value()):
+        raise ValueError(f"allowed: {_ALLOWED}")
+    return value
+
+
+class Redis(Service):
     """https://redis.io/docs/latest/operate/oss_and_stack/management/config/ for what has a directive's name.
 
     A stack has it when its section is there, even an empty one.
     """
 
     key: ClassVar[str] = "redis"
+    machine: ClassVar[str] = REDIS_MACHINE
+    verb: ClassVar[str] = "redis"
     # What the application finds in its environment.
     variable: ClassVar[str] = "REDIS_URL"
 
-    port: AppPort = Field(6379, description="Port of Redis, on the loopback address only.")
+    own_server: bool | None = Field(
+        None, description="Whether Redis has a server of its own; none: only if topology.app_servers is 1 or more."
+    )
+    password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
+        None,
+        description="Password of Redis on a server of its own. Required there, and a secret. "
+        "Redis on the application's server makes its own.",
+    )
+    instance_type: text.InstanceType | None = Field(
+        None, description="ECS instance type of the server of its own; none: server.instance_type."
+    )
+    port: AppPort = Field(6379, description="Port of Redis; only the application's servers reach it.")
     persistence: Literal["aof", "rdb", "none"] = Field(
         "aof",
         description="What a restart keeps: aof all but the last second, rdb all but the last minute, none nothing.",
     )
     maxmemory: Literal["auto"] | sql.BytesSize = Field(
-        "auto", description="Memory for data; auto: a quarter of the machine's."
+        "auto", description="Memory for data; auto: a quarter of the machine's, and half on a server of its own."
     )
     maxmemory_policy: Literal["noeviction", "allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"] = Field(
         "noeviction",
         description="What happens when the memory is full: noeviction refuses writes, so that no job is lost.",
     )
 
+    def is_alone(self, is_apart: bool) -> bool:
+        """Whether it has a server of its own. is_apart: the application runs on other servers than nginx."""
+        return is_apart if self.own_server is None else self.own_server
+
     def rules(self, ports: Iterable[tuple[str, int]], is_apart: bool) -> Iterator[Rule]:
         """Yield the rules between Redis and the machines. ports: setting and number of each port of the sites."""
+        is_alone = self.is_alone(is_apart)
+        own = "redis.own_server: true"
         yield (
-            "redis",
-            is_apart,
-            "it runs on the server of the application, and there are several",
-            "topology without it",
+            "redis.own_server",
+            is_apart and not is_alone,
+            "the application has servers of its own, which all need the same Redis",
+            "true, or none",
         )
-        for key, number in ports:
+        yield (
+            "redis.password",
+            is_alone and not self.password,
+            "required for a Redis on a server of its own",
+            f"{_ALLOWED}, set by pulumi config set --path --secret 'wsgi-ecs:redis.password'",
+        )
+        for key in ("password", "instance_type"):
+            yield (
+                f"redis.{key}",
+                getattr(self, key) is not None and not is_alone,
+                "set, but Redis is on the application's server",
+                own,
+            )
+        for key, number in () if is_alone else ports:
             yield "redis.port", number == self.port, f"port {number} is taken by {key}", "another port"
 
-    def document(self, instance_type: str, packages: Packages, os_service: str) -> Document:
-        """Return what the release tool needs to know. os_service: the unit of systemd that comes with the packages."""
+    @property
+    def env(self) -> dict[str, SecretStr]:
+        password = self.password.get_secret_value() if self.password else ""
+        return {self.variable: SecretStr(f"redis://:{password}@{self.machine}:{self.port}/0")}
+
+    @property
+    def secrets(self) -> dict[str, SecretStr]:
+        return {"password": self.password or SecretStr("")}
+
+    def packages(self, system: System) -> tuple[str, ...]:
+        return system.redis_packages
+
+    def os_unit(self, system: System) -> str:
+        return system.redis_service
+
+    def document(self, around: Surroundings) -> Document:
+        return self._document(around, "0.0.0.0", "half_memory")._replace(generation=around.generation)  # noqa: S104
+
+    def beside(self, around: Surroundings) -> Document:
+        """Return what the release tool needs to know of a Redis on the application's server."""
+        return self._document(around, "127.0.0.1", "quarter_memory")
+
+    def _document(self, around: Surroundings, bind: str, memory: str) -> Document:
         return Document(
-            packages=packages,
-            os_service=os_service,
+            packages=around.packages,
+            os_service=self.os_unit(around.system),
             unit=render("templates/systemd/redis.service.j2", config=paths.REDIS_CONFIG),
             directives={
-                "bind": "127.0.0.1",
+                "bind": bind,
                 "port": str(self.port),
                 "protected-mode": "yes",
                 "daemonize": "no",
                 "dir": paths.REDIS_DATA,
-                "maxmemory": "@@quarter_memory@@mb" if self.maxmemory == "auto" else f"{self.maxmemory.lower()}b",
+                "maxmemory": f"@@{memory}@@mb" if self.maxmemory == "auto" else f"{self.maxmemory.lower()}b",
                 "maxmemory-policy": self.maxmemory_policy,
                 **_PERSISTENCE[self.persistence],
             },
-            instance_type=instance_type,
+            instance_type=around.instance_type,
         )

@@ -12,14 +12,12 @@ import time
 from typing import List, Optional, Set, Tuple, Union
 
 import disk
-import drift
 import facts
 import files
-import host
 from commands import ReleaseError, Say, roll_back, run
 from contract import paths
 from contract.codec import decode
-from contract.documents import CONFIG_FOLDER, HOST_FILE, MYSQL_CONFIG_FILE, STATE_FILE, Account, Database, DatabaseState
+from contract.documents import CONFIG_FOLDER, HOST_FILE, MYSQL_CONFIG_FILE, Account, Database
 from logs import size, tail
 from unpacked import Unpacked
 
@@ -32,15 +30,12 @@ LOG = "/var/log/mariadb/mariadb.log"
 _ACCOUNT = os.path.join(paths.DATA, "account.json")
 
 
-def prepare(folder: str, password: Optional[str], say: Say) -> None:
-    """Bring MySQL to what the release in `folder` says, which changes nothing when it is there already.
+def prepare(unpacked: Unpacked, password: str, say: Say) -> List[str]:
+    """Bring MySQL to what the release says. Returns the paths of its files.
 
-    password: of the application's account. The account or password before it is valid until drop_old_credentials:
-    the machines of the application get the new password one by one, or refuse their release.
-    Raises ReleaseError or OSError.
+    password: of the application's account. Raises ReleaseError or OSError.
     """
-    unpacked, database, password = _read(folder, password)
-    drift.report_overwritten(drift.of_database(), say)
+    database = decode(Database, unpacked.text(HOST_FILE))
     disk.mount(say)
     check_system(database.system)
     initialise(database.datadir, say)
@@ -51,29 +46,17 @@ def prepare(folder: str, password: Optional[str], say: Say) -> None:
     sql(accounts(database, hashed(password), old if has_several_passwords(sql("SELECT VERSION()")) else None))
     sql(dropped(database, {database.user, old.user if old else database.user}))
     apply_schema(database, [(name, unpacked.read(name)) for name in database.schema], say)
-    tool = unpacked.place_tool(paths.ROOT)
-    written = [*tool, host.write_status(paths.ROOT), paths.DATABASE_COMMAND, database.config, DROP_IN]
-    files.write_document(os.path.join(paths.ROOT, STATE_FILE), DatabaseState(files.digests(written)), 0o644)
-    remove_other_archives(unpacked.id)
     say("database {} is ready".format(database.database))
+    return [paths.DATABASE_COMMAND, database.config, DROP_IN]
 
 
-def drop_old_credentials(folder: str, password: Optional[str], say: Say) -> None:
+def drop_old_credentials(unpacked: Unpacked, password: str, say: Say) -> None:
     """End the account or the password that the application had before. Raises ReleaseError or OSError."""
-    _, database, password = _read(folder, password)
+    database = decode(Database, unpacked.text(HOST_FILE))
     account = Account(database.user, hashed(password))
     sql(accounts(database, account.password, None))
     sql(dropped(database, {database.user}))
     files.write_document(_ACCOUNT, account, 0o600)
-    say("database {} accepts only the application's current password".format(database.database))
-
-
-def _read(folder: str, password: Optional[str]) -> Tuple[Unpacked, Database, str]:
-    """The unpacked release, its document and the password. Raises ReleaseError."""
-    if not password:
-        raise ReleaseError("no password on standard input", then="run up again, which sends it")
-    unpacked = Unpacked(folder)
-    return unpacked, decode(Database, unpacked.text(HOST_FILE)), password
 
 
 def old_account() -> Optional[Account]:
@@ -238,11 +221,3 @@ def sql(statements: Union[str, bytes], database: str = "") -> str:
         lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.startswith("ERROR")]
         raise ReleaseError("MySQL refused a statement", "\n".join(lines))
     return done.stdout.decode("utf-8", "replace")
-
-
-def remove_other_archives(identifier: str) -> None:
-    """Remove the archives of other releases."""
-    incoming = paths.incoming()
-    for name in os.listdir(incoming):
-        if not name.startswith(identifier):
-            files.remove(os.path.join(incoming, name))

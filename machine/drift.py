@@ -20,8 +20,8 @@ from contract.documents import (
     MANIFEST_FILE,
     RELEASE_FILE,
     STATE_FILE,
-    DatabaseState,
     Release,
+    ServiceState,
     SlotState,
 )
 from unpacked import local
@@ -35,7 +35,7 @@ Edit = Tuple[str, str]
 
 def report(say: Callable[[str], object]) -> bool:
     """Print which releases serve and which files were edited. Returns whether any file was."""
-    found = of_host() + of_database()
+    found = of_host() + of_service()
     running = redis_server.is_running()
     if running is not None:
         say("redis: {}".format("runs" if running else "does not answer (journalctl -u {})".format(redis_server.UNIT)))
@@ -67,10 +67,10 @@ def of_host() -> List[Edit]:
     return _edited(files.host_state().written)
 
 
-def of_database() -> List[Edit]:
-    """The edited files of a database's server."""
+def of_service() -> List[Edit]:
+    """The edited files of a server that has a database or Redis alone."""
     try:
-        return _edited(files.document(DatabaseState, os.path.join(paths.ROOT, STATE_FILE)).written)
+        return _edited(files.document(ServiceState, os.path.join(paths.ROOT, STATE_FILE)).written)
     except (OSError, ValueError):
         return []
 

@@ -9,40 +9,75 @@ What can change while Redis runs is changed so; anything else restarts it. Pytho
 import glob
 import os
 import pwd
+import re
 import socket
 import time
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import facts
 import files
 import packages
 from commands import ReleaseError, Say, roll_back, run
 from contract import paths
-from contract.documents import Redis
+from contract.codec import decode
+from contract.documents import HOST_FILE, Redis
+from unpacked import Unpacked
 
 UNIT = "wsgi-ecs-redis"
 UNIT_FILE = "/etc/systemd/system/wsgi-ecs-redis.service"
 USER = "redis"
 # Directives that CONFIG SET changes while Redis runs.
-_LIVE = {"requirepass", "maxmemory", "maxmemory-policy", "save", "appendonly"}
+_LIVE = {"requirepass", "user", "maxmemory", "maxmemory-policy", "save", "appendonly"}
 # Seconds until Redis has loaded its data, or has written them in their other form.
 _PATIENCE = 300
 
 
 def prepare(redis: Optional[Redis], say: Say) -> List[str]:
-    """Bring Redis to what the release says, or remove it. Returns the paths of its files. Raises ReleaseError."""
-    if redis is None:
+    """Bring the Redis of the applications' machine to what the release says. Returns the paths of its files.
+
+    Without one in the release, it goes when no site uses it any more. Raises ReleaseError.
+    """
+    if redis is not None:
+        return bring(redis, None, say)
+    if os.path.exists(UNIT_FILE) and is_used():
+        say("Redis goes when no site uses it any more")
+    else:
         remove(say)
-        return []
+    return []
+
+
+def prepare_alone(unpacked: Unpacked, password: str, say: Say) -> List[str]:
+    """Bring Redis on a machine of its own to what the release says. Returns the paths of its files.
+
+    The passwords before are valid until drop_old_credentials. Raises ReleaseError.
+    """
+    written = bring(decode(Redis, unpacked.text(HOST_FILE)), password, say)
+    say("Redis is ready")
+    return written
+
+
+def drop_old_credentials(unpacked: Unpacked, password: str, say: Say) -> None:
+    """End the passwords before. Raises ReleaseError or OSError."""
+    directives = read(files.text(paths.REDIS_CONFIG))
+    if directives.pop("user", None):
+        Client(directives).ask("ACL", "SETUSER", "default", "resetpass", ">" + directives["requirepass"])
+        write(directives)
+
+
+def bring(redis: Redis, password: Optional[str], say: Say) -> List[str]:
+    """Have Redis run as the release says. password: None for one that it makes itself, and keeps."""
     # The package would start a Redis of its own, without a password, on the same port.
     run("systemctl", "mask", "-q", redis.os_service, check=False)
     packages.install(redis.packages, say)
     run("systemctl", "stop", redis.os_service, check=False)
     make_folder(redis.directives["dir"])
     old = read(files.text(paths.REDIS_CONFIG))
-    known = {"quarter_memory": str(max(64, facts.memory() // 4))}
+    known = {part + "_memory": str(max(64, facts.memory() // by)) for part, by in (("half", 2), ("quarter", 4))}
     new = {name: facts.fill(value, known) for name, value in redis.directives.items()}
-    new["requirepass"] = old.get("requirepass") or os.urandom(24).hex()
+    new["requirepass"] = password or old.get("requirepass") or os.urandom(24).hex()
+    earlier = [known_password for known_password in passwords(old) if known_password != new["requirepass"]]
+    if earlier and version() >= (6, 0):
+        new["user"] = user([new["requirepass"], *earlier], version())
     is_same_unit = files.text(UNIT_FILE) == redis.unit
     if not is_same_unit:
         files.write(UNIT_FILE, redis.unit, 0o644)
@@ -55,12 +90,47 @@ def prepare(redis: Optional[Redis], say: Say) -> List[str]:
     return [UNIT_FILE, paths.REDIS_CONFIG]
 
 
+def version() -> Tuple[int, ...]:
+    """Major and minor version of Redis. Before 6.0 it has only one password. Raises ReleaseError."""
+    found = re.search(r"v=(\d+)\.(\d+)", run("redis-server", "--version"))
+    return tuple(map(int, found.groups())) if found else (0, 0)
+
+
+def passwords(directives: Dict[str, str]) -> List[str]:
+    """The passwords that a configuration accepts, the last one first."""
+    if "user" in directives:
+        return [word[1:] for word in directives["user"].split() if word.startswith(">")]
+    return [directives["requirepass"]] if "requirepass" in directives else []
+
+
+def user(accepted: List[str], of_version: Tuple[int, ...]) -> str:
+    """Value of the directive by which the only user may do everything with any of the passwords."""
+    channels = ["&*"] if of_version >= (6, 2) else []
+    return " ".join(["default", "on", "~*", *channels, "+@all", *(">" + password for password in accepted)])
+
+
+def is_used() -> bool:
+    """Whether a site of this machine has its URL."""
+    if not os.path.exists(paths.REDIS_CONFIG):
+        return False
+    address = url()
+    return any(address in (files.text(paths.env_file(name)) or "") for name in files.site_names())
+
+
+def remove_unused(say: Say) -> None:
+    """End a Redis that the stack has no more, once no site uses it."""
+    is_wanted = UNIT_FILE in files.host_state().written
+    if os.path.exists(UNIT_FILE) and not is_wanted and not is_used():
+        remove(say)
+
+
 def remove(say: Say) -> None:
     """End Redis on a machine whose stack has none any more. Its data stay."""
     if os.path.exists(UNIT_FILE):
         run("systemctl", "disable", "--now", "-q", UNIT)
-        files.remove(UNIT_FILE)
         files.remove(paths.REDIS_CONFIG)
+        # A run that was killed before finds the unit, and begins again.
+        files.remove(UNIT_FILE)
         run("systemctl", "daemon-reload")
         say("Redis is removed; its data stay in {}".format(paths.REDIS_DATA))
 
@@ -107,7 +177,10 @@ def write(directives: Dict[str, str]) -> None:
 def change(old: Dict[str, str], new: Dict[str, str]) -> bool:
     """Change what differs while Redis runs. Returns whether that was possible. Raises ReleaseError."""
     changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
-    if not changed <= _LIVE:
+    if "user" in new:
+        # It holds the password, and sets it in one step with those that stay valid.
+        changed -= {"requirepass"}
+    if not changed <= _LIVE & set(new):
         return False
     try:
         client = Client(old)
@@ -122,7 +195,10 @@ def change(old: Dict[str, str], new: Dict[str, str]) -> bool:
 def set_live(client: "Client", directives: Dict[str, str]) -> None:
     """Set directives in a Redis that runs. With another form of the data, all data are in it when this returns."""
     # `save` comes before `appendonly`, and the password last.
-    for name in sorted(directives, key=lambda name: (name == "requirepass", name == "appendonly", name)):
+    for name in sorted(directives, key=lambda name: (name in ("requirepass", "user"), name == "appendonly", name)):
+        if name == "user":
+            client.ask("ACL", "SETUSER", "default", "resetpass", *directives[name].split()[1:])
+            continue
         if (name, directives[name]) == ("appendonly", "no"):
             client.ask("SAVE")
         client.ask("CONFIG", "SET", name, directives[name])

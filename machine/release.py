@@ -4,7 +4,8 @@
     release.py apply FOLDER < {"env": {...}, "files": {...}, "address": "..."}      one site (rollout.py)
     release.py follow FOLDER < like apply                         one site, whose commands another machine has run
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
-    release.py settle FOLDER < {"database": {"password": ...}}    ends the password that MySQL had before
+    release.py redis FOLDER < {"redis": {"password": ...}}        Redis, on a machine of its own (redis_server.py)
+    release.py settle FOLDER < like either                        ends the password that it had before
     release.py status                                             what serves, and what was edited by hand (drift.py)
     release.py renew                                              asks for the certificates that are due (acme.py)
 
@@ -121,19 +122,21 @@ def _is_address(found: Any) -> bool:
 
 
 # Parts of standard input that may be absent.
-_OPTIONAL = {"address"}
+_OPTIONAL = {"address", "database", "redis"}
 # Parts of standard input → whether each is what it must be.
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
     "apply": {"env": _are_texts, "files": _are_files, "address": _is_address},
     "follow": {"env": _are_texts, "files": _are_files, "address": _is_address},
     "prepare": {"hosts": _are_texts, "tls": _are_certificates},
     "database": {"database": _are_texts},
-    "settle": {"database": _are_texts},
+    "redis": {"redis": _are_texts},
+    "settle": {"database": _are_texts, "redis": _are_texts},
 }
 # Message prefix of an error that is not a release's.
 _OUTCOMES = {
     "database": "database not ready",
-    "settle": "the old password of the database is still valid",
+    "redis": "Redis not ready",
+    "settle": "the old password is still valid",
 }
 
 
@@ -232,11 +235,11 @@ def perform(verb: str, folder: str) -> None:
             secrets = Secrets(parts["env"], parts["files"]) if parts else None
             apply(folder, secrets, parts.get("address"), verb == "apply")
         else:
-            # Only a database's server has this module.
-            import database
+            # Only a service's server has this module.
+            import service
 
-            act = {"database": database.prepare, "settle": database.drop_old_credentials}[verb]
-            act(folder, parts["database"].get("password") if parts else None, say)
+            act = service.drop_old_credentials if verb == "settle" else service.prepare
+            act(folder, parts or {}, say)
     if verb == "prepare":
         # A domain that does not point to this server yet is no reason to refuse anything.
         renew()

@@ -191,6 +191,7 @@ class Rollout:
             if self.old:
                 self.site.nginx.drain(self.old_workers, self.release.stop_seconds)
                 self.site.clear(self.old)
+            redis_server.remove_unused(self.say)
             for build in self.release.builds:
                 files.link(build.folder, build.link)
             files.write(os.path.join(self.target, "served"), "", 0o640, self.release.web_group)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reference.samples import ACME, GRANIAN, MYSQL, SOURCE, SYSTEMD, merged
+from reference.samples import ACME, GRANIAN, MYSQL, REDIS, SOURCE, SYSTEMD, merged
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
 # One server, two, and several with different tasks.
@@ -61,6 +61,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "schedule.<name>.at": {"schedule": {"worker": {"at": "0 4 * * *"}}},
     "schedule.<name>.timezone": {"schedule": {"worker": {"timezone": "UTC"}}},
     "processes.<name>.command": {"processes": {"worker": {"command": ["python", "worker.py"]}}},
+    "redis.own_server": REDIS,
+    "redis.password": {"redis": {"password": "y" * 24}},
+    "redis.instance_type": {"redis": {"instance_type": "ecs.c6.large"}},
     "mysql.password": {"mysql": {"password": "y"}},
     "mysql.database": {"mysql": {"database": "other"}},
     "mysql.user": {"mysql": {"user": "other"}},

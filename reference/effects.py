@@ -15,7 +15,7 @@ from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import NAME, Row, leaves, rows
 from reference.samples import BESIDE as SAMPLES
-from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, SAMPLE, merged, of, placed
+from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, REDIS, SAMPLE, merged, of, placed
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands.graph import Registered
@@ -136,6 +136,8 @@ def _besides(row: Row) -> tuple[dict[str, Any], ...]:
     part = row.key.split(".")[0]
     if part == "mysql":
         return (MYSQL,)
+    if part == "redis":
+        return ({}, REDIS)
     if part in ("processes", "schedule"):
         return ({part: {SAMPLE: SAMPLES[part][1]}},)
     return SERVERS if part in ("server", "network", "access") else BESIDE

@@ -11,6 +11,7 @@ FILE = "stacks/Pulumi.test.yaml"
 SOURCE = {"install": "source", "version": "2.0.31", "archive": "https://example.com/a.tar.gz", "sha256": "ab" * 32}
 AUTH = {"nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": HASH}}}
 MYSQL = {"mysql": {"password": "x"}}
+REDIS = {"redis": {"own_server": True, "password": "x" * 24}}
 ACME = {"site": {"server_name": "www.example.com"}, "tls": {"acme": True}}
 GIVEN = {"site": {"server_name": "www.example.com"}, "tls": {"certificate": "c.pem", "private_key": "k.pem"}}
 SYSTEMD = {"serving": {"process_manager": "systemd"}}
@@ -115,6 +116,8 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "tls.private_key": ("k.pem", GIVEN),
     "tls.directory": ("https://ca.example.com/dir", ACME),
     "tls.ca": ("ca.pem", ACME),
+    "redis.password": ("x" * 24, REDIS),
+    "redis.instance_type": ("ecs.e-c1m1.large", REDIS),
     "redis.maxmemory": "64M",
     "mysql.database": ("app", MYSQL),
     "mysql.user": ("app", MYSQL),

@@ -17,6 +17,7 @@ from contract.codec import plain
 from contract.documents import STATE_FILE, Host, slot_state
 from contract.placeholders import fill
 from kinds.place import BOOTSTRAP_FACTS
+from kinds.service import Service
 from kinds.systems import Rpm, System
 from serving import nginx
 from serving.plan import File, ServingPlan, SitePlan
@@ -46,8 +47,8 @@ _CONTROL = "/usr/local/sbin/wsgi-ecs-app"
 
 def files(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
     """What cloud-init writes: the script, and what answers until the first release."""
-    if plan.role == "db":
-        return (*_repositories(plan.system, stack), File(_SCRIPT, _database_script(plan, stack), "0700"))
+    if plan.service:
+        return (*_repositories(plan.system, stack), File(_SCRIPT, _service_script(plan, plan.service, stack), "0700"))
     manager = stack.process_manager
     names = dict.fromkeys(("app", *(site.server for site in plan.sites)))
     has_app = plan.role != "front"
@@ -71,7 +72,7 @@ def _page(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
     group = {"nginx_group": plan.system.nginx_user}
     host = tuple(File(f"{paths.host_root()}/a/{name}", fill(text, group)) for name, text in page.configs.items())
     if plan.role == "front":
-        assert isinstance(page.host, Host)  # noqa: S101  Only a database's server has another document.
+        assert isinstance(page.host, Host)  # noqa: S101  Only a service's server has another document.
         waiting = page.host.sites[0].waiting
         folder = f"{site.place.root}/{paths.WAITING}"
         return (*host, *(File(f"{folder}/{name}", text, "0640") for name, text in waiting.items()))
@@ -139,9 +140,9 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
     )
 
 
-def _database_script(plan: ServingPlan, stack: StackSettings) -> str:
-    assert stack.database is not None  # noqa: S101  Only a stack with a database has this role.
-    return render("cloud-init/database.sh.j2", unit=stack.database.unit, **_common(plan, stack))
+def _service_script(plan: ServingPlan, service: Service, stack: StackSettings) -> str:
+    unit = service.os_unit(plan.system)
+    return render("cloud-init/service.sh.j2", unit=unit, what=service.verb, **_common(plan, stack))
 
 
 def _common(plan: ServingPlan, stack: StackSettings) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from kinds.app_servers import Process
 from kinds.process_managers import Program
 from kinds.processes import Workers
 from kinds.schedule import Schedule
+from kinds.service import Service, Surroundings
 from serving import acme, drop_ins, nginx, packages
 from serving.plan import Role, SitePlan
 from settings import SiteSettings, StackSettings
@@ -36,13 +37,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
         generation=stack.generation,
         given=acme.given(stack) if has_nginx else [],
         acme=acme.domains(stack) if has_nginx else [],
-        redis=stack.redis.document(
-            stack.server.instance_type,
-            packages.document(stack, stack.system.redis_packages),
-            stack.system.redis_service,
-        )
-        if stack.redis and role == "whole"
-        else None,
+        redis=redis.beside(surroundings(stack, redis)) if (redis := stack.redis_beside) else None,
         drop_ins=drop_ins.texts(
             stack.system,
             manager if role != "front" else None,
@@ -50,6 +45,17 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
         packages=packages.document(stack, names) if (names := _packages(stack, role, has_nginx)) else None,
+    )
+
+
+def surroundings(stack: StackSettings, service: Service) -> Surroundings:
+    """What a service of the stack may know beside its own settings."""
+    return Surroundings(
+        system=stack.system,
+        network=stack.network.cidr,
+        instance_type=service.instance_type or stack.server.instance_type,
+        packages=packages.document(stack, service.packages(stack.system)),
+        generation=stack.generation,
     )
 
 
@@ -110,7 +116,7 @@ def release_document(
         stop_seconds=site.process_manager.stop_seconds,
         keep=site.release.keep,
         generation=site.release.generation,
-        redis_port=stack.redis.port if stack.redis and role == "whole" else None,
+        redis_port=stack.redis_beside.port if stack.redis_beside else None,
         processes=workers.document,
         schedule=schedule.jobs,
         start_seconds=site.app.start_seconds,

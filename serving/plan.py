@@ -5,9 +5,10 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from contract.documents import Database, Host, Release
+from contract.documents import Database, Host, Redis, Release
 from kinds.place import Place
 from kinds.process_managers import Program
+from kinds.service import Service
 from kinds.systems import System
 
 
@@ -38,8 +39,8 @@ class User:
     groups: tuple[str, ...]
 
 
-# What a machine does: both, nginx alone, the application alone for nginx on another machine, or a database alone.
-Role = Literal["whole", "front", "app", "db"]
+# What a machine does: both, nginx alone, the application alone for nginx on another machine, or a service alone.
+Role = Literal["whole", "front", "app", "service"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ServingPlan:
     role: what it does. system: facts of its operating system. groups, users, directories: made once, by cloud-init.
     bootstrap_files: path → text that a server gets once. configs: file name → text of what its sites
     share. sources: as a site's. ports: the TCP ports that its clients reach, the world or nginx. host: what the
-    release tool needs to know of the machine.
+    release tool needs to know of the machine. service: what a machine has that has it alone.
     """
 
     role: Role
@@ -95,8 +96,9 @@ class ServingPlan:
     configs: dict[str, str]
     sources: dict[str, str]
     ports: tuple[int, ...]
-    host: Host | Database
+    host: Host | Database | Redis
     sites: tuple[SitePlan, ...]
+    service: Service | None = None
 
     @property
     def bootstrap_version(self) -> str:
@@ -115,7 +117,7 @@ class ServingPlan:
 
 @dataclass(frozen=True)
 class Machine:
-    """One server of a stack. name: empty, front, app-<number> or db. group: its security group's.
+    """One server of a stack. name: empty, front, app-<number>, db or redis. group: its security group's.
 
     instance_type: of ECS, as the setting `key` has it.
     """

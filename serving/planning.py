@@ -6,8 +6,9 @@ from kinds.place import Place
 from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
+from kinds.service import Service
 from serving import acme, nginx
-from serving.documents import host_document, release_document
+from serving.documents import host_document, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
 
@@ -30,14 +31,13 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         part = part if own else "server"
         return Machine(name, group, own or stack.server.instance_type, f"{part}.instance_type", plan)
 
-    database, topology = stack.database, stack.topology
-    with_data = (
-        (machine(database.machine, "db", make_database_plan(stack), database.instance_type, database.key),)
-        if database
-        else ()
+    topology = stack.topology
+    services = tuple(
+        machine(service.machine, service.machine, make_service_plan(stack, service), service.instance_type, service.key)
+        for service in stack.services
     )
     if not stack.is_apart:
-        return (machine("", "", make_plan(stack)), *with_data)
+        return (machine("", "", make_plan(stack)), *services)
     front, app = make_plan(stack, "front"), make_plan(stack, "app")
     # The first app server has the timers, so that no command runs on two machines.
     others = make_plan(stack.without_schedule(), "app")
@@ -45,30 +45,29 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         machine(name, "app", others if number else app, topology.instance_type, "topology")
         for number, name in enumerate(topology.names)
     )
-    return (machine("front", "front", front), *apps, *with_data)
+    return (machine("front", "front", front), *apps, *services)
 
 
-def make_database_plan(stack: StackSettings) -> ServingPlan:
-    """The plan of a machine that has the database alone: no sites, and no users of theirs."""
-    database, system = stack.database, stack.system
-    assert database is not None  # noqa: S101  Only a stack with a database has such a machine.
-    instance_type = database.instance_type or stack.server.instance_type
+def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
+    """The plan of a machine that has a service alone: no sites, and no users of theirs."""
+    system = stack.system
     return ServingPlan(
-        role="db",
+        role="service",
         system=system,
-        packages=(*system.packages, *database.packages(system)),
-        # The release starts the database, because the data disk is attached only to a running machine.
+        packages=(*system.packages, *service.packages(system)),
+        # The release starts the service: the data disk of a database is attached only to a running machine.
         services=(),
         groups=(),
         users=(),
         directories=_DIRECTORIES,
         bootstrap_files={},
         has_nginx=False,
-        configs=database.configs(system),
-        sources=database.sources(),
-        ports=(database.port,),
-        host=database.document(system, stack.network.cidr, instance_type, stack.generation),
+        configs=service.configs(system),
+        sources=service.sources(),
+        ports=(service.port,),
+        host=service.document(surroundings(stack, service)),
         sites=(),
+        service=service,
     )
 
 

@@ -1,6 +1,6 @@
 """The ports that a site wants on a machine, and which of them collide."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from schema.base import Rule
@@ -36,6 +36,14 @@ def wanted_ports(site: SiteSettings, is_apart: bool) -> list[WantedPort]:
         if site.tls.enabled:
             wanted.append(WantedPort("tls.listen", site.tls.listen, False, True))
     return wanted
+
+
+def named(
+    sites: Iterable[SiteSettings], is_apart: bool, key_of: Callable[[SiteSettings], str]
+) -> Iterator[tuple[str, int]]:
+    """Yield setting and number of each port of the sites. key_of: what a site's keys begin with."""
+    for site in sites:
+        yield from ((f"{key_of(site)}{port.key}", port.number) for port in wanted_ports(site, is_apart))
 
 
 def rules(site: SiteSettings, is_apart: bool) -> Iterator[Rule]:

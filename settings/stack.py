@@ -14,6 +14,7 @@ from kinds.app_servers import Process, Surroundings, listening_rules
 from kinds.databases import DATABASES, Database, Mysql
 from kinds.process_managers import ProcessManager
 from kinds.redis import Redis
+from kinds.service import Service
 from kinds.systems import System
 from schema import text
 from schema.app import App, Site
@@ -117,10 +118,20 @@ class StackSettings:
         return f"sites.{site.site.name}." if self.is_named else ""
 
     @property
+    def redis_beside(self) -> Redis | None:
+        """Redis on the application's server."""
+        return self.redis if self.redis and not self.redis.is_alone(self.is_apart) else None
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """What has a server of its own."""
+        found = (self.database, None if self.redis_beside else self.redis)
+        return tuple(service for service in found if service)
+
+    @property
     def provided(self) -> dict[str, tuple[str, ...]]:
         """Section of the settings → names that it adds to the environment of each application."""
-        database = {self.database.key: tuple(self.database.env)} if self.database else {}
-        return {**database, **({self.redis.key: (self.redis.variable,)} if self.redis else {})}
+        return {service.key: tuple(service.env) for service in (self.database, self.redis) if service}
 
     def env(self, site: SiteSettings) -> dict[str, SecretStr]:
         """The environment of a site's application: its own over what is the same for all, and where its data are."""
@@ -128,7 +139,8 @@ class StackSettings:
         found = {"PYTHONUNBUFFERED": SecretStr("1")}
         if site.app.timezone:
             found["TZ"] = SecretStr(site.app.timezone)
-        return {**found, **data.env(site.place.name), **site.app.env, **(self.database.env if self.database else {})}
+        of_services = {name: value for service in self.services for name, value in service.env.items()}
+        return {**found, **data.env(site.place.name), **site.app.env, **of_services}
 
     def around(self, site: SiteSettings) -> Surroundings:
         """What a site's application server may know beside its own settings."""
@@ -254,9 +266,6 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
     for kind, names in stack.provided.items():
         for name in names:
             yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
-    if stack.redis:
-        wanted = ((port.key, port.number) for port in ports.wanted_ports(site, stack.is_apart))
-        yield from stack.redis.rules(wanted, stack.is_apart)
     yield from data.rules(site, stack.system.name, stack.is_apart)
     yield from site.nginx.upstream_rules(server, stack.app_servers)
     yield from site.rules()
@@ -323,6 +332,8 @@ def _one_user(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
 
 def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     """Yield the rules of what is set for all sites and needs one that it is for."""
+    if stack.redis:
+        yield from stack.redis.rules(ports.named(stack.sites, stack.is_apart, stack.key_of), stack.is_apart)
     enabled = any(site.tls.enabled for site in stack.sites)
     acme = any(site.tls.acme for site in stack.sites)
     for site in stack.sites:

@@ -10,6 +10,7 @@ from contract import paths
 from contract.documents import MYSQL_CONFIG_FILE, SCHEMA_FOLDER
 from contract.documents import Database as Document
 from kinds.databases.base import Database
+from kinds.service import Surroundings
 from kinds.systems import System
 from schema import sql, text
 from schema.base import AppPort, sequence
@@ -108,18 +109,18 @@ class Mysql(Database):
         # The number keeps the order in which the files are applied.
         return {f"{SCHEMA_FOLDER}{number}/{Path(file).name}": file for number, file in enumerate(self.schema_files, 1)}
 
-    def document(self, system: System, network: str, instance_type: str, generation: int) -> Document:
+    def document(self, around: Surroundings) -> Document:
         return Document(
-            system=system.name,
+            system=around.system.name,
             datadir=_DATADIR,
-            config=system.mysql_config,
+            config=around.system.mysql_config,
             database=self.database,
             user=self.user,
             # MySQL writes the network of an account as address/mask.
-            network=IPv4Network(network).with_netmask,
+            network=IPv4Network(around.network).with_netmask,
             schema=list(self.sources()),
             applied=_APPLIED,
-            instance_type=instance_type,
+            instance_type=around.instance_type,
             disk_gib=self.disk_gib,
-            generation=generation,
+            generation=around.generation,
         )

@@ -23,7 +23,7 @@ from rehearsal.engine.stack import Stack
 from rehearsal.engine.state import Record, State
 
 # Folder of the project in which the program builds archives.
-_BUILD = ".build"
+BUILD = ".build"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def foresee(root: Path, stack: Stack, state: State, keys: Keys, logger: logging.
     program.dry(root, stack, engine, PROVIDER, logger)
     engine.delete_rest()
     changes = list(_changes(state, imagined, recorder.done))
-    archives = root / _BUILD
+    archives = root / BUILD
     return Preview(changes, engine.refused, list(_files(archives, changes)), archives)
 
 

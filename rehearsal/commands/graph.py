@@ -6,16 +6,18 @@ https://mermaid.js.org/syntax/flowchart.html
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from contract.resources import is_apply, part_of, site_of_part
+from contract.resources import HOST_PART, archive_resource, is_apply, part_of, site_of_part
 from rehearsal.cloud import tokens
 from rehearsal.cloud.keys import NO_KEY
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands import overlay, stack_file
+from rehearsal.commands.foresee import BUILD
+from rehearsal.commands.rendered_files import archive_name, has_redis, host_of
 from rehearsal.commands.show import masked
 from rehearsal.engine import program
 from rehearsal.engine.errors import RehearsalError, UserError
@@ -55,11 +57,12 @@ def graph(root: Path, name: str) -> str:
     own, _ = overlay.with_key(config, NO_KEY)
     program.dry(root, own, registered, PROVIDER, logging.Logger("graph", logging.ERROR), preview=False)
     # Sort by name, because threads register resources in any order.
-    return masked(chart(sorted(registered.found, key=lambda each: each.name)), config.secrets)
+    found = sorted(registered.found, key=lambda each: each.name)
+    return masked(chart(found, lambda copied: has_redis(host_of(root / BUILD / archive_name(copied)))), config.secrets)
 
 
-def chart(found: Iterable[Registration]) -> str:
-    """Registrations → the chart's text."""
+def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration], bool]) -> str:
+    """Registrations → the chart's text. is_with_redis: whether an archive is of a server that has Redis."""
     kinds: dict[str, list[Registration]] = {token: [] for token in TYPES}
     for registration in found:
         kinds[registration.type].append(registration)
@@ -80,7 +83,7 @@ def chart(found: Iterable[Registration]) -> str:
         lines.append(f"    subgraph {groups[group.name]}[{_label(f'security group {name}')}]")
         for server in kinds[tokens.INSTANCE]:
             if group.name in server.inputs["securityGroups"]:
-                lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds))}]")
+                lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds, is_with_redis))}]")
                 lines += [f"      {line}" for line in _disks(server, servers[server.name], kinds)]
         lines.append("    end")
     return "\n".join([*lines, "  end", *edges])
@@ -108,8 +111,8 @@ def _ports(ranges: Iterable[str]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def _about(server: Registration, kinds: Kinds) -> list[str]:
-    """Lines about a server: its name, its type, its public address, its sites, and its turn in a release."""
+def _about(server: Registration, kinds: Kinds, is_with_redis: Callable[[Registration], bool]) -> list[str]:
+    """Lines about a server: its name, its type, its public address, its sites, Redis, and its turn in a release."""
     name = str(server.inputs["instanceName"])
     lines = [name, str(server.inputs["instanceType"])]
     if server.inputs.get("spotStrategy") not in (None, "NoSpot"):
@@ -123,6 +126,9 @@ def _about(server: Registration, kinds: Kinds) -> list[str]:
     sites = [site for part in parts if part and (site := site_of_part(part)) is not None]
     if sites:
         lines.append(f"sites: {', '.join(sites)}" if len(sites) > 1 else f"site: {sites[0]}")
+    host = archive_resource(name, HOST_PART)
+    if any(copied.name == host and is_with_redis(copied) for copied in kinds[tokens.COPY_TO_REMOTE]):
+        lines.append("Redis")
     turns = _turns(kinds)
     if len(turns) > 1:
         lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")

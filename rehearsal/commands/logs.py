@@ -14,7 +14,7 @@ _FILES = (
     "/var/log/cloud-init-output.log /var/log/nginx/*error* /var/log/supervisor/supervisord.log"
     f" $(find {paths.LOG} -name '*.log' 2>/dev/null)"
 )
-_UNITS = " ".join(kind.unit for kind in DATABASES.values())
+_UNITS = " ".join([*(kind.unit for kind in DATABASES.values()), "wsgi-ecs-redis"])
 _SHOW = 'do [ -s "$file" ] && printf "\\n==> %s <==\\n" "$file" && tail -n 40 "$file"; done; '
 _SCRIPT = (
     f"for file in {_FILES}; {_SHOW}"

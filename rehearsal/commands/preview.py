@@ -11,7 +11,7 @@ from rehearsal.cloud import image, tokens
 from rehearsal.cloud.keys import NO_KEY, keys_of
 from rehearsal.cloud.lxd import LxdError
 from rehearsal.cloud.store import load_state, no_state
-from rehearsal.commands import authority, doctor, local_archives, overlay, site_data, stack_file
+from rehearsal.commands import authority, doctor, local_archives, overlay, redis_data, site_data, stack_file
 from rehearsal.commands.foresee import Preview, foresee
 from rehearsal.commands.host_checks import check_routes
 from rehearsal.commands.owner import give_project_to_user
@@ -76,7 +76,7 @@ def predict(root: Path, stack: Stack, show: Show) -> Preview:
     check_routes(stack.name, preview)
     give_project_to_user(root)
     hints = doctor.hints(root, stack)
-    lost = site_data.lost(root, stack.name, preview)
+    lost = [*site_data.lost(root, stack.name, preview), *redis_data.lost(root, stack.name, preview)]
     for text in (*lost, *program_notes, *notes, *unread, *system_notes, *archive_notes, *authority_notes, *hints):
         show.note(text)
     return preview

@@ -1,17 +1,20 @@
 """Files that come onto machines with a change, and how they differ from the files before."""
 
 import difflib
+import json
 import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from contract.codec import decode
-from contract.documents import APP_FOLDER, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER, Manifest, Release
+from contract.documents import APP_FOLDER, HOST_FILE, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER, Manifest, Release
+from rehearsal.engine.registration import Registration
 from rehearsal.engine.state import Record
 
 # Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
@@ -55,7 +58,7 @@ class Rendered:
         return found
 
 
-def archive_name(record: Record | None) -> str:
+def archive_name(record: Record | Registration | None) -> str:
     """File name of the archive that a CopyToRemote copies, which its content decides; "" when it is not known."""
     path = record.inputs.get("remotePath") if record else None
     return Path(path).name if isinstance(path, str) else ""
@@ -74,6 +77,21 @@ def unpack(archive: Path) -> dict[str, str] | None:
     except _UNREADABLE:
         return None
     return {**texts, **{name: digest for name, (_, digest) in manifest.items() if name.startswith(CODE)}}
+
+
+def has_redis(host: Mapping[str, Any]) -> bool:
+    """Whether a server has Redis, beside the application or alone. host: its host.json, as JSON."""
+    return bool(host.get("redis") or "os_service" in host)
+
+
+def host_of(archive: Path) -> dict[str, Any]:
+    """host.json of an archive of what the sites of a server share; empty for any other archive."""
+    try:
+        with tarfile.open(archive) as tar:
+            file = tar.extractfile(HOST_FILE)
+            return dict(json.load(file)) if file else {}
+    except _UNREADABLE:
+        return {}
 
 
 def front_of(archive: Path) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from contract import paths
-from contract.resources import DATABASE_MACHINE, machine_of
+from contract.resources import DATABASE_MACHINE, REDIS_MACHINE, machine_of
 from rehearsal.cloud import tokens
 from rehearsal.commands.dump import copy, finish, local_path, pipe, send, size_text
 from rehearsal.commands.foresee import Preview
@@ -42,7 +42,7 @@ def lost(root: Path, stack: str, preview: Preview) -> Iterator[str]:
         machine = machine_of(change.record.urn.split("::")[1] + f"-{stack}", change.record.name)
         if change.record.type != tokens.INSTANCE or change.op not in (Op.REPLACE, Op.DELETE):
             continue
-        if machine != DATABASE_MACHINE:
+        if machine not in (DATABASE_MACHINE, REDIS_MACHINE):
             found = _amounts(root, stack, machine or None)
             if found:
                 how = f"./rehearse backup --stack {stack} --site SITE FILE copies it"

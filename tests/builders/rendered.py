@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from contract.documents import Database
 from reference.samples import FILE
 from serving import bootstrap, host_files, machines, nginx, release_files
 from settings.loader import parse
@@ -19,7 +20,7 @@ def files(config: dict[str, Any]) -> list[tuple[str, str]]:
         texts += [("user-data.yaml", bootstrap.user_data(machine.plan, found))]
         for own in (host_files(machine.plan), *map(release_files, machine.plan.sites)):
             texts += [(name, text) for name, text in own.items() if not name.startswith("tool/")]
-        if machine.plan.role == "db":
+        if isinstance(machine.plan.host, Database):
             texts += [("accounts.sql", module("database").accounts(machine.plan.host, "x", {}))]
     for site in found.sites:
         texts += [("htpasswd", text.get_secret_value()) for text in nginx.secret_files(site.nginx).values()]

@@ -1,17 +1,19 @@
-"""Redis beside the application on its server: who reaches it, what survives, and where its password is.
+"""Redis beside the application and on a server of its own: who reaches it, what survives, where its password is.
 
 The tests of the stack run in this order.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import Stack, lxd, new_stack, until
+from tests.rehearsal.builders.stack import Stack, asked, lxd, new_stack, until
 
 APP = """
 import os
@@ -26,6 +28,12 @@ store = redis.Redis.from_url(os.environ["REDIS_URL"])
 @app.get("/healthz")
 def health():
     return {"pong": store.ping()}
+
+
+@app.get("/fresh")
+def fresh():
+    # A connection of its own must give the password.
+    return {"pong": redis.Redis.from_url(os.environ["REDIS_URL"]).ping()}
 
 
 @app.get("/count")
@@ -47,6 +55,8 @@ def wrong():
     return " ".join(answers)
 """
 CONFIG = "/etc/wsgi-ecs/redis.conf"
+DATA = "/var/lib/wsgi-ecs/redis"
+PASSWORDS = ["first-password_0123", "second.password~456", "third-password-78900"]
 
 
 class Counting:
@@ -79,7 +89,19 @@ class Counting:
     def pid(self) -> str:
         return self.stack.shell("systemctl show -p MainPID --value wsgi-ecs-redis")
 
-    def redis(self, **settings: str) -> str:
+    def on_redis(self, script: str) -> str:
+        """Run a script on the server that Redis has alone."""
+        done = self.stack.run("ssh", "--machine", "redis", "--", script)
+        assert done.code == 0, done.text
+        return done.out.strip()
+
+    def fresh(self) -> httpx.Response:
+        return self.stack.get(self.address, "/fresh")
+
+    def is_accepted(self, password: str) -> bool:
+        return self.on_redis(f"REDISCLI_AUTH={password} redis-cli ping 2>/dev/null | tail -n 1") == "PONG"
+
+    def redis(self, **settings: Any) -> str:
         """Release with other settings of Redis. Returns what was printed."""
         self.stack.settings["redis"] = settings
         return self.stack.up().text
@@ -184,11 +206,71 @@ def test_a_reboot_keeps_its_data(site: Counting) -> None:
     site.counts_on()
 
 
+def test_it_goes_to_a_server_of_its_own_and_no_request_fails(site: Counting) -> None:
+    site.stack.settings["redis"] = {"own_server": True, "password": PASSWORDS[0]}
+    foreseen = site.stack.run("preview").text
+    assert f"-host: Redis goes when no site uses it; its data stay in {DATA}" in foreseen
+    with asked(site.fresh) as statuses:
+        done = site.stack.up()
+    assert set(statuses) == {200}
+    assert "Redis is removed; its data stay" in done.out
+    assert site.stack.shell("systemctl is-active wsgi-ecs-redis || true") == "inactive"
+    site.counted = 0
+    site.count()
+    assert not listens(done.output("redis"), 6379)
+    assert site.on_redis("ss -Hltn 'sport = :6379' | awk '{print $4}'") == "0.0.0.0:6379"
+    assert site.on_redis(f"stat -c '%U %G %a' {CONFIG}") == "root redis 640"
+    assert PASSWORDS[0] not in done.text
+    assert "redis: runs" in site.stack.run("status").out
+    assert " unchanged" in site.stack.up().out
+
+
+def test_a_new_password_comes_without_a_lost_request(site: Counting) -> None:
+    pid = site.on_redis("systemctl show -p MainPID --value wsgi-ecs-redis")
+    with asked(site.fresh) as statuses:
+        site.redis(own_server=True, password=PASSWORDS[1])
+    assert set(statuses) == {200}
+    assert site.on_redis("systemctl show -p MainPID --value wsgi-ecs-redis") == pid, "no restart"
+    assert [site.is_accepted(password) for password in PASSWORDS] == [False, True, False]
+    site.count()
+    assert "edited" not in site.stack.run("status").out
+
+
+def test_a_refused_release_keeps_the_password_that_it_has(site: Counting) -> None:
+    site.stack.settings["redis"]["password"] = PASSWORDS[2]
+    site.stack.edit("counting/app.py", 'return {"pong": store.ping()}', "return missing")
+    assert site.stack.run("up").code == 1
+    site.on_redis("systemctl restart wsgi-ecs-redis")
+    until(lambda: site.fresh().status_code == 200)
+    assert [site.is_accepted(password) for password in PASSWORDS] == [False, True, True]
+    site.stack.edit("counting/app.py", "return missing", 'return {"pong": store.ping()}')
+    site.stack.up()
+    assert [site.is_accepted(password) for password in PASSWORDS] == [False, False, True]
+    site.counts_on()
+
+
+def test_a_new_server_of_its_own_begins_without_the_data_and_preview_says_so(site: Counting) -> None:
+    site.stack.settings["network"] = {"cidr": "10.77.0.0/20"}
+    foreseen = site.stack.run("preview").text
+    assert re.search(r"-redis-instance takes the data of Redis with it \([0-9.]+ \w+ in [0-9]+ files\)", foreseen)
+    del site.stack.settings["network"]
+
+
+def test_it_comes_back_beside_the_application_with_what_stayed_there(site: Counting) -> None:
+    assert site.stack.shell(f"ls {DATA}")
+    foreseen = site.redis(persistence="aof")
+    assert "-redis-instance takes the data of Redis with it" in foreseen
+    until(lambda: site.fresh().status_code == 200)
+    assert int(site.get("/count")) > 1
+
+
 def test_without_it_in_the_settings_it_is_gone_and_its_data_stay(site: Counting) -> None:
     del site.stack.settings["redis"]
     site.stack.edit("counting/app.py", 'os.environ["REDIS_URL"]', '"redis://127.0.0.1:1"')
     site.stack.edit("counting/app.py", "store.ping()", "False")
-    assert "Redis is removed" in site.stack.up().text
+    with asked(lambda: site.stack.get(site.address, "/healthz")) as statuses:
+        assert "Redis is removed" in site.stack.up().text
+    assert set(statuses) == {200}
     assert site.stack.shell("systemctl is-active wsgi-ecs-redis || true") == "inactive"
     assert "REDIS_URL" not in site.stack.shell("cat /etc/wsgi-ecs/app.env.json")
     assert site.stack.shell("ls /var/lib/wsgi-ecs/redis")

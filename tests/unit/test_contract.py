@@ -12,12 +12,12 @@ from contract.codec import decode, encode
 from contract.documents import (
     Account,
     Build,
-    DatabaseState,
     Endpoint,
     HostState,
     OwnNginx,
     Probe,
     Release,
+    ServiceState,
     SlotState,
     slot_state,
 )
@@ -60,7 +60,7 @@ def test_a_release_and_a_database_of_the_version_before_are_read() -> None:
     release = before(Release, "release.json")
     assert [build.folder for build in release.builds] == ["/usr/local/uwsgi-2.0.31"]
     assert (release.ports, release.sized_by) == ({"stats_port": [9191, 9192]}, [])
-    assert before(DatabaseState, "database-state.json").written
+    assert before(ServiceState, "database-state.json").written
     assert before(Account, "account.json").user == "app"
 
 

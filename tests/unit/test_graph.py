@@ -63,6 +63,19 @@ def test_a_chart_says_who_comes_in_by_what(project: Path) -> None:
     assert "s3cr3t" not in text
 
 
+def test_redis_is_on_the_server_that_has_it(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    stack.write_text("config: {'wsgi-ecs:redis': {}}")
+    assert '<br>site: app<br>Redis"' in graph(project, "one")
+    stack.write_text("config: {'wsgi-ecs:redis': {own_server: true, password: hunter2-hunter2-hunter2}}")
+    text = graph(project, "one")
+    assert '"wsgi-ecs-one-redis<br>ecs.e-c1m1.large<br>Redis<br>release: step 1 of 2"' in text
+    assert text.count("Redis") == 1
+    assert 'g0 -->|"22, 6379"| g1' in text
+    assert "hunter2" not in text
+
+
 def test_what_up_refuses_has_no_chart(project: Path) -> None:
     (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
     (project / "stacks/Pulumi.one.yaml").write_text("config: {'wsgi-ecs:server': {os: plan9}}")

@@ -14,8 +14,9 @@ from pydantic import SecretStr
 
 from components.network import Rule, groups
 from contract import paths
-from contract.documents import Account
+from contract.documents import Account, Packages
 from kinds.databases import Mysql
+from kinds.service import Surroundings
 from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE
 from rehearsal.commands import dump
@@ -185,7 +186,11 @@ def test_the_disk_stands_in_the_switchs_zone_and_outlives_its_machine(run_progra
 
 DATABASE = (
     Mysql(password=SecretStr("hunter2"))
-    .document(SYSTEMS["debian12"], "10.76.0.0/20", "ecs.e-c1m1.large", 0)
+    .document(
+        Surroundings(
+            SYSTEMS["debian12"], "10.76.0.0/20", "ecs.e-c1m1.large", Packages("debian12", "apt-get", [], []), 0
+        )
+    )
     ._replace(database="my_app", user="app", network="10.76.0.0/255.255.240.0")
 )
 

@@ -87,7 +87,7 @@ def test_packages_are_installed_where_the_application_runs() -> None:
         )
         for machine in machines(stack)
     }
-    assert named == {"front": (False, False), "app": (True, True), "db": (False, False)}
+    assert named == {"front": (False, False), "app": (True, True), "service": (False, False)}
 
 
 @pytest.mark.parametrize("system", ["centos7", "alinux3", "debian12", "ubuntu2204"])

@@ -1,5 +1,6 @@
 """Redis: what a stack with it has, and how the release tool changes a Redis that runs."""
 
+import json
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -8,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from components.network import groups
 from contract.codec import decode, encode
-from contract.documents import Host, Packages
+from contract.documents import Host, HostState, Packages, Redis
 from kinds.systems import SYSTEMS
-from serving import bootstrap, host_files, make_plan, release_files
+from reference.samples import CLOUD
+from serving import bootstrap, host_files, machines, make_plan, release_files
 from settings.loader import parse
+from tests.builders.program import Run, secret
 from tests.unit.machine import module
 
 commands, facts, redis_server = (module(name) for name in ("commands", "facts", "redis_server"))
@@ -56,6 +60,48 @@ def test_another_port_is_a_release_of_each_site() -> None:
     ]
     for old, new in zip(*(plan.sites for plan in plans), strict=True):
         assert release_files(old)["release.json"] != release_files(new)["release.json"]
+
+
+ALONE = {"redis": {"own_server": True, "password": "hunter2-hunter2-hunter2"}}
+
+
+@pytest.mark.parametrize("servers", [0, 2])
+def test_a_server_of_its_own_lets_only_the_application_in(servers: int) -> None:
+    redis = {"password": ALONE["redis"]["password"], "port": 6400, **({} if servers else {"own_server": True})}
+    stack = parse({**CLOUD, "redis": redis, "topology": {"app_servers": servers}}, FILE)
+    found = machines(stack)
+    app, first = ("app", "front") if servers else ("", "")
+    rules = groups(found, stack.access)
+    assert [(rule.port, rule.source) for rule in rules["redis"]] == [(6400, app), (22, first)]
+    assert all(rule.port != 6400 for name, of in rules.items() if name != "redis" for rule in of)
+    plan = found[-1].plan
+    assert (found[-1].name, plan.sites, plan.users) == ("redis", (), ())
+    document = decode(Redis, host_files(plan)["host.json"])
+    wanted = {"bind": "0.0.0.0", "maxmemory": "@@half_memory@@mb"}  # noqa: S104
+    assert wanted.items() <= document.directives.items()
+    text = bootstrap.user_data(plan, stack)
+    assert f"disable --now -q {stack.system.redis_service}" in text
+    assert stack.system.redis_packages[0] in text
+    assert "hunter2" not in text + str(host_files(plan))
+    # The application's servers have none beside them.
+    beside = [machine.plan.host for machine in found if isinstance(machine.plan.host, Host)]
+    assert [host.redis for host in beside] == [None] * len(beside)
+    (site,) = stack.sites
+    assert stack.env(site)["REDIS_URL"].get_secret_value() == "redis://:hunter2-hunter2-hunter2@redis:6400/0"
+
+
+def test_it_is_ready_before_the_application_and_its_old_password_ends_last(run_program: Run) -> None:
+    program = run_program({**CLOUD, "redis": ALONE["redis"], "topology": {"app_servers": 2}})
+    assert 'release.py" redis' in program.inputs("remote:Command", "redis-host-apply")["create"]
+    for later in ("app-1-host-apply", "app-2-host-apply", "front-host-apply"):
+        urns = program.request("remote:Command", later).dependencies
+        assert [urn for urn in urns if urn.endswith("redis-host-apply")], later
+    settled = program.request("remote:Command", "redis-settle").dependencies
+    for before in ("app-1-site-app-apply", "app-2-site-app-apply", "front-site-app-apply"):
+        assert [urn for urn in settled if urn.endswith(before)], before
+    hosts = json.loads(secret(program.inputs("remote:Command", "app-2-host-apply")["stdin"]))["hosts"]
+    assert set(hosts) == {"redis"}
+    assert not [name for name in program.requests if "EcsDisk" in name], "it has no data disk"
 
 
 class Store:
@@ -145,6 +191,49 @@ def test_only_what_it_can_change_while_it_runs_is_changed_so(store: Store) -> No
     assert not redis_server.change(old, directives(store, port="1"))
     assert not redis_server.change({**old, "port": "1"}, {**old, "port": "1", "maxmemory": "1mb"}), "nobody listens"
     assert not redis_server.change({**old, "requirepass": "old"}, {**old, "maxmemory": "1mb"}), "another password"
+
+
+def test_a_password_is_valid_until_all_have_the_next_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = directives(store)
+    monkeypatch.setattr(redis_server, "run", lambda *_: "Redis server v=7.0.15 sha=00000000:0")
+    value = redis_server.user(["next", "secret"], redis_server.version())
+    assert value == "default on ~* &* +@all >next >secret"
+    assert "&" not in redis_server.user(["next"], (6, 0)), "Redis 6.0 knows no channels"
+    new = directives(store, requirepass="next", user=value)
+    assert redis_server.change(old, new)
+    assert store.asked[-1] == ["ACL", "SETUSER", "default", "resetpass", *value.split()[1:]]
+    assert not [words for words in store.asked if words[:3] == ["CONFIG", "SET", "requirepass"]]
+    assert redis_server.read(_text()) == new
+    assert redis_server.passwords(new) == ["next", "secret"]
+    store.password = "next"
+    redis_server.drop_old_credentials(None, "next", print)
+    assert store.asked[-1] == ["ACL", "SETUSER", "default", "resetpass", ">next"]
+    assert redis_server.read(_text()) == directives(store, requirepass="next")
+
+
+def test_it_goes_only_when_no_site_has_its_url(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, said = tmp_path / "unit", list[str]()
+    unit.touch()
+    monkeypatch.setattr(redis_server, "UNIT_FILE", str(unit))
+    monkeypatch.setattr(redis_server, "run", lambda *_, **__: "")
+    monkeypatch.setattr(redis_server.paths, "env_file", lambda name: str(tmp_path / name))
+    monkeypatch.setattr(redis_server.files, "site_names", lambda: ["blog", "shop"])
+    monkeypatch.setattr(redis_server.files, "host_state", lambda: HostState(written={str(unit): "digest"}))
+    redis_server.write(directives(store))
+    (tmp_path / "shop").write_text(json.dumps({"REDIS_URL": redis_server.url()}))
+    # The sites' new environment comes with their releases, after what they share.
+    assert redis_server.prepare(None, said.append) == []
+    assert said == ["Redis goes when no site uses it any more"]
+    redis_server.remove_unused(said.append)
+    (tmp_path / "shop").write_text("{}")
+    redis_server.remove_unused(said.append)
+    assert unit.exists(), "the sites share it still"
+    monkeypatch.setattr(redis_server.files, "host_state", lambda: HostState())
+    redis_server.remove_unused(said.append)
+    assert said[1:] == ["Redis is removed; its data stay in /var/lib/wsgi-ecs/redis"]
+    assert not unit.exists()
+    redis_server.remove_unused(said.append)
+    assert len(said) == 2
 
 
 def test_a_refusal_does_not_repeat_the_password(store: Store) -> None:

@@ -23,6 +23,7 @@ from rehearsal.cloud.keys import NO_KEY, Keys
 from rehearsal.cloud.registry import TYPES
 from rehearsal.cloud.store import ProjectStore, no_state
 from rehearsal.commands import foresee as foreseeing
+from rehearsal.commands import redis_data
 from rehearsal.commands import up as updating
 from rehearsal.commands.foresee import Preview, foresee
 from rehearsal.commands.interruptions import away
@@ -328,6 +329,34 @@ def test_the_database_is_away_while_its_disk_moves(site: Site) -> None:
     found = [line for line in away(site.preview(**mysql, network={"cidr": "10.80.0.0/20"})) if "database" in line]
     assert len(found) == 1
     assert found[0].startswith(f"the database is away from when {disk} goes until ")
+
+
+def test_the_data_of_redis_are_lost_with_its_server_and_stay_without_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amounts = {None: "2.0 KB in 3 files", "redis": "1.0 MB in 2 files"}
+    monkeypatch.setattr(redis_data, "_amount", lambda root, stack, machine: amounts.get(machine, ""))
+
+    def lost(**config: Any) -> list[str]:
+        return list(redis_data.lost(site.root, "dev", site.preview(**config)))
+
+    beside: Settings = {"redis": {}}
+    alone: Settings = {"redis": {"own_server": True, "password": "hunter2-hunter2-hunter2"}}
+    stay = "wsgi-ecs-dev-host: Redis goes when no site uses it; its data stay in /var/lib/wsgi-ecs/redis"
+    site.up(**beside)
+    assert lost(**beside) == []
+    assert lost() == lost(**alone) == [stay]
+    assert (
+        lost(**beside, **SYSTEMD)
+        == lost(**SYSTEMD)
+        == ["wsgi-ecs-dev-instance takes the data of Redis with it (2.0 KB in 3 files)"]
+    )
+    site.up(**alone)
+    taken = "wsgi-ecs-dev-redis-instance takes the data of Redis with it"
+    assert lost() == [f"{taken} (1.0 MB in 2 files)"]
+    monkeypatch.setattr(redis_data, "_amount", lambda *_: None)
+    assert lost(**beside) == [f"{taken} (how much cannot be seen from here)"]
+    assert lost(**alone, **SYSTEMD) == []
 
 
 def fleet(app_servers: int) -> Settings:

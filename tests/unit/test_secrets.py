@@ -53,6 +53,7 @@ def _named(name: str) -> tuple[str, str]:
 VALUES: dict[str, Callable[[str], dict[str, Any]]] = {
     "app.env": lambda name: {"app": {"env": {_called("TOKEN", name): MARKS[name] + AWKWARD}}},
     "mysql.password": lambda name: {"mysql": {"password": MARKS[name] + AWKWARD}},
+    "redis.password": lambda name: {"redis": {"own_server": True, "password": MARKS[name]}},
     "nginx.auth_basic_users": lambda name: {
         "nginx": {"auth_basic": "Staff", "auth_basic_users": {_called("ada", name): f"$6$salt${MARKS[name]:a<86}"}}
     },
@@ -152,14 +153,18 @@ def _written(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"{path.name}/{member.name}", member.name.encode() + (file.read() if file else b"")
 
 
-SITE = {"app.env", "mysql.password"}
+SITE = {"app.env", "mysql.password", "redis.password"}
 FRONT = {
     "front-host-apply": {"tls.private_key", "sites.shop.tls.private_key"},
     "front-site-www-apply": {"nginx.auth_basic_users"},
     "front-site-shop-apply": {"nginx.auth_basic_users", "sites.shop.nginx.auth_basic_users"},
 }
 APP = {"app-1-site-www-apply": SITE, "app-1-site-shop-apply": {*SITE, "sites.shop.app.env"}}
-DB = {"db-host-apply": {"mysql.password"}, "db-settle": {"mysql.password"}}
+DB = {
+    f"{machine}-{command}": {f"{service}.password"}
+    for machine, service in (("db", "mysql"), ("redis", "redis"))
+    for command in ("host-apply", "settle")
+}
 # Number of app servers → command → the secrets on its standard input.
 KEPT = {
     0: {
@@ -223,6 +228,9 @@ def test_what_the_release_tool_reads(run_program: Run, tmp_path: Path) -> None:
     assert told["files"] == {}
     assert told["env"].items() >= {**config["app"]["env"], **own["app"]["env"]}.items()
     assert told["env"]["MYSQL_PASSWORD"] == config["mysql"]["password"]
+    password = config["redis"]["password"]
+    assert told["env"]["REDIS_URL"] == f"redis://:{password}@redis:6379/0"
+    assert read("-redis-host-apply") == read("-redis-settle") == {"redis": {"password": password}}
     assert read("-db-host-apply") == read("-db-settle") == {"database": {"password": config["mysql"]["password"]}}
 
 
