@@ -101,13 +101,13 @@ class Fleet(pulumi.ComponentResource):
         ssh = pulumi.Output.concat("ssh root@", address)
         addresses = {service.verb: servers[service.machine].address for service in args.stack.services}
         warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
-        has_after = any(site.release.after for site in args.stack.sites)
+        may_warn = any(site.release.after or (site.release.before and args.stack.is_apart) for site in args.stack.sites)
         self.outputs = {
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
             **several,
             **addresses,
             "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
-            **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if has_after else {}),
+            **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if may_warn else {}),
         }
         self.register_outputs({"address": address})
 

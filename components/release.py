@@ -82,7 +82,7 @@ class Release(pulumi.ComponentResource):
     A site's programs are as many as the server has CPUs, so a changed instance type applies it, too.
 
     host_id: of the archive of what the sites share. edited_by_hand: the files that were others than released before,
-    when it was applied last, a line each. warnings: lines about commands that failed after the switch.
+    when it was applied last, a line each. warnings: lines about its commands.
     """
 
     ids: dict[str, pulumi.Output[str]]

@@ -74,6 +74,12 @@ class Commands:
             what = "release.before: {} leads out of the application's folder".format(", ".join(outside[:3]))
             advice = "have the command write files instead of links (collectstatic without --link), and run up again"
             raise ReleaseError(what, then=advice)
+        names = [name[len(APP_FOLDER) :] for name, digest in sorted(state.made.items()) if digest]
+        if names and self.release.front == "apart":
+            # components/release.py reads this line.
+            shown = ", ".join(names[:3]) + (" and {} more".format(len(names) - 3) if names[3:] else "")
+            lacking = "warning: site {}: release.before made files that the other servers do not have ({}); make them "
+            say((lacking + "before up if the application needs them there").format(self.release.site, shown))
 
     def run_after(self, say: Say) -> None:
         """Run those of release.after that have not run yet. One that fails is a warning, and the next one runs."""

@@ -21,7 +21,7 @@ def resolve(stack: StackSettings, folder: Path, file: str) -> tuple[StackSetting
     """The settings with nginx.static as nginx will serve it, with a note for each path found automatically; warnings.
 
     folder: the project's. file: the stack's, for a message. Raises SettingsError for a folder where a file is meant,
-    and the other way round.
+    and the other way round, and for files that only the first application server would have.
     """
     sites, warnings, found = [], [], []
     for site in stack.sites:
@@ -36,6 +36,7 @@ def resolve(stack: StackSettings, folder: Path, file: str) -> tuple[StackSetting
                 for url, path in static.items()
                 if site.serving.front == "nginx"
             ]
+        _check_built(stack, site, static, folder, file)
         changed = static != site.nginx.static
         nginx = site.nginx.model_copy(update={"static": static}) if changed else site.nginx
         sites.append(site.model_copy(update={"nginx": nginx}))
@@ -60,6 +61,17 @@ def _named(site: SiteSettings, folder: Path, key: str, file: str) -> tuple[dict[
                 f"{site.site.prefix}{url} on to the application"
             )
     return kept, warnings
+
+
+def _check_built(stack: StackSettings, site: SiteSettings, static: dict[str, str], folder: Path, file: str) -> None:
+    """Raise SettingsError for a folder that a command makes on another server than nginx's."""
+    for url, path in static.items():
+        if stack.is_apart and not (folder / site.app.source / path).exists():
+            raise SettingsError(
+                f"{file}: {stack.key_of(site)}nginx.static.{url}: {path} would be made by release.before, which runs "
+                f"on {stack.app_servers[0]} and not on nginx's server; allowed: a folder of {site.app.source} that is "
+                "made before up, or topology without app_servers"
+            )
 
 
 def _is_built(site: SiteSettings, *words: str) -> bool:

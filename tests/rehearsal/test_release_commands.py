@@ -150,14 +150,24 @@ def test_two_app_servers_run_them_once(project_copy: Path) -> None:
     stack = _stack(project_copy, "commands-2")
     # What the commands make is on the first app server alone.
     (stack.folder / "shop/shop.py").write_text(WITHOUT)
+    # A Procfile says the same as the settings.
+    (stack.folder / "shop/Procfile").write_text("release: python manage.py migrate\n")
     stack.settings |= {
         "topology": {"app_servers": 2},
         "serving": {"process_manager": "systemd"},
-        "nginx": {"static": {}},
-        "release": {"before": ["python manage.py migrate"], "after": ["python manage.py late"]},
+        "release": {"before": ["python manage.py collect"], "after": ["python manage.py late"]},
     }
     try:
+        refused = stack.run("preview")
+        assert refused.code == 2
+        assert "nginx.static./static/: collected would be made by release.before, which runs on app-1" in refused.text
+        stack.settings["nginx"] = {"static": {}}
+        del stack.settings["release"]["before"]
         done = stack.up()
+        assert "Procfile: release runs before each release" in done.out
+        made = "warning: site app: release.before made files that the other servers do not have (shop.sqlite3); make"
+        assert made in done.out
+        assert "app-1: site app: release.before made files" in done.output("warnings")
         assert page(done) == "here"
         assert done.out.count("| migrated with ***") == 1
         ran = [

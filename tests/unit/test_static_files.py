@@ -26,6 +26,25 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
+@pytest.mark.parametrize("settings", [{"static": {"/static/": "collected"}}, {}])
+def test_what_a_command_makes_on_another_server_is_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
+    write(tmp_path, {"wsgi.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'conf')\n"})
+    write(tmp_path, {"conf.py": "STATIC_URL = '/static/'\nSTATIC_ROOT = 'collected'\n"})
+    config = {
+        "app": {"source": str(tmp_path), "module": "wsgi"},
+        "nginx": settings,
+        "release": {"before": "python manage.py collectstatic --noinput"},
+    }
+    found, _ = resolve(parse(config, FILE), Path("/"), FILE)
+    assert found.sites[0].nginx.static == {"/static/": "collected"}
+    apart = parse({**config, "topology": {"app_servers": 1}}, FILE)
+    with pytest.raises(SettingsError, match=r"nginx\.static\./static/: collected would be made by release\.before"):
+        resolve(apart, Path("/"), FILE)
+    (tmp_path / "collected").mkdir()
+    found, _ = resolve(apart, Path("/"), FILE)
+    assert found.sites[0].nginx.static == {"/static/": "collected"}
+
+
 def test_without_a_folder_the_application_answers(tmp_path: Path) -> None:
     (tmp_path / "shop/static").mkdir(parents=True)
     assert static_of(tmp_path) == ({}, [])
