@@ -78,7 +78,7 @@ def _routes(project: Project) -> Iterator[Page]:
                 url = constant(call.args[0] if call.args else keyword(call, "rule") or keyword(call, "path"))
                 if not _is_plain(url) or not _takes_get(call):
                     continue
-                owner = dotted(call.func.value).rpartition(".")[2]
+                owner = dotted(call.func).rpartition(".")[0].rpartition(".")[2]
                 yield Page(prefixes.get(owner, "") + url or "/", f"{path}:{view.lineno}")
 
 
