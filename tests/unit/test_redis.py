@@ -92,7 +92,7 @@ def test_a_server_of_its_own_lets_only_the_application_in(servers: int) -> None:
 
 def test_it_is_ready_before_the_application_and_its_old_password_ends_last(run_program: Run) -> None:
     program = run_program({**CLOUD, "redis": ALONE["redis"], "topology": {"app_servers": 2}})
-    assert 'release.py" redis' in program.inputs("remote:Command", "redis-host-apply")["create"]
+    assert " wsgi-ecs redis " in program.inputs("remote:Command", "redis-host-apply")["create"]
     for later in ("app-1-host-apply", "app-2-host-apply", "front-host-apply"):
         urns = program.request("remote:Command", later).dependencies
         assert [urn for urn in urns if urn.endswith("redis-host-apply")], later
