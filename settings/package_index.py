@@ -80,7 +80,13 @@ def _config_files() -> list[Path]:
     home = Path.home()
     own = os.environ.get("PIP_CONFIG_FILE")
     user = [home / ".config/pip/pip.conf", home / ".pip/pip.conf"]
-    return [*([Path(own)] if own else []), Path(sys.prefix) / "pip.conf", *user, Path("/etc/pip.conf")]
+    return [
+        *([Path(own)] if own else []),
+        Path(sys.prefix) / "pip.conf",
+        *user,
+        Path("/etc/pip.conf"),
+        Path("/etc/xdg/pip/pip.conf"),
+    ]
 
 
 def _configured(path: Path) -> str | None:

@@ -75,7 +75,7 @@ def predict(root: Path, stack: Stack, show: Show) -> Preview:
     preview = foresee(root, rehearsed, state, keys, logger_of(program_notes.append))
     check_routes(stack.name, preview)
     give_project_to_user(root)
-    hints = doctor.hints(root, stack)
+    hints = [*overlay.plain_secrets(stack), *doctor.hints(root, stack)]
     lost = [*site_data.lost(root, stack.name, preview), *redis_data.lost(root, stack.name, preview)]
     for text in (*lost, *program_notes, *notes, *unread, *system_notes, *archive_notes, *authority_notes, *hints):
         show.note(text)

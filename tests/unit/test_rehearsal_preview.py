@@ -606,3 +606,16 @@ def test_what_the_stacks_own_system_refuses_is_refused_though_another_is_rehears
     config = {"wsgi-ecs:server": '{"os": "alinux3"}', "wsgi-ecs:uwsgi": '{"install": "os"}'}
     with pytest.raises(UserError, match=r"^stacks/Pulumi\.dev\.yaml: uwsgi\.install: .*Python 3\.11"):
         predict(site.root, Stack("wsgi-ecs", "dev", config), Show(Console(file=io.StringIO())))
+
+
+def test_secrets_in_plain_text_are_told_though_others_are_encrypted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr("rehearsal.commands.preview._state", lambda root, name: (no_state(name), []))
+    monkeypatch.setattr("rehearsal.commands.preview.check_routes", lambda *_: None)
+    env = {"TOKEN": "abc", "SECRET_KEY": "encrypted"}
+    config = {"wsgi-ecs:server": '{"os": "debian12"}', "wsgi-ecs:app": json.dumps({"env": env})}
+    stack = Stack("wsgi-ecs", "dev", config, secrets=frozenset({"encrypted"}))
+    predict(site.root, stack, Show(Console(file=shown, width=1000)))
+    assert "app.env.TOKEN looks like a secret and is written in plain text" in shown.getvalue()
