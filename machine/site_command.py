@@ -47,7 +47,8 @@ def main(arguments: List[str]) -> int:
     try:
         start(site, command)
     except (OSError, ReleaseError) as error:
-        say("{} as site {} cannot start: {}".format(command[0], site, describe(error)), sys.stderr)
+        reason = describe(error) if isinstance(error, ReleaseError) else error.strerror
+        say("{} as site {} cannot start: {}".format(command[0], site, reason), sys.stderr)
     return 1
 
 

@@ -121,7 +121,7 @@ def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
     sys.exit(run(ROOT, stack, command, machine))
 
 
-@main.command("run", context_settings={"ignore_unknown_options": True})
+@main.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_stack
 @click.option("--site", help="With several sites, the name of one.")
 @_machine

@@ -3,6 +3,7 @@
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def doctor(root: Path, name: str, folder: str | None, write: bool) -> int:
     _refuse_nothing(report, source)
     advice = [Advice("app.source", _relative(source, root), "the project's folder"), *report.advice, _SYSTEM]
     new, present = _divided(advice, content, project["name"], site)
+    lacking = [item for advised in present for item in _lacking(advised, content, project["name"], site)]
     _print_findings(report, source)
     taken: list[Advice] = []
     refused: list[tuple[Advice, str]] = []
@@ -47,6 +49,8 @@ def doctor(root: Path, name: str, folder: str | None, write: bool) -> int:
         taken += [] if why else [item]
     new = taken
     _print_settings(new, present, f"{shown} {'gets' if write else 'would get'}")
+    for item in lacking:
+        click.echo(f"already set, and lacks: {item.key}: {', '.join(map(str, item.value))}  # {item.why}")
     for item, why in refused:
         click.echo(f"not written, since the settings refuse it: {item.key}: {item.value}: {why}")
     if write and new:
@@ -139,18 +143,29 @@ def _divided(
     new: list[Advice] = []
     present: list[Advice] = []
     for item in advice:
-        section, *rest = item.key.split(".")
-        values = [_section(content, project, section)]
-        if site is not None and not overlay.is_of_machine(item.key):
-            values.append(((_section(content, project, "sites") or {}).get(site) or {}).get(section))
-        (present if any(_has(value, rest) for value in values) else new).append(item)
+        values = _values(item, content, project, site)
+        (present if values else new).append(item)
     return new, present
 
 
-def _has(value: Any, path: Sequence[str]) -> bool:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value is not None
+def _values(item: Advice, content: Mapping[str, Any], project: str, site: str | None) -> list[Any]:
+    """The values of a setting in the stack's file: its own, and the site's."""
+    section, *rest = item.key.split(".")
+    values = [_section(content, project, section)]
+    if site is not None and not overlay.is_of_machine(item.key):
+        values.append(((_section(content, project, "sites") or {}).get(site) or {}).get(section))
+    for key in rest:
+        values = [value.get(key) if isinstance(value, dict) else None for value in values]
+    return [value for value in values if value is not None]
+
+
+def _lacking(item: Advice, content: Mapping[str, Any], project: str, site: str | None) -> list[Advice]:
+    """What a list in the stack's file does not have of a list that is advised; nothing for any other setting."""
+    *_, value = _values(item, content, project, site)
+    if not isinstance(item.value, list) or not isinstance(value, list):
+        return []
+    missing = [part for part in item.value if part not in value]
+    return [replace(item, value=missing)] if missing else []
 
 
 def _change(item: Advice, content: Mapping[str, Any], project: str, site: str | None) -> stack_edit.Change:

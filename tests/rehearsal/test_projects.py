@@ -148,3 +148,18 @@ def test_django_with_mysql_media_and_a_command_at_night(press: Project) -> None:
     answer = press.get("/media/pictures/sky.png")
     assert (answer.content, answer.headers["x-content-type-options"]) == (b"blue", "nosniff")
     assert "expire-drafts" in press.stack.shell("systemctl list-timers --all")
+
+
+def test_an_administrator_who_is_made_by_hand_logs_in(press: Project) -> None:
+    person = ["--noinput", "--username", "ada", "--email", "ada@example.com"]
+    command = ["env", "DJANGO_SUPERUSER_PASSWORD=of-a-test", "python", "manage.py", "createsuperuser", *person]
+    done = press.stack.run("run", *command)
+    assert (done.code, "Superuser created" in done.text) == (0, True)
+    with httpx.Client(base_url=f"http://{press.address}", trust_env=False, timeout=20) as browser:
+        browser.get("/admin/login/")
+        form = {"username": "ada", "password": "of-a-test", "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        assert browser.post("/admin/login/?next=/admin/", data=form).headers["location"] == "/admin/"
+        assert "Site administration" in browser.get("/admin/").text
+    seen = press.stack.run("run", "python", "-c", "import os; print(os.getuid() > 0, os.environ['MYSQL_HOST'])")
+    assert seen.out.strip() == "True db"
+    assert press.stack.run("run", "false").code == 1

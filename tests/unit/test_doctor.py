@@ -75,6 +75,18 @@ def test_what_is_set_stays_with_its_comments(root: Path) -> None:
     assert "    # Django is made in press/wsgi.py:7\n    module: press.wsgi\n" in after
 
 
+def test_what_a_list_lacks_is_named_and_left_to_its_owner(root: Path) -> None:
+    run("doctor", "press", "--stack", "a", "--write")
+    path = root / "stacks/Pulumi.a.yaml"
+    collect = "python manage.py collectstatic --noinput"
+    path.write_text(path.read_text().replace(f", {collect}", ""))
+    before = path.read_text()
+    assert collect not in before
+    shown = run("doctor", "press", "--stack", "a", "--write")
+    assert f"already set, and lacks: release.before: {collect}  # before each release: Django's migrations; " in shown
+    assert path.read_text() == before
+
+
 def test_with_sites_the_site_of_the_folder_gets_its_settings(root: Path) -> None:
     sites = "config:\n  wsgi-ecs:sites:\n    shop: {app: {source: ../gallery}}\n    blog: {app: {source: ../press}}\n"
     (root / "stacks/Pulumi.two.yaml").write_text(sites)
