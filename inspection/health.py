@@ -22,7 +22,7 @@ class Page:
 
 def page(project: Project, framework: str) -> Page | None:
     """The likeliest page that answers 2xx to anybody; None if the code shows none."""
-    found = list(_django(project) if framework == "Django" else _routes(project))
+    found = list(_django(project) if framework == "Django" else [*_routes(project), *_added(project)])
 
     def rank(item: Page) -> tuple[int, int, str]:
         last = item.url.strip("/").rpartition("/")[2]
@@ -32,7 +32,7 @@ def page(project: Project, framework: str) -> Page | None:
     return min(found, key=rank, default=None)
 
 
-def _answers(view: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _answers(view: ast.AST) -> bool:
     """Whether nothing in a view says that it may redirect, refuse or ask for a login."""
     names = {
         name.lower()
@@ -80,6 +80,34 @@ def _routes(project: Project) -> Iterator[Page]:
                     continue
                 owner = dotted(call.func).rpartition(".")[0].rpartition(".")[2]
                 yield Page(prefixes.get(owner, "") + url or "/", f"{path}:{view.lineno}")
+
+
+def _added(project: Project) -> Iterator[Page]:
+    """Pages that a call adds: add_route() of Falcon, add_url_rule() of Flask, and the one page of a Dash."""
+    for path, tree in project.trees():
+        names = imports(tree, project.module(path), path.endswith("__init__.py"))
+        views: dict[str, ast.AST] = {}
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                for part in node.body:
+                    if getattr(part, "name", "") == "on_get":
+                        views[node.name] = part
+            elif isinstance(node, ast.FunctionDef):
+                views[node.name] = node
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if dotted(call.func, names) == "dash.Dash" and not _prefixed(call):
+                yield Page("/", f"{path}:{call.lineno}")
+            if not dotted(call.func).endswith((".add_route", ".add_url_rule")) or not call.args or not _takes_get(call):
+                continue
+            url = constant(call.args[0])
+            target = keyword(call, "view_func") or call.args[-1]
+            view = views.get(dotted(target.func if isinstance(target, ast.Call) else target))
+            if _is_plain(url) and view is not None and _answers(view):
+                yield Page(url, f"{path}:{call.lineno}")
+
+
+def _prefixed(call: ast.Call) -> bool:
+    return any(keyword(call, name) for name in ("url_base_pathname", "routes_pathname_prefix", "server"))
 
 
 def _is_route(decorator: ast.expr, names: dict[str, str]) -> bool:
