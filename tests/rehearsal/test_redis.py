@@ -233,7 +233,7 @@ def test_a_new_password_comes_without_a_lost_request(site: Counting) -> None:
     assert site.on_redis("systemctl show -p MainPID --value wsgi-ecs-redis") == pid, "no restart"
     assert [site.is_accepted(password) for password in PASSWORDS] == [False, True, False]
     site.count()
-    assert "edited" not in site.stack.run("status").out
+    assert "edited by hand" not in site.stack.run("status").out
 
 
 def test_a_refused_release_keeps_the_password_that_it_has(site: Counting) -> None:
