@@ -64,6 +64,9 @@ else:
 TOKEN = "a-token-that-nobody-sees"
 # Beside the application's own folder, where the site's user may write.
 RAN = "cat /var/tmp/ran"
+REACHES = (
+    "python3 -c 'import socket; socket.create_connection((\"{}\", 6379), 3)' 2>/dev/null && echo open || echo closed"
+)
 
 
 def _stack(project_copy: Path, name: str) -> Stack:
@@ -154,6 +157,8 @@ def test_two_app_servers_run_them_once(project_copy: Path) -> None:
     (stack.folder / "shop/Procfile").write_text("release: python manage.py migrate\n")
     stack.settings |= {
         "topology": {"app_servers": 2},
+        # All application servers have the same Redis, on a server of its own.
+        "redis": {"password": "a-password-of-redis"},
         "serving": {"process_manager": "systemd"},
         "release": {"before": ["python manage.py collect"], "after": ["python manage.py late"]},
     }
@@ -175,5 +180,13 @@ def test_two_app_servers_run_them_once(project_copy: Path) -> None:
         ]
         assert ran == [["migrate", "late"], ["none"]]
         assert "app-1: site app: release.after" in done.out
+        reaches = REACHES.format(done.output("redis"))
+        found = {
+            name: stack.run("ssh", "--machine", name, "--", reaches).out.strip() for name in ("front", "app-1", "app-2")
+        }
+        assert found == {"front": "closed", "app-1": "open", "app-2": "open"}
+        environment = stack.run("ssh", "--machine", "app-2", "--", "cat /etc/wsgi-ecs/app.env.json").out
+        assert "redis://:a-password-of-redis@redis:6379/0" in environment
+        assert "a-password-of-redis" not in done.text
     finally:
         stack.run("destroy")

@@ -33,7 +33,11 @@ def test_a_release_carries_the_whole_tool() -> None:
     tool |= {"run.sh"} | {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
     for plan in (machine.plan for machine in others):
         for texts in (release_files(plan.sites[0]), host_files(plan)):
-            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"service.py", "database.py", "disk.py"}
+            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {
+                "service.py",
+                "database.py",
+                "disk.py",
+            }
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
 
 
