@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from contract.resources import disk_resource
+
 
 @dataclass(frozen=True)
 class DiskArgs:
@@ -32,7 +34,7 @@ class Disk(pulumi.ComponentResource):
     def __init__(self, name: str, args: DiskArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:disk:Disk", name, None, opts)
         disk = alicloud.ecs.EcsDisk(
-            f"{name}-disk",
+            disk_resource(name),
             disk_name=name,
             category="cloud_essd",
             size=args.gib,

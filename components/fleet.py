@@ -20,6 +20,7 @@ from components.login import Login, LoginArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
+from contract.resources import data_name
 from kinds.databases import Database
 from serving import Machine, bootstrap, nginx
 from settings import StackSettings, private_key
@@ -87,8 +88,10 @@ class Fleet(pulumi.ComponentResource):
         taken: list[Release] = []
         for machine in others:
             if not machine.plan.service:
-                taken.append(self._release(name, args, machine, servers, logins, [*services.values(), *taken[:1]]))
-        last = self._release(name, args, first, servers, logins, [*services.values(), *taken])
+                after = [*self._disks(name, args, machine, logins), *services.values(), *taken[:1]]
+                taken.append(self._release(name, args, machine, servers, logins, after))
+        after = [*self._disks(name, args, first, logins), *services.values(), *taken]
+        last = self._release(name, args, first, servers, logins, after)
         for machine in others:
             if machine.plan.service:
                 self._settle(name, machine, services[machine.name], logins[machine.name], [*taken, last])
@@ -154,15 +157,15 @@ class Fleet(pulumi.ComponentResource):
         )
 
     def _disks(self, name: str, args: FleetArgs, machine: Machine, logins: Mapping[str, Login]) -> list[Disk]:
-        """The data disk of a database's server."""
-        database, login = machine.plan.service, logins[machine.name]
-        if not isinstance(database, Database):
+        """The data disk of a machine that has one."""
+        spec = _disk_of(args.stack, machine)
+        if spec is None:
             return []
+        _, gib, protect = spec
+        login = logins[machine.name]
         disk = Disk(
-            f"{_named(name, machine)}-data",
-            DiskArgs(
-                self._network.zone, login.instance_id, login.ready, database.disk_gib, database.protect, args.tags
-            ),
+            data_name(_named(name, machine)),
+            DiskArgs(self._network.zone, login.instance_id, login.ready, gib, protect, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
         return [disk]
@@ -216,13 +219,20 @@ class Fleet(pulumi.ComponentResource):
         )
 
 
-def disks(name: str, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:
+def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:
     """Name of each data disk → key and value of its size in GiB."""
-    return {
-        f"{_named(name, machine)}-data": (f"{database.key}.disk_gib", database.disk_gib)
-        for machine in machines
-        if isinstance(database := machine.plan.service, Database)
-    }
+    specs = {data_name(_named(name, machine)): _disk_of(stack, machine) for machine in machines}
+    return {disk: spec[:2] for disk, spec in specs.items() if spec}
+
+
+def _disk_of(stack: StackSettings, machine: Machine) -> tuple[str, int, bool] | None:
+    """Key and value of the size in GiB of a machine's data disk, and whether it is protected; None without a disk."""
+    service = machine.plan.service
+    if isinstance(service, Database):
+        return f"{service.key}.disk_gib", service.disk_gib, service.protect
+    if stack.data_gib and machine.plan.role in ("whole", "app"):
+        return "data.disk_gib", stack.data_gib, stack.protects_data
+    return None
 
 
 def _named(name: str, machine: Machine) -> str:

@@ -225,7 +225,8 @@ class Host(NamedTuple):
     """host.json: what the sites of a machine share.
 
     given: domains whose certificates come on standard input. acme: domains whose certificates the machine requests
-    from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it.
+    from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it. disk_gib: size
+    of the data disk for the sites' data, None without such a disk.
     """
 
     has_nginx: bool
@@ -239,6 +240,7 @@ class Host(NamedTuple):
     drop_ins: Dict[str, str] = {}
     redis: Optional[Redis] = None
     packages: Optional[Packages] = None
+    disk_gib: Optional[int] = None
 
 
 class OwnNginx(NamedTuple):

@@ -6,6 +6,7 @@
 /srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the only switch
 /srv/wsgi-ecs/sites/<site>/data/         what the application writes, kept across releases (<user>:<group> 0750)
 /srv/wsgi-ecs/removed/<site>/             data of a site that the settings no longer name (root 0700)
+/srv/data/sites/<site>/, removed/<site>/  both of them where the server has a data disk; links lead there
 /srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
 /etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
 /var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
@@ -63,9 +64,29 @@ def data(name: str) -> str:
     return site_root(name) + "/data"
 
 
+def removed() -> str:
+    """Folder that holds a folder for each site that was removed."""
+    return ROOT + "/removed"
+
+
 def removed_data(name: str) -> str:
     """Folder that keeps the data of a site that was removed, until a site of that name returns."""
-    return "{}/removed/{}".format(ROOT, name)
+    return "{}/{}".format(removed(), name)
+
+
+def disk_sites() -> str:
+    """Folder of the data disk that holds the data folder of each site."""
+    return DATA + "/sites"
+
+
+def disk_data(name: str) -> str:
+    """Folder of the data disk to which data(name) leads."""
+    return "{}/{}".format(disk_sites(), name)
+
+
+def disk_removed() -> str:
+    """Folder of the data disk to which removed() leads."""
+    return DATA + "/removed"
 
 
 def host_root() -> str:

@@ -10,6 +10,7 @@ _SITE_PART = "site-"
 _ARCHIVE = "-archive"
 _APPLY = "-apply"
 _INSTANCE = "-instance"
+_DATA = "-data"
 # Name of the machine that has the database, also in /etc/hosts of the application's machines.
 DATABASE_MACHINE = "db"
 # The same for a Redis that has a machine of its own.
@@ -45,12 +46,33 @@ def instance_resource(server: str) -> str:
     return server + _INSTANCE
 
 
+def server_of_instance(resource: str) -> str:
+    """Server whose instance a resource is; the whole name of any other resource."""
+    return resource[: -len(_INSTANCE)] if resource.endswith(_INSTANCE) else resource
+
+
+def data_name(server: str) -> str:
+    """Name of a server's data disk as a component."""
+    return server + _DATA
+
+
+def disk_resource(component: str) -> str:
+    """Logical name of the disk of a component."""
+    return component + "-disk"
+
+
+def server_of_disk(resource: str) -> Optional[str]:
+    """Server whose data disk, or whose attachment of one, a resource is; None for any other resource."""
+    found = re.match("(.+){}-(disk|attachment)$".format(_DATA), resource)
+    return found.group(1) if found else None
+
+
 def machine_of(deployment: str, resource: str) -> str:
     """Machine whose instance a resource is, such as app-1; "" for the only machine of a deployment.
 
     deployment: project and stack, joined by a hyphen, with which the names of its servers begin.
     """
-    server = resource[: -len(_INSTANCE)] if resource.endswith(_INSTANCE) else resource
+    server = server_of_instance(resource)
     if server == deployment:
         return ""
     return server[len(deployment) + 1 :] if server.startswith(deployment + "-") else server

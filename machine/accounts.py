@@ -16,8 +16,11 @@ from contract import paths
 from contract.documents import HostSite
 
 
-def make(site: HostSite, nginx_user: Optional[str]) -> None:
-    """Make the user, groups and folders of a site, unless they are there. nginx_user: None without nginx."""
+def make(site: HostSite, nginx_user: Optional[str], has_disk: bool) -> None:
+    """Make the user, groups and folders of a site, unless they are there.
+
+    nginx_user: None without nginx. has_disk: whether the sites' data are on a data disk.
+    """
     for group in filter(None, (site.group, site.web_group, site.run_group)):
         if not _has(grp.getgrnam, group):
             run("groupadd", "--system", group)
@@ -40,7 +43,7 @@ def make(site: HostSite, nginx_user: Optional[str]) -> None:
             os.mkdir(folder)
         files.own(folder, site.web_group, 0o750)
     if site.has_data:
-        data.make(site)
+        data.make(site, has_disk)
     rule = "d {0} 0755 root root -\nd {0}/{1} 2750 {2} {3} -\n".format(paths.RUN, site.name, site.user, site.web_group)
     files.write(_rule(site.name), rule, 0o644)
     run("systemd-tmpfiles", "--create", _rule(site.name))

@@ -19,19 +19,25 @@ from contract import paths
 from contract.documents import APP_FOLDER, HostSite, Release
 
 
-def make(site: HostSite) -> None:
-    """Make a site's data folder, or give it the data that a removed site of this name has left."""
-    folder, removed = paths.data(site.name), paths.removed_data(site.name)
+def make(site: HostSite, has_disk: bool = False) -> None:
+    """Make a site's data folder, or give it the data that a removed site of this name has left.
+
+    has_disk: whether the folder is on the data disk, where a link leads then.
+    """
+    path, removed = paths.data(site.name), paths.removed_data(site.name)
+    folder = paths.disk_data(site.name) if has_disk else path
     if not os.path.isdir(folder):
         if os.path.isdir(removed):
             os.rename(removed, folder)
         else:
             os.mkdir(folder, 0o700)
         os.chmod(folder, 0o750)  # noqa: S103
+    if has_disk and not os.path.islink(path):
+        os.symlink(folder, path)
     if os.geteuid() == 0:
         user, group = pwd.getpwnam(site.user).pw_uid, grp.getgrnam(site.group).gr_gid
         if os.stat(folder).st_uid != user:
-            # The site had another user before, to whom its files belong.
+            # The site had another user before, on this server or on the one before it, to whom its files belong.
             _give(folder, user, group)
             os.chown(folder, user, group)
 
@@ -50,8 +56,12 @@ def _give(folder: str, user: int, group: int) -> None:
 
 def keep(name: str, say: Say) -> None:
     """Move the data of a site that is being removed to where only root reads it; an empty folder is left behind."""
-    folder, removed = paths.data(name), paths.removed_data(name)
-    if not os.path.isdir(folder) or not os.listdir(folder):
+    # With a data disk a link leads to the folder.
+    folder, removed = os.path.realpath(paths.data(name)), paths.removed_data(name)
+    if not os.path.isdir(folder):
+        return
+    if not os.listdir(folder):
+        os.rmdir(folder)
         return
     os.makedirs(os.path.dirname(removed), mode=0o700, exist_ok=True)
     os.rename(folder, removed)

@@ -23,7 +23,7 @@ import files
 from commands import ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
-from managers import MANAGERS
+from pause import paused
 from release import acquire_lock
 
 _SQLITE = b"SQLite format 3\0"
@@ -126,19 +126,12 @@ def load(site: str, archive: BinaryIO) -> None:
     try:
         # All of the archive is here before anything is changed, whatever becomes of the connection.
         data.run_as(user, lambda: _unpack(archive, new))
-        state = files.slot_state(os.path.join(paths.site_root(site), "current"))
-        manager = MANAGERS[state.manager]() if state and state.endpoint else None
-        if manager and state:
-            manager.remove(state, state.stop_seconds)
-        try:
+        with paused(site) as state:
             data.run_as(user, lambda: _exchange(folder, new, old))
             if state and state.release:
                 # nginx reads the folders that it serves by their group.
                 where = os.path.join(paths.site_root(site), "releases", state.release, RELEASE_FILE)
                 data.serve(files.document(Release, where))
-        finally:
-            if manager and state:
-                manager.add(state, os.path.join(paths.site_root(site), "slots", state.slot))
     finally:
         data.run_as(user, clean)
 

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import time
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import files
 from commands import ReleaseError, Say, run
 from contract import paths
 
 FSTAB = "/etc/fstab"
+# Programs start only after the mount was tried. Without the disk the machine still boots.
+ORDER = "/etc/systemd/system/local-fs.target.d/wsgi-ecs-data.conf"
 # The first disk beside the system's, as virtio and as NVMe name it.
 DEVICES = ("/dev/vdb", "/dev/nvme1n1")
+_AFTER = "[Unit]\nAfter=srv-data.mount\n"
 # Seconds until a disk that was just attached is seen.
 _PATIENCE = 60
 
@@ -34,8 +37,10 @@ def mount(say: Say) -> None:
     line = "UUID={} {} ext4 defaults,nofail 0 2".format(file_system(device, say), paths.DATA)
     with open(FSTAB, encoding="utf-8") as file:
         lines = file.read().splitlines()
-    kept = [other for other in lines if other.split()[1:2] != [paths.DATA]]
-    if kept + [line] != lines:
+    kept = _without(lines)
+    if kept + [line] != lines or files.text(ORDER) != _AFTER:
+        os.makedirs(os.path.dirname(ORDER), exist_ok=True)
+        files.write(ORDER, _AFTER, 0o644)
         files.write(FSTAB, "\n".join(kept + [line]) + "\n", 0o644)
         run("systemctl", "daemon-reload")
     if not is_mounted:
@@ -44,6 +49,27 @@ def mount(say: Say) -> None:
         say("the data disk {} is mounted on {}".format(device, paths.DATA))
     # The disk may have grown; otherwise resize2fs does nothing.
     run("resize2fs", device)
+
+
+def unmount(say: Say) -> None:
+    """Leave the data disk, which the cloud takes from this machine after this run. Raises ReleaseError or OSError."""
+    with open(FSTAB, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    kept = _without(lines)
+    # In a rehearsal LXD mounts the disk and takes it away.
+    if kept == lines:
+        return
+    files.write(FSTAB, "\n".join(kept) + "\n", 0o644)
+    files.remove(ORDER)
+    run("systemctl", "daemon-reload")
+    # Somebody may stand in it; the programs of the sites do not.
+    run("umount", "-l", paths.DATA)
+    say("the data disk is no longer mounted")
+
+
+def _without(lines: List[str]) -> List[str]:
+    """Lines of fstab but that of the data disk."""
+    return [line for line in lines if line.split()[1:2] != [paths.DATA]]
 
 
 def find(seconds: float) -> Optional[str]:

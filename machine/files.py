@@ -102,13 +102,17 @@ def digests(names: Iterable[str]) -> Dict[str, str]:
 
 
 def write(path: str, content: str, mode: int, group: str = "root") -> None:
-    """Replace a file: a reader sees the old or the new one, whole and with its final mode."""
+    """Replace a file: a reader sees the old or the new one, whole and with its final mode, even on a full disk."""
     new = path + ".new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-    own(new, group, mode)
-    os.rename(new, path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+        own(new, group, mode)
+        os.rename(new, path)
+    except BaseException:
+        remove(new)
+        raise
 
 
 def copy(source: str, path: str, mode: int) -> None:

@@ -17,6 +17,7 @@ import accounts
 import acme
 import builds
 import certificates
+import data_disk
 import drift
 import drop_ins
 import facts
@@ -94,6 +95,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     services = drop_ins.place(host.drop_ins)
     services += redis_server.prepare(host.redis, say)
     name_hosts(hosts)
+    data_disk.place(host, say)
     for site in host.sites:
         make_site(site, host, say)
     files.write(LOGROTATE, _ROTATED.format(paths.LOG, NGINX_PID), 0o644)
@@ -241,7 +243,7 @@ def name_hosts(hosts: Dict[str, str]) -> None:
 
 def make_site(site: HostSite, host: Host, say: Say) -> None:
     """Make the user and the folders of a site, and what nginx needs of it before its first release."""
-    accounts.make(site, host.nginx_user if host.has_nginx else None)
+    accounts.make(site, host.nginx_user if host.has_nginx else None, bool(host.disk_gib))
     if host.has_nginx:
         wait(site)
         drift.report_overwritten(restore_nginx_files(site.name, site.web_group), say)

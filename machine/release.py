@@ -17,7 +17,6 @@ Run as root. Python 3.6, standard library only.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -31,6 +30,7 @@ import acme
 import drift
 import files
 import host
+import space
 from commands import SIGNALS, ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
@@ -97,8 +97,10 @@ def refuse(error: Exception, outcome: Optional[str] = None, first: bool = False)
             outcome = "release refused, the site waits for its first one"
     lines = getattr(error, "lines", "").strip("\n")
     then = getattr(error, "then", "")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        then = "free space on the server's disk, or raise server.disk_gib, and run up again"
+    if space.is_full(error):
+        with contextlib.suppress(OSError):
+            report, then = space.advice(error)
+            lines = "\n".join(filter(None, (lines, report)))
     say("{}: {}{}".format(outcome, describe(error), "\n" + lines if lines.strip() else ""), sys.stderr)
     if then:
         say("next: " + then, sys.stderr)

@@ -91,8 +91,12 @@ class Commands:
             try:
                 self._run("after", command, self.release.after_seconds, say)
             except (ReleaseError, OSError) as error:
-                for line in getattr(error, "lines", "").splitlines()[-5:]:
+                lines = getattr(error, "lines", "")
+                for line in lines.splitlines()[-5:]:
                     say("| " + line)
+                advice = causes.advice(self.release.site, lines)
+                if advice:
+                    say("next: " + advice)
                 # components/release.py reads this line.
                 say("warning: site {}: {}; the release serves".format(self.release.site, describe(error)))
 

@@ -171,8 +171,9 @@ class Rollout:
 
     def _undo(self) -> None:
         try:
-            # Without nginx the old program starts again, and reads its environment then.
-            if self.old_env is not None:
+            # Without nginx the old program starts again, and reads its environment then. A full disk, which may have
+            # refused the new environment, would refuse the old one, too.
+            if self.old_env is not None and self.site.env() != self.old_env:
                 self.site.write_env(self.old_env)
         finally:
             self.site.undo(self.old_target, self.old, self.new)

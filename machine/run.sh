@@ -5,7 +5,13 @@ umask 022
 folder=${2%.tar.gz}
 rm -rf "$folder"
 mkdir -m 0700 "$folder"
-tar -xzf "$2" -C "$folder" --no-same-owner
+if ! tar -xzf "$2" -C "$folder" --no-same-owner; then
+    rm -rf "$folder"
+    echo "wsgi-ecs: release refused, its archive cannot be unpacked; what served before still does" >&2
+    # The tool that is in place says what takes the room on a full disk.
+    /usr/bin/python3 -B /srv/wsgi-ecs/host/current/tool/space.py >&2 || true
+    exit 1
+fi
 # A server that was given another size has just begun to start; a service that never does is no reason to wait for ever.
 for _ in $(seq 60); do
     case $(systemctl is-system-running || true) in

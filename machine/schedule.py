@@ -37,6 +37,13 @@ def place(site: str, user: str, state: Optional[SlotState], folder: str) -> None
         run("systemctl", "restart" if has_changed else "start", job.timer)
 
 
+def stop(state: SlotState) -> None:
+    """Stop the timers and the running commands of a slot; place() starts the timers again."""
+    for job in state.schedule:
+        # A timer is stopped before its service, because it would start the service again.
+        run("systemctl", "stop", job.timer, job.service, check=False)
+
+
 def remove(site: str, kept: List[str]) -> None:
     """Stop and remove a site's timers and services. kept: units that stay."""
     # The name of a job stands between two dots, and no other unit has that form.

@@ -26,6 +26,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {"nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": "$6$a$" + "b" * 86}}},
     {"nginx": SOURCE},
     {"data": {"served": {"/media/": "media"}}},
+    {"data": {"disk_gib": 40}},
     {"uwsgi": SOURCE},
     ACME,
     {"site": ACME["site"], "tls": {"certificate": "c.pem", "private_key": "k.pem"}},

@@ -28,6 +28,14 @@ DataPath = Annotated[
 
 
 class Data(Model):
+    disk_gib: int | None = Field(
+        None,
+        ge=20,
+        le=32768,
+        description="Size of a data disk for the data of all sites, GiB; it outlives the server. None: the server's "
+        "own disk. It can grow; a smaller size is refused.",
+    )
+    protect: bool = Field(False, description="Refuse to delete or replace the sites' data disk.")
     served: dict[text.Location, DataPath] = Field(
         default_factory=dict,
         description="URL path below site.location to folder of the site's data that nginx serves, such as uploads.",

@@ -45,6 +45,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
         packages=packages.document(stack, names) if (names := _packages(stack, role, has_nginx)) else None,
+        disk_gib=stack.data_gib if role != "front" else None,
     )
 
 

@@ -1,6 +1,6 @@
 """The folder that a site's application may write to, and the settings of what is in it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import SecretStr
 
@@ -45,6 +45,8 @@ def rules(site: SiteSettings, system: str, is_apart: bool) -> Iterator[Rule]:
             f"SQLite of {system} cannot write to {path} through a link",
             "the folder that it is in, or a file in DATA_DIR",
         )
+    unprotected = site.data.protect and site.data.disk_gib is None
+    yield "data.protect", unprotected, "set, but there is no data disk", "data.disk_gib with it"
     yield from _served_rules(site, is_apart)
 
 
@@ -66,6 +68,24 @@ def _served_rules(site: SiteSettings, is_apart: bool) -> Iterator[Rule]:
         yield f"data.served.{path}", same, "nginx.static has it, too", "another URL path"
     is_unused = site.data.limit_rate is not None and not served
     yield "data.limit_rate", is_unused, "set, but data.served is empty", "folders in data.served"
+
+
+def note(sites: Sequence[SiteSettings], has_disk: bool, is_protected: bool) -> str | None:
+    """A line for a stack that keeps data on a disk that goes with its server; None for any other stack.
+
+    is_protected: whether the server cannot be deleted or replaced.
+    """
+    kept = {
+        "app.persistent": any(site.app.persistent for site in sites),
+        "data.served": any(site.data.served for site in sites),
+    }
+    named = [key for key, is_set in kept.items() if is_set]
+    if not named or has_disk or is_protected:
+        return None
+    return (
+        f"{' and '.join(named)}: these data are on the server's own disk, and a replacement or destroy deletes them; "
+        "data.disk_gib gives them a disk that outlives the server"
+    )
 
 
 def overlap(one: str, other: str) -> bool:

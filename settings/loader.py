@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from schema.base import SettingsError, printable
 from settings import (
     certificates,
+    data,
     dependencies,
     files,
     messages,
@@ -58,6 +59,8 @@ def load() -> StackSettings:
         settings = procfile.resolve(settings, Path.cwd(), file)
         settings, warnings = static_files.resolve(settings, Path.cwd(), file)
         warnings = [*misfits, *warnings]
+        if doubt := data.note(settings.sites, settings.data_gib is not None, settings.server.protect):
+            notes.append(doubt)
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)

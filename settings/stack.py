@@ -37,6 +37,7 @@ MACHINE_KEYS = {
         "install", "version", "archive", "sha256", "prefix", "user", "keepalive_timeout", "client_header_timeout",
     ),
     "tls": ("directory", "ca"),
+    "data": ("disk_gib", "protect"),
 }  # fmt: skip
 
 
@@ -75,9 +76,9 @@ class StackSettings:
 
     database, redis: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory,
     acme_ca: the CA that machines ask for certificates, and the file with its root, None for the known ones.
-    generation: of what the sites share. sites: at least one. dependencies: of the sites without a requirements
-    file, by name. is_named: `sites` names them, so that a site's key is
-    sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
+    generation: of what the sites share. data_gib: size of the data disk, None without one. sites: at least one.
+    dependencies: of the sites without a requirements file, by name. is_named: `sites` names them, so that a site's key
+    is sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
     """
 
     server: Server
@@ -92,6 +93,8 @@ class StackSettings:
     acme_directory: str
     acme_ca: str | None
     generation: int
+    data_gib: int | None
+    protects_data: bool
     sites: tuple[SiteSettings, ...]
     is_named: bool
     dependencies: Mapping[str, Dependencies] = field(default_factory=dict)
@@ -215,6 +218,8 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         acme_directory=document.tls.directory,
         acme_ca=document.tls.ca,
         generation=document.release.generation,
+        data_gib=document.data.disk_gib,
+        protects_data=document.data.protect,
         sites=sites or (first,),
         is_named=bool(sites),
     )

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schema import text
 from schema.base import SettingsError
-from settings import django
+from settings import data, django
 from settings.site import SiteSettings
 from settings.stack import StackSettings
 
@@ -31,16 +31,30 @@ def resolve(stack: StackSettings, folder: Path, file: str) -> tuple[StackSetting
         else:
             static = _automatic(site, folder / site.app.source)
             of = f"site {site.site.name}: " if stack.is_named else ""
-            found += [
-                f"{of}{site.site.prefix}{url} is served by nginx from {path}"
-                for url, path in static.items()
-                if site.serving.front == "nginx"
-            ]
+            # nginx serves what a release has, and cannot enter the folder to which a persistent path leads.
+            kept = {url for url, path in static.items() if any(data.overlap(path, p) for p in _persistent(site))}
+            if site.serving.front == "nginx":
+                found += [of + _said(site, url, path, url in kept) for url, path in static.items()]
+            static = {url: path for url, path in static.items() if url not in kept}
         _check_built(stack, site, static, folder, file)
         changed = static != site.nginx.static
         nginx = site.nginx.model_copy(update={"static": static}) if changed else site.nginx
         sites.append(site.model_copy(update={"nginx": nginx}))
     return replace(stack, sites=tuple(sites), notes=(*stack.notes, *found)), warnings
+
+
+def _persistent(site: SiteSettings) -> Iterator[str]:
+    return (path.rstrip("/") for path in site.app.persistent)
+
+
+def _said(site: SiteSettings, url: str, path: str, is_kept: bool) -> str:
+    """What a preview says of a folder that was found."""
+    if is_kept:
+        return (
+            f"{site.site.prefix}{url} is answered by the application and not by nginx, because app.persistent keeps "
+            f"{path}; data.served can have nginx serve it"
+        )
+    return f"{site.site.prefix}{url} is served by nginx from {path}"
 
 
 def _named(site: SiteSettings, folder: Path, key: str, file: str) -> tuple[dict[str, str], list[str]]:

@@ -4,13 +4,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 
 from contract.documents import CONFIG_FOLDER
-from contract.resources import HOST_PART, apply_resource, readies_database, site_of
+from contract.resources import (
+    DATABASE_MACHINE,
+    HOST_PART,
+    apply_resource,
+    readies_database,
+    server_of_disk,
+    site_of,
+)
 from kinds.databases import DATABASES
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import TYPES
 from rehearsal.commands.foresee import Change, Preview
 from rehearsal.commands.rendered_files import Rendered
 from rehearsal.engine.compare import Op
+from rehearsal.engine.state import Record
 
 # What is unavailable → whether a command of this name makes it available again.
 _BACK: Mapping[str, Callable[[str], bool]] = {
@@ -47,16 +55,31 @@ def _missing(changes: Sequence[Change]) -> Iterator[str]:
     for change in changes:
         for urn in change.record.dependencies:
             dependents.setdefault(urn, []).append(change)
+    is_moving = any(change.record.type == tokens.EIP_ASSOCIATION and change.op is not Op.SAME for change in changes)
     for change in changes:
-        what, name = TYPES[change.record.type].schema.away, change.record.name
+        what, name = _without(change.record), change.record.name
+        if _has_sites_data(change.record) and (is_moving or change.op is Op.DELETE):
+            # The address is away for longer. Before the sites' disk is deleted, their data leave it.
+            continue
         if change.op is Op.DELETE and what:
             yield f"{what} is away from when {name} is deleted"
         elif change.op is Op.REPLACE and what:
             steps = _path(change, _BACK[what], dependents)
             yield f"{what} is away from when {name} goes until {steps[-1].record.name} is done: {_duration(steps)}"
         elif _restarts(change):
-            lost = [TYPES[other.record.type].schema.away for other in dependents.get(change.record.urn, [])]
+            lost = [_without(other.record) for other in dependents.get(change.record.urn, [])]
             yield f"{next(filter(None, lost), name)} is away until {name} has booted: about {_RESTART} s"
+
+
+def _without(record: Record) -> str:
+    """What is unavailable without a resource; "" for nothing."""
+    return tokens.SITE if _has_sites_data(record) else TYPES[record.type].schema.away
+
+
+def _has_sites_data(record: Record) -> bool:
+    """Whether a resource attaches the data disk of sites."""
+    server = server_of_disk(record.name) if record.type == tokens.DISK_ATTACHMENT else None
+    return server is not None and not server.endswith(f"-{DATABASE_MACHINE}")
 
 
 def _path(change: Change, end: Callable[[str], bool], dependents: Mapping[str, list[Change]]) -> list[Change]:

@@ -26,9 +26,9 @@ from settings.loader import parse, read
 from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 
 _LETS_ENCRYPT = "letsencrypt.org"
-_OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in DATABASES)
+_OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in (*DATABASES, "data"))
 # The settings that take the protection off a resource, as a message names them.
-UNPROTECT = f"`server.protect: false` ({_OF_DISKS} for a database's disk)"
+UNPROTECT = f"`server.protect: false` ({_OF_DISKS} for a data disk)"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import IO
 
 from contract import paths
-from contract.resources import DATABASE_MACHINE, REDIS_MACHINE, machine_of
+from contract.resources import (
+    DATABASE_MACHINE,
+    REDIS_MACHINE,
+    data_name,
+    disk_resource,
+    instance_resource,
+    machine_of,
+    server_of_disk,
+    server_of_instance,
+)
 from rehearsal.cloud import tokens
 from rehearsal.commands.dump import copy, finish, local_path, pipe, send, size_text
 from rehearsal.commands.foresee import Preview
@@ -32,21 +41,45 @@ def _process(
 # Site, number of files and bytes of each data folder, a line each.
 _AMOUNTS = (
     f"cd {paths.sites()} && for site in *; do [ ! -d $site/data ] || "
-    "find $site/data -type f -printf '%s\\n' | awk -v site=$site '{sum += $1} END {print site, NR, sum + 0}'; done"
+    "find $site/data/ -type f -printf '%s\\n' | awk -v site=$site '{sum += $1} END {print site, NR, sum + 0}'; done"
 )
 
 
 def lost(root: Path, stack: str, preview: Preview) -> Iterator[str]:
-    """A line for each server whose replacement or deletion deletes data of sites."""
+    """A line for each server whose sites lose their data by the update, or have their data moved."""
+    servers: dict[str, dict[str, Op]] = {}
     for change in preview.changes:
-        machine = machine_of(change.record.urn.split("::")[1] + f"-{stack}", change.record.name)
-        if change.record.type != tokens.INSTANCE or change.op not in (Op.REPLACE, Op.DELETE):
+        if change.record.type == tokens.INSTANCE:
+            servers.setdefault(server_of_instance(change.record.name), {})[change.record.type] = change.op
+        elif change.record.type == tokens.DISK and (server := server_of_disk(change.record.name)):
+            servers.setdefault(server, {})[change.record.type] = change.op
+    deployment = next((change.record.urn.split("::")[1] + f"-{stack}" for change in preview.changes), "")
+    for server, ops in servers.items():
+        machine = machine_of(deployment, server)
+        fate = _fate(server, ops.get(tokens.INSTANCE), ops.get(tokens.DISK), stack)
+        if not fate or machine in (DATABASE_MACHINE, REDIS_MACHINE):
             continue
-        if machine not in (DATABASE_MACHINE, REDIS_MACHINE):
-            found = _amounts(root, stack, machine or None)
-            if found:
-                how = f"./rehearse backup --stack {stack} --site SITE FILE copies it"
-                yield f"{change.record.name} takes the data of its sites with it ({found}); {how}"
+        if amounts := _amounts(root, stack, machine or None):
+            yield fate.format(f"the data of its sites ({amounts})")
+
+
+def _fate(server: str, instance: Op | None, disk: Op | None, stack: str) -> str:
+    """What becomes of the data of a server's sites, with {} in place of them; "" if they stay where they are.
+
+    disk: of its data disk, None without one.
+    """
+    stays, still = instance in (Op.SAME, Op.UPDATE), "each site stands still while its data are copied"
+    if stays and disk is Op.CREATE:
+        return f"{server} moves {{}} to its new data disk; {still}"
+    if stays and disk is Op.DELETE:
+        return f"{server} moves {{}} to its own disk before its data disk is deleted; {still}"
+    if disk in (Op.REPLACE, Op.DELETE):
+        gone = disk_resource(data_name(server))
+    elif instance in (Op.REPLACE, Op.DELETE) and disk in (None, Op.CREATE):
+        gone = instance_resource(server)
+    else:
+        return ""
+    return f"{gone} takes {{}} with it; ./rehearse backup --stack {stack} --site SITE FILE copies it"
 
 
 def _amounts(root: Path, stack: str, machine: str | None) -> str:

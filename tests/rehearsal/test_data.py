@@ -1,5 +1,7 @@
 """What an application writes, on real machines: kept across releases and reboots, closed to others, and served."""
 
+import random
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,3 +200,108 @@ def test_a_copy_of_the_data_comes_back(kept: Kept, tmp_path: Path) -> None:
     assert "not a whole archive" in done.text
     assert kept.count() == count + 1
     assert kept.stack.run("backup", "--site", "nobody", str(tmp_path / "none")).code == 1
+
+
+@pytest.mark.parametrize("kept", ["systemd"], indirect=True)
+def test_the_data_move_to_a_disk_that_outlives_the_server_and_back(kept: Kept) -> None:
+    stack, before = kept.stack, kept.stack.settings
+    kept.ask("POST", "/upload/moved.png", content=b"moved")
+    kept.ask("POST", "/visit")
+    count = kept.count()
+    other = {"server": {"os": "debian12", "image": "m-other"}}
+    stack.settings = {**before, **other}
+    preview = stack.run("preview").text
+    assert re.search(r"instance takes the data of its sites \(kept: [\d.]+ \w+ in \d+ files.*\) with it", preview)
+    assert "data.disk_gib" in preview
+
+    def is_whole(folder: str) -> None:
+        assert kept.count() == count
+        assert kept.ask("GET", "/media/moved.png").content == b"moved"
+        assert kept.ask("GET", "/media/").status_code == 403
+        assert stack.shell(f"readlink -f {DATA}") == folder
+        assert stack.shell(f"stat -Lc '%U %a' {DATA}") == "wsgi-kept 710"
+
+    stack.settings = {**before, "data": {"disk_gib": 20}}
+    assert "to its new data disk; each site stands still" in stack.run("preview").text
+    done = stack.up()
+    assert "the data of site kept are on the data disk now" in done.text
+    is_whole("/srv/data/sites/kept")
+    machine = stack.shell("hostname")
+
+    stack.settings = {**before, **other, "data": {"disk_gib": 20}}
+    assert "takes the data" not in stack.run("preview").text
+    stack.up()
+    assert stack.shell("hostname") != machine
+    is_whole("/srv/data/sites/kept")
+    kept.ask("POST", "/visit")
+    count += 1
+
+    stack.settings = {**before, **other}
+    assert "to its own disk before its data disk is deleted" in stack.run("preview").text
+    stack.up()
+    is_whole(DATA)
+    assert stack.shell("ls -A /srv/data 2>/dev/null || true") == ""
+
+
+@pytest.mark.parametrize("kept", ["supervisor"], indirect=True)
+def test_commands_and_processes_that_may_not_write_are_told_where_they_may(kept: Kept) -> None:
+    before = kept.stack.settings
+    mine = before["sites"]["kept"]
+    for own in (
+        {"release": {"before": ["touch /srv/wsgi-ecs/here"]}},
+        {"processes": {"worker": {"command": "touch here", "start_seconds": 1}}},
+    ):
+        kept.stack.settings = {**before, "sites": {**before["sites"], "kept": {**mine, **own}}}
+        done = kept.stack.run("up")
+        assert done.code == 1
+        assert "Permission denied" in done.text
+        assert "next: a release is read-only: have the application write to DATA_DIR" in done.text
+    kept.stack.settings = before
+    kept.stack.up()
+
+
+# Has all that this program keeps on a small disk of its own, with as many bytes left as $1 says.
+FILL = """set -e
+if ! mountpoint -q /srv/wsgi-ecs; then
+    mkdir -p /small
+    mount -t tmpfs -o mode=755,size=$(($(du -sm /srv/wsgi-ecs | cut -f1) + 60))m tmpfs /small
+    cp -a /srv/wsgi-ecs/. /small
+    mount --bind /small /srv/wsgi-ecs
+fi
+rm -f /srv/wsgi-ecs/sites/kept/data/filler
+left=$(df -B1 --output=avail /srv/wsgi-ecs | tail -1)
+head -c $((left - $1)) /dev/zero >/srv/wsgi-ecs/sites/kept/data/filler
+df -B1 --output=avail /srv/wsgi-ecs | tail -1
+"""
+STATES = "import glob, json; [json.load(open(path)) for path in glob.glob('/srv/wsgi-ecs/**/*.json', recursive=True)]"
+
+
+@pytest.mark.parametrize("kept", ["supervisor"], indirect=True)
+def test_a_full_disk_refuses_a_release_and_what_serves_goes_on(kept: Kept) -> None:
+    stack, count = kept.stack, kept.count()
+
+    def is_refused(room: int, *said: str) -> None:
+        """With so much room left, what serves goes on and no file of the tool is cut."""
+        stack.shell(f"sh -c '{FILL}' sh {room}")
+        done = stack.run("up")
+        assert done.code == 1
+        for text in said:
+            assert text in done.text
+        assert kept.count() == count
+        stack.shell(f'python3 -c "{STATES}"')
+
+    (stack.folder / "kept/large").write_bytes(random.Random(0).randbytes(6 << 20))  # noqa: S311
+    # The archive has room and is unpacked, but a second time there is none.
+    says = ("No space left on device", "the disk of /srv/wsgi-ecs has ", "data of site kept (")
+    remedy = "next: free space on the server's disk, or raise server.disk_gib"
+    is_refused(16 << 20, *says, "release refused, the one before it still serves", remedy)
+    is_refused(9 << 20, *says, "its archive cannot be unpacked; what served before still does")
+    is_refused(0)
+    # The application meets the same disk. What it has written before stays.
+    assert kept.ask("POST", "/visit").status_code == 500
+    assert kept.ask("POST", "/upload/none.png", content=bytes(1 << 20)).status_code == 500
+    assert kept.count() == count
+    stack.shell(f"rm {DATA}/filler")
+    assert kept.ask("POST", "/visit").status_code == 200
+    stack.up()
+    assert kept.count() == count + 1

@@ -1,5 +1,6 @@
 """The data folder of a site on a fake server: what leads into it, and what a release leaves as it is."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +108,114 @@ def test_nginx_reads_the_served_folders_and_no_other(tmp_path: Path) -> None:
 def test_a_release_that_may_not_write_is_told_where_it_may(lines: str, is_named: bool) -> None:
     text = module("data").advice("app", lines)
     assert all(name in text for name in ("DATA_DIR", "app.persistent", "/srv/wsgi-ecs/sites/app/data")) == is_named
+
+
+DISK = {**CONFIG, "data": {"disk_gib": 20}}
+
+
+def prepare(server: Server, config: object, **options: object) -> str:
+    """Put in place what these settings say the sites share."""
+    server.config = config  # type: ignore[assignment]
+    return server.prepare(**options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def written(server: Server, tmp_path: Path) -> Server:
+    """A server without a data disk whose application has written."""
+    release(server, tmp_path / "one")
+    (server.site / "data/instance/config.py").write_text("A = 2\n")
+    return server
+
+
+def test_data_move_to_a_data_disk_and_back_while_the_site_stands_still(written: Server) -> None:
+    data, moved = written.site / "data", written.root / "disk/sites/app"
+    output = prepare(written, DISK)
+    assert "the data of site app are on the data disk now" in output
+    assert data.readlink() == moved
+    assert (moved / "instance/config.py").read_text() == "A = 2\n"
+    assert written.running == []
+    assert len(written.programs) == 1
+    assert (written.root / "srv/removed").readlink() == written.root / "disk/removed"
+    assert {path.name for path in written.site.iterdir()} == {"current", "data", "releases", "slots"}
+    assert "on the data disk now" not in prepare(written, {**DISK, "data": {"disk_gib": 40}})
+    output = prepare(written, CONFIG)
+    assert "the data of site app are on the server's own disk now" in output
+    assert not data.is_symlink()
+    assert (data / "instance/config.py").read_text() == "A = 2\n"
+    assert written.running == []
+    assert len(written.programs) == 1
+    assert not moved.exists()
+
+
+def test_a_new_server_finds_the_data_on_the_disk(written: Server, tmp_path: Path) -> None:
+    prepare(written, DISK)
+    new = Server(DISK)
+    try:
+        shutil.copytree(written.root / "disk", new.root / "disk", symlinks=True)
+        (new.root / "disk/sites/gone").mkdir()
+        new.prepare()
+        app = release(new, tmp_path / "two", requirements="flask\ngunicorn\n")
+        assert (app / "instance/config.py").read_text() == "A = 2\n"
+        # A site that was removed in the same update is kept as any other.
+        assert (new.root / "disk/removed/gone").is_dir()
+    finally:
+        new.close()
+
+
+def test_a_site_that_is_removed_is_kept_on_the_disk_and_comes_back(written: Server) -> None:
+    prepare(written, {"sites": {"app": CONFIG, "blog": {"site": {"location": "/blog/"}}}, "data": {"disk_gib": 20}})
+    blog = written.folder("blog") / "data"
+    (blog / "note").write_text("kept")
+    prepare(written, DISK)
+    assert (written.root / "disk/removed/blog/note").read_text() == "kept"
+    assert not (written.root / "disk/sites/blog").exists()
+    prepare(written, {"sites": {"app": CONFIG, "blog": {"site": {"location": "/blog/"}}}, "data": {"disk_gib": 20}})
+    assert (blog / "note").read_text() == "kept"
+    assert blog.is_symlink()
+
+
+def test_a_disk_that_is_too_full_leaves_the_data_where_they_are(written: Server) -> None:
+    written.refuses.add("cp")
+    output = prepare(written, DISK, wanted=1)
+    assert "No space left on device" in output
+    assert "next: free space on the server's disk, or raise " in output
+    data = written.site / "data"
+    assert not data.is_symlink()
+    assert (data / "instance/config.py").read_text() == "A = 2\n"
+    assert len(written.programs) == 1
+    assert not list((written.root / "disk/sites").iterdir())
+    written.refuses.clear()
+    prepare(written, DISK)
+    assert data.is_symlink()
+
+
+@pytest.mark.parametrize("moment", ["old", "link"])
+def test_a_move_that_was_killed_begins_again(written: Server, moment: str) -> None:
+    data = written.site / "data"
+    draft = written.root / "disk/sites/app.moving"
+    draft.mkdir(parents=True)
+    data.rename(written.site / "data.moved")
+    if moment == "link":
+        data.symlink_to(written.root / "disk/sites/app")
+    prepare(written, DISK)
+    assert (written.root / "disk/sites/app/instance/config.py").read_text() == "A = 2\n"
+    assert not draft.exists()
+    assert not (written.site / "data.moved").exists()
+
+
+def test_data_in_two_places_are_refused_with_both(written: Server) -> None:
+    other = written.root / "disk/sites/app"
+    other.mkdir(parents=True)
+    (other / "db.sqlite3").write_text("other rows")
+    output = prepare(written, DISK, wanted=1)
+    assert f"the data of site app are in {written.site}/data and in {other}" in output
+    assert (other / "db.sqlite3").read_text() == "other rows"
+    assert (written.site / "data/instance/config.py").read_text() == "A = 2\n"
+
+
+def test_data_whose_disk_is_gone_are_not_begun_anew_in_silence(written: Server) -> None:
+    prepare(written, DISK)
+    shutil.rmtree(written.root / "disk")
+    output = prepare(written, CONFIG, wanted=1)
+    assert "the data of site app are on the data disk, which is not at" in output
+    assert (written.site / "data").is_symlink()

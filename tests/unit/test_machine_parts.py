@@ -33,11 +33,7 @@ def test_a_release_carries_the_whole_tool() -> None:
     tool |= {"run.sh"} | {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
     for plan in (machine.plan for machine in others):
         for texts in (release_files(plan.sites[0]), host_files(plan)):
-            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {
-                "service.py",
-                "database.py",
-                "disk.py",
-            }
+            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"service.py", "database.py"}
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
 
 
@@ -380,3 +376,18 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
     assert made("/usr/bin/python3") != first
     versions["/usr/bin/python3.11"] = "3.11.11"
     assert made("/usr/bin/python3.11") != first
+
+
+def test_a_file_that_has_no_room_leaves_the_old_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("old")
+    # A limit of a process stands in for the full disk.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); sys.path[:0] = sys.argv[2:]\n"
+        "import files; files.write(sys.argv[1], 'new' * 4096, 0o644)"
+    )
+    command = [sys.executable, "-c", code, str(path), str(PROJECT / "machine"), str(PROJECT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "File too large" in done.stderr
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["state.json"]

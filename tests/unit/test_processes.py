@@ -177,6 +177,15 @@ def test_a_program_that_does_not_stay_up_refuses(fake: FakeManager, pids: list[s
     assert "processes.worker.command" in refused.value.then  # type: ignore[attr-defined]
 
 
+def test_a_program_that_may_not_write_is_told_where_it_may(fake: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.pids = {unit: ["7", ""] for unit in fake.units}
+    monkeypatch.setattr(fake.tool, "printed", lambda path, offset: "PermissionError: [Errno 13] Permission denied: 'x'")
+    with pytest.raises(Exception, match="does not stay up") as refused:
+        fake.start()
+    assert "app.persistent" in refused.value.then  # type: ignore[attr-defined]
+    assert "DATA_DIR" in refused.value.then  # type: ignore[attr-defined]
+
+
 def test_stopping_stops_all_at_once_and_leaves_nothing(fake: FakeManager) -> None:
     fake.pids = {unit: ["7"] for unit in fake.units}
     fake.start()

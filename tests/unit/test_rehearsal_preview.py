@@ -23,7 +23,7 @@ from rehearsal.cloud.keys import NO_KEY, Keys
 from rehearsal.cloud.registry import TYPES
 from rehearsal.cloud.store import ProjectStore, no_state
 from rehearsal.commands import foresee as foreseeing
-from rehearsal.commands import redis_data
+from rehearsal.commands import redis_data, site_data
 from rehearsal.commands import up as updating
 from rehearsal.commands.foresee import Preview, foresee
 from rehearsal.commands.interruptions import away
@@ -304,8 +304,8 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     (refused,) = found.refused
     assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for changed user data")
     assert refused.endswith(
-        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` for a database's disk) and nothing else, "
-        "and up; 2. this change, and up"
+        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` or `data.protect: false` for a data disk) "
+        "and nothing else, and up; 2. this change, and up"
     )
     assert list(ops(found)) == REPLACED
     with pytest.raises(UserError, match="two steps"):
@@ -357,6 +357,62 @@ def test_the_data_of_redis_are_lost_with_its_server_and_stay_without_it(
     monkeypatch.setattr(redis_data, "_amount", lambda *_: None)
     assert lost(**beside) == [f"{taken} (how much cannot be seen from here)"]
     assert lost(**alone, **SYSTEMD) == []
+
+
+DISK: Settings = {"data": {"disk_gib": 20}}
+LARGER: Settings = {"data": {"disk_gib": 40}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({}, {}, []),
+        ({}, SYSTEMD, ["instance takes the data of its sites (app: 1.0 MB in 2 files) with it"]),
+        ({}, DISK, [" moves the data of its sites (app: 1.0 MB in 2 files) to its new data disk"]),
+        ({}, {**SYSTEMD, **DISK}, ["instance takes the data"]),
+        (DISK, SYSTEMD, ["data-disk takes the data"]),
+        (DISK, {**SYSTEMD, **DISK}, []),
+        (DISK, LARGER, []),
+        (DISK, {}, [" moves the data of its sites (app: 1.0 MB in 2 files) to its own disk before its data disk is"]),
+        (DISK, {**DISK, "topology": {"app_servers": 1}}, ["data-disk takes the data"]),
+        ({"topology": {"app_servers": 2}}, {"topology": {"app_servers": 1}}, ["app-2-instance takes the data"]),
+        ({**DISK, "topology": {"app_servers": 2}}, {**DISK, **SYSTEMD, "topology": {"app_servers": 2}}, []),
+        ({"mysql": {"password": "secret-1"}}, {}, []),
+    ],
+)
+def test_what_becomes_of_the_data_of_sites_is_said_with_its_amount(
+    site: Site, monkeypatch: pytest.MonkeyPatch, before: Settings, after: Settings, said: list[str]
+) -> None:
+    monkeypatch.setattr(site_data, "_amounts", lambda *_: "app: 1.0 MB in 2 files")
+    site.up(**before)
+    found = [short(line) for line in site_data.lost(site.root, "dev", site.preview(**after))]
+    assert len(found) == len(said), found
+    for line, part in zip(found, said, strict=True):
+        assert part in line
+
+
+def test_a_server_that_keeps_no_data_loses_none(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_data, "_amounts", lambda *_: "")
+    site.up()
+    assert not list(site_data.lost(site.root, "dev", site.preview(**SYSTEMD)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "away_from"),
+    [
+        (DISK, {**SYSTEMD, **DISK}, ["the site is away from when wsgi-ecs-dev-association goes"]),
+        (DISK, {}, []),
+        ({}, DISK, []),
+    ],
+)
+def test_the_site_is_away_while_its_data_disk_is_exchanged(
+    site: Site, before: Settings, after: Settings, away_from: list[str]
+) -> None:
+    site.up(**before)
+    found = [line for line in away(site.preview(**after)) if "is away" in line]
+    assert len(found) == len(away_from), found
+    for line, begin in zip(found, away_from, strict=True):
+        assert line.startswith(begin)
 
 
 def fleet(app_servers: int) -> Settings:

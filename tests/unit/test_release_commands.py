@@ -91,6 +91,26 @@ def test_they_see_the_applications_environment_and_folder_and_no_secret_is_shown
     assert "s3cr3t-pass" not in output
 
 
+def test_one_that_may_not_write_is_told_where_it_may(plain: Server) -> None:
+    plain.apply(plain.archive())
+    fails = ["sh", "-c", "echo 'sqlite3.OperationalError: unable to open database file'; exit 1"]
+    output = plain.apply(plain.archive(before=[fails]), ENV, wanted=1)
+    assert "next: a release is read-only: have the application write to DATA_DIR" in output.splitlines()[-1]
+    output = plain.apply(plain.archive(after=[fails]), ENV)
+    assert "wsgi-ecs: next: a release is read-only" in output
+
+
+def test_one_that_fills_the_disk_is_told_what_takes_the_place(plain: Server) -> None:
+    plain.apply(plain.archive())
+    (plain.site / "data").mkdir(exist_ok=True)
+    (plain.site / "data/large").write_bytes(bytes(3 << 20))
+    fails = ["sh", "-c", "echo 'OSError: [Errno 28] No space left on device'; exit 1"]
+    *lines, last = plain.apply(plain.archive(before=[fails]), ENV, wanted=1).splitlines()
+    assert any(line.startswith(f"the disk of {plain.root}/srv has ") for line in lines)
+    assert any(line.split() == ["3.0", "MiB", "data", "of", "site", "app", f"({plain.site}/data)"] for line in lines)
+    assert last == ("wsgi-ecs: next: free space on the server's disk, or raise server.disk_gib, and run up again")
+
+
 def test_a_failure_refuses_the_release_and_the_next_run_begins_with_it(server: Server) -> None:
     good = server.archive()
     server.apply(good, {"KEY": "one"})

@@ -12,7 +12,7 @@ from reference.samples import PUBLIC_KEY
 from rehearsal.commands import stack_file as stacks
 from rehearsal.commands.passphrase import VARIABLE
 from schema.base import Model
-from settings import SettingsError
+from settings import SettingsError, data
 from settings.files import check
 from settings.loader import parse
 from settings.stack import Document
@@ -293,3 +293,19 @@ def test_a_sites_name_gets_the_one_that_is_meant(name: str, meant: str) -> None:
 )
 def test_what_may_be_a_secret_is_not_repeated(config: dict[str, Any]) -> None:
     assert "hunter2" not in refusal(config)
+
+
+def test_data_that_go_with_their_server_are_named_once() -> None:
+    def note(config: dict[str, Any]) -> str | None:
+        settings = parse(config, FILE)
+        return data.note(settings.sites, settings.data_gib is not None, settings.server.protect)
+
+    kept = {"app": {"persistent": ["instance"]}}
+    assert note({}) is None
+    assert (note(kept) or "").startswith("app.persistent: these data are on the server's own disk")
+    assert "app.persistent and data.served: " in (note({**kept, "data": {"served": {"/media/": "media"}}}) or "")
+    assert "app.persistent: " in (
+        note({"sites": {"one": {}, "two": {**kept, "site": {"server_name": "two.test"}}}}) or ""
+    )
+    assert note({**kept, "data": {"disk_gib": 20}}) is None
+    assert note({**kept, "server": {"protect": True}}) is None

@@ -137,6 +137,22 @@ def test_what_was_found_is_told(tmp_path: Path) -> None:
     assert not found.notes
 
 
+@pytest.mark.parametrize("path", ["shop/static", "shop", "shop/static/uploads"])
+def test_what_was_found_and_is_persistent_is_left_to_the_application(tmp_path: Path, path: str) -> None:
+    write(
+        tmp_path, {"shop/__init__.py": FLASK.replace("{}", ""), "shop/static/a": "", "run.py": "from shop import app"}
+    )
+    app = {"source": str(tmp_path), "module": "run", "persistent": [path]}
+    found, _ = resolve(parse({"app": app}, FILE), Path("/"), FILE)
+    assert not found.sites[0].nginx.static
+    assert list(found.notes) == [
+        "/static/ is answered by the application and not by nginx, because app.persistent keeps shop/static; "
+        "data.served can have nginx serve it"
+    ]
+    found, _ = resolve(parse({"app": {**app, "persistent": ["instance"]}}, FILE), Path("/"), FILE)
+    assert found.sites[0].nginx.static == {"/static/": "shop/static"}
+
+
 def test_what_a_user_named_and_is_missing_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"media/a": "", "files/robots.txt": ""})
     named = {"/media/": "media", "/s/": "built", "/robots.txt": "files/robots.txt", "/favicon.ico": "favicon.ico"}

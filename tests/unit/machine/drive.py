@@ -24,6 +24,7 @@ names = (
     "builds",
     "commands",
     "data",
+    "disk",
     "drop_ins",
     "files",
     "host",
@@ -34,7 +35,7 @@ names = (
     "contract.paths",
 )
 modules: Any = [importlib.import_module(name) for name in names]
-builds, commands, data, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
+builds, commands, data, disk, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
 release_commands: Any = importlib.import_module("release_commands")
 sleep, listdir = time.sleep, os.listdir
 
@@ -117,6 +118,7 @@ def move(root: str) -> None:
     """Have the tool find below `root` what it finds elsewhere on a machine."""
     paths.ROOT, paths.ETC, paths.RUN, paths.LOG = (f"{root}/{name}" for name in ("srv", "etc", "run", "log"))
     paths.CACHE, paths.STATUS_COMMAND = root + "/cache", root + "/status"
+    paths.DATA = root + "/disk"
     paths.EMPEROR_STATS = root + "/emperor.sock"
     files.LOCK, files.TMPFILES = root + "/lock", root + "/tmpfiles"
     nginx.NGINX_PID, nginx.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
@@ -125,6 +127,7 @@ def move(root: str) -> None:
     builds._PARENTS = (root + "/local",)
     host.NGINX_CONF, host.LOGROTATE = root + "/etc/nginx.conf", root + "/logrotate"
     drop_ins.UNITS = root + "/units"
+    disk.mount, disk.unmount = (lambda say: Path(paths.DATA).mkdir(exist_ok=True)), (lambda say: None)
 
 
 def hasten() -> None:

@@ -70,7 +70,8 @@ def _driver(python: str) -> "subprocess.Popen[str]":
 class Server:
     """A server after its bootstrap. config: the stack's settings, in which PORT is the first of two free ports.
 
-    commands: what the tool ran last. history: site → the release that served it after each of them, None for none.
+    commands: what the tool ran last. running: programs during the last copy of data.
+    history: site → the release that served it after each of the commands, None for none.
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
@@ -82,6 +83,7 @@ class Server:
         self.site = self.folder("app")
         self.env_file = self.root / "etc/app.env.json"
         self.commands: list[str] = []
+        self.running: list[str] = []
         self.history: dict[str, list[str | None]] = defaultdict(list)
         self.signal_at: tuple[int, signal.Signals, bool] | None = None
         self.tool: int | None = None
@@ -165,6 +167,7 @@ class Server:
             "systemd-tmpfiles": self._tmpfiles,
             # All packages of the OS are there.
             "dpkg-query": lambda *arguments: (0, "".join(f"{name} ii \n" for name in arguments[3:])),
+            "cp": self._copy,
             **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
         }
         self._handlers.setdefault("systemctl", self._systemctl)
@@ -331,6 +334,14 @@ class Server:
         for _, path, *_ in map(str.split, Path(arguments[-1]).read_text().splitlines()):
             Path(path).mkdir(exist_ok=True)
         return 0, ""
+
+    def _copy(self, *arguments: str) -> Answer:
+        """A copy of a data folder, while which the site's programs stand still."""
+        self.running = sorted(self.programs)
+        if "cp" in self.refuses:
+            return 1, "cp: error writing 'x': No space left on device"
+        done = subprocess.run(["cp", *arguments], capture_output=True, text=True)
+        return done.returncode, done.stderr
 
     def _nginx_command(self, *arguments: str) -> Answer:
         if "reload" in self.refuses and arguments[0] != "-t":
