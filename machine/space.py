@@ -19,8 +19,9 @@ _LINES = 8
 
 
 class Place(NamedTuple):
-    """A disk that is mounted. path: a folder on it. setting: that makes it larger."""
+    """A disk that is mounted. name: as messages call it. path: a folder on it. setting: that makes it larger."""
 
+    name: str
     path: str
     setting: str
 
@@ -36,7 +37,7 @@ def is_full(error: BaseException) -> bool:
 def advice(error: BaseException) -> Tuple[str, str]:
     """What takes the place on the disk that an error says is full, a line each; and what to do next."""
     place = _of_path(getattr(error, "filename", None) or "")
-    return report(place), "free space on the server's disk, or raise {}, and run up again".format(place.setting)
+    return report(place), "free space on {}, or raise {}, and run up again".format(place.name, place.setting)
 
 
 def report(place: Place) -> str:
@@ -44,9 +45,8 @@ def report(place: Place) -> str:
     found = os.statvfs(place.path)
     total, left = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
     taken = [(used(path), what, path) for what, path in _folders() if _device(path) == _device(place.path)]
-    lines = ["the disk of {} has {}, of which {} are left; the largest folders on it:".format(
-        place.path, size_text(total), size_text(left)
-    )]  # fmt: skip
+    first = "{} has {}, of which {} are left; the largest folders on it:"
+    lines = [first.format(place.name, size_text(total), size_text(left))]
     for size, what, path in sorted(taken, reverse=True)[:_LINES]:
         if size >= _LARGE:
             lines.append("  {:>9}  {} ({})".format(size_text(size), what, path))
@@ -55,11 +55,11 @@ def report(place: Place) -> str:
 
 def _places() -> List[Place]:
     """The disks of this machine that releases and data are on."""
-    places = [Place(paths.ROOT, "server.disk_gib")]
+    places = [Place("the server's disk", paths.ROOT, "server.disk_gib")]
     if os.path.isdir(paths.DATA) and _device(paths.DATA) != _device(paths.ROOT):
         # The sites' folder is only on their own disk.
         is_sites = os.path.isdir(paths.disk_sites())
-        places.append(Place(paths.DATA, "data.disk_gib" if is_sites else "mysql.disk_gib"))
+        places.append(Place("the data disk", paths.DATA, "data.disk_gib" if is_sites else "mysql.disk_gib"))
     return places
 
 

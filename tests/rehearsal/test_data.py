@@ -281,7 +281,8 @@ def test_a_full_disk_refuses_a_release_and_what_serves_goes_on(kept: Kept) -> No
     stack, count = kept.stack, kept.count()
 
     def is_refused(room: int, *said: str) -> None:
-        """With so much room left, what serves goes on and no file of the tool is cut."""
+        """With so much room left for a new release, what serves goes on and no file of the tool is cut."""
+        (stack.folder / "kept/large").write_bytes(random.Random(room).randbytes(6 << 20))  # noqa: S311
         stack.shell(f"sh -c '{FILL}' sh {room}")
         done = stack.run("up")
         assert done.code == 1
@@ -290,9 +291,8 @@ def test_a_full_disk_refuses_a_release_and_what_serves_goes_on(kept: Kept) -> No
         assert kept.count() == count
         stack.shell(f'python3 -c "{STATES}"')
 
-    (stack.folder / "kept/large").write_bytes(random.Random(0).randbytes(6 << 20))  # noqa: S311
     # The archive has room and is unpacked, but a second time there is none.
-    says = ("No space left on device", "the disk of /srv/wsgi-ecs has ", "data of site kept (")
+    says = ("No space left on device", "the server's disk has ", "data of site kept (")
     remedy = "next: free space on the server's disk, or raise server.disk_gib"
     is_refused(16 << 20, *says, "release refused, the one before it still serves", remedy)
     is_refused(9 << 20, *says, "its archive cannot be unpacked; what served before still does")

@@ -272,6 +272,36 @@ def test_a_disk_with_anything_else_is_left_alone(image: str) -> None:
     assert Path(image).read_bytes() == before
 
 
+def test_the_disk_is_mounted_at_each_boot_until_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+    fstab, order = tmp_path / "fstab", tmp_path / "units/order.conf"
+    fstab.write_text("UUID=1 / ext4 defaults 0 1\nUUID=2 /srv/data ext4 defaults,nofail 0 2\n")
+    monkeypatch.setattr(paths, "DATA", "/srv/data")
+    for name, value in {
+        "FSTAB": str(fstab),
+        "ORDER": str(order),
+        "find": lambda seconds: "/dev/vdb",
+        "file_system": lambda device, say: "3",
+        "run": lambda *command: ran.append(command),
+    }.items():
+        monkeypatch.setattr(disk, name, value)
+    monkeypatch.setattr(disk.subprocess, "call", lambda command: 0 if ("mount", "/srv/data") in ran else 1)
+    monkeypatch.setattr(disk.os, "makedirs", lambda path, exist_ok: Path(path).mkdir() if "units" in path else None)
+    for _ in range(2):
+        disk.mount(print)
+        assert fstab.read_text() == "UUID=1 / ext4 defaults 0 1\nUUID=3 /srv/data ext4 defaults,nofail 0 2\n"
+        # With nofail alone, programs would start before the disk is there.
+        assert order.read_text() == "[Unit]\nAfter=srv-data.mount\n"
+    grown = ("resize2fs", "/dev/vdb")
+    assert ran == [("systemctl", "daemon-reload"), ("mount", "/srv/data"), grown, grown]
+    ran.clear()
+    for _ in range(2):
+        disk.unmount(print)
+        assert fstab.read_text() == "UUID=1 / ext4 defaults 0 1\n"
+        assert not order.exists()
+    assert ran == [("systemctl", "daemon-reload"), ("umount", "-l", "/srv/data")]
+
+
 def test_data_of_another_system_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "DATA", str(tmp_path))
     database.check_system("centos7")

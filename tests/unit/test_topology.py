@@ -14,7 +14,7 @@ from reference.samples import CLOUD, OFFICE
 from serving import Machine, bootstrap, machines
 from settings import StackSettings
 from settings.loader import parse
-from tests.builders.program import Run, secret
+from tests.builders.program import Recorder, Run, secret
 
 KINDS: dict[str, dict[str, Any]] = {
     "uwsgi": {},
@@ -224,3 +224,34 @@ def test_a_program_of_an_app_server_is_its_managers_as_ever() -> None:
     parser = configparser.RawConfigParser()
     parser.read_string(found["app-1"].plan.sites[0].configs["supervisor.conf"])
     assert parser.sections() == ["program:app-@@slot@@"]
+
+
+def test_each_server_of_the_sites_has_a_data_disk_before_its_release(run_program: Run) -> None:
+    disk: dict[str, Any] = {"data": {"disk_gib": 30, "protect": True}}
+    assert not [name for name in names(run_program(CLOUD)) if "-data-" in name]
+    alone = run_program({**CLOUD, **disk})
+    assert [name for name in names(alone) if name.endswith("-data-disk")] == ["wsgi-ecs-dev-data-disk"]
+    assert alone.inputs(":EcsDisk")["size"] == 30
+    assert alone.request(":EcsDisk").protect
+    several = run_program({**CLOUD, **disk, "topology": {"app_servers": 2}})
+    disks = ["wsgi-ecs-dev-app-1-data-disk", "wsgi-ecs-dev-app-2-data-disk"]
+    assert [name for name in names(several) if name.endswith("-data-disk")] == disks
+    for program, server in ((alone, "dev"), (several, "app-1"), (several, "app-2")):
+        urns = program.request("remote:Command", f"{server}-host-apply").dependencies
+        assert [urn for urn in urns if urn.endswith(f"{server}-data-attachment")], server
+        ready = program.request(":EcsDiskAttachment", f"{server}-data-attachment").dependencies
+        assert [urn for urn in ready if urn.endswith(f"{server}-ready")], server
+
+
+def test_a_data_disk_needs_no_other_server() -> None:
+    for role, config in (("whole", {}), ("app", {"topology": {"app_servers": 1}})):
+        one, other = (parse({**config, **more}, "stack") for more in ({}, {"data": {"disk_gib": 30}}))
+        for before, after in zip(machines(one), machines(other), strict=True):
+            assert bootstrap.user_data(before.plan, one) == bootstrap.user_data(after.plan, other)
+            assert bootstrap.version(before.plan, one) == bootstrap.version(after.plan, other)
+            assert isinstance(after.plan.host, Host)
+            assert after.plan.host.disk_gib == (30 if after.plan.role == role else None)
+
+
+def names(program: Recorder) -> list[str]:
+    return sorted(request.name for request in program.requests.values())
