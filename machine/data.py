@@ -14,9 +14,31 @@ import stat
 from typing import Callable
 
 import files
-from commands import Say
+from commands import Say, say
 from contract import paths
 from contract.documents import APP_FOLDER, HostSite, Release
+
+# Folders that a restore makes in the data, and removes again.
+SCRATCH = ".wsgi-ecs-"
+# The old data on their way out; all of them, while the new ones come in; and what is of no use any more.
+LEAVING, OLD, GONE = SCRATCH + "leaving", SCRATCH + "old", SCRATCH + "gone"
+
+
+def undo_restore(folder: str) -> None:
+    """Bring back what a restore that did not come to its end has taken out of a data folder. Raises OSError.
+
+    It may be killed itself: until all new entries are away, the old ones stay together.
+    """
+    leaving, old = os.path.join(folder, LEAVING), os.path.join(folder, OLD)
+    if os.path.isdir(old):
+        for name in os.listdir(folder):
+            if not name.startswith(SCRATCH):
+                files.remove(os.path.join(folder, name))
+        os.rename(old, leaving)
+    if os.path.isdir(leaving):
+        for name in os.listdir(leaving):
+            os.rename(os.path.join(leaving, name), os.path.join(folder, name))
+        os.rmdir(leaving)
 
 
 def make(site: HostSite, has_disk: bool = False) -> None:
@@ -40,6 +62,8 @@ def make(site: HostSite, has_disk: bool = False) -> None:
             # The site had another user before, on this server or on the one before it, to whom its files belong.
             _give(folder, user, group)
             os.chown(folder, user, group)
+    if any(os.path.isdir(os.path.join(folder, name)) for name in (LEAVING, OLD)):
+        run_as(site.user, lambda: undo_restore(folder))
 
 
 def owner(site: str) -> str:
@@ -136,7 +160,10 @@ def _open(folder: str, path: str, group: int) -> None:
 
 def _permit(path: str, group: int, bits: int) -> None:
     found = os.lstat(path)
-    if not stat.S_ISLNK(found.st_mode) and (found.st_gid != group or found.st_mode & bits != bits):
+    if found.st_uid != os.geteuid():
+        # Such as a file that root has copied here: only its owner may give it away.
+        say("warning: {0} is not the site's own, and nginx may be unable to read it; chown it".format(path))
+    elif not stat.S_ISLNK(found.st_mode) and (found.st_gid != group or found.st_mode & bits != bits):
         os.chown(path, -1, group)
         os.chmod(path, stat.S_IMODE(found.st_mode) | bits)
 

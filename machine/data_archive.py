@@ -23,14 +23,13 @@ import files
 from commands import ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
+from data import GONE, LEAVING, OLD, SCRATCH, undo_restore
 from pause import paused
 from release import acquire_lock
 
 _SQLITE = b"SQLite format 3\0"
 # What SQLite keeps beside a file; a copy that SQLite made is whole without it.
 _BESIDE = ("-wal", "-shm", "-journal")
-# Folders that this tool makes in the data, and removes again.
-_SCRATCH = ".wsgi-ecs-"
 
 
 def owner(site: str) -> str:
@@ -49,10 +48,10 @@ def save(site: str, out: BinaryIO) -> None:
 
 
 def _save(folder: str, out: BinaryIO) -> None:
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
         with tarfile.open(fileobj=out, mode="w|gz") as archive:
             for here, names, others in os.walk(folder):
-                names[:] = sorted(name for name in names if not name.startswith(_SCRATCH))
+                names[:] = sorted(name for name in names if not name.startswith(SCRATCH))
                 links = [name for name in names if os.path.islink(os.path.join(here, name))]
                 for name in sorted([*names, *others]):
                     _add(archive, folder, os.path.join(here, name), scratch)
@@ -116,18 +115,24 @@ def _copy_sqlite(path: str, copy: str) -> None:
 def load(site: str, archive: BinaryIO) -> None:
     """Replace a site's data by that of an archive. Raises OSError or ReleaseError with the old data in place."""
     folder, user = paths.data(site), owner(site)
-    new, old = os.path.join(folder, _SCRATCH + "new"), os.path.join(folder, _SCRATCH + "old")
+    new = os.path.join(folder, SCRATCH + "new")
 
     def clean() -> None:
+        undo_restore(folder)
         files.remove(new)
-        files.remove(old)
+        files.remove(os.path.join(folder, GONE))
 
     data.run_as(user, clean)
     try:
         # All of the archive is here before anything is changed, whatever becomes of the connection.
         data.run_as(user, lambda: _unpack(archive, new))
         with paused(site) as state:
-            data.run_as(user, lambda: _exchange(folder, new, old))
+            # The site starts again with its old data if the new ones cannot be put in place.
+            try:
+                data.run_as(user, lambda: _exchange(folder, new))
+            except OSError:
+                data.run_as(user, lambda: undo_restore(folder))
+                raise
             if state and state.release:
                 # nginx reads the folders that it serves by their group.
                 where = os.path.join(paths.site_root(site), "releases", state.release, RELEASE_FILE)
@@ -144,7 +149,11 @@ def _unpack(archive: BinaryIO, folder: str) -> None:
             links: List[tarfile.TarInfo] = []
             for member in found:
                 path = os.path.normpath(member.name)
-                if path.startswith(("/", "..")) or not (member.isdir() or member.isreg() or member.issym()):
+                if (
+                    path.startswith(("/", "../"))
+                    or path == ".."
+                    or not (member.isdir() or member.isreg() or member.issym())
+                ):
                     raise OSError(22, "not an archive of a data folder", member.name)
                 if member.issym():
                     links.append(member)
@@ -163,20 +172,17 @@ def _unpack(archive: BinaryIO, folder: str) -> None:
         raise OSError(22, "not a whole archive of a data folder: {}".format(error)) from error
 
 
-def _exchange(folder: str, new: str, old: str) -> None:
-    """Put the new entries in place of the old ones, or put the old ones back. Raises OSError."""
-    os.mkdir(old, 0o700)
-    before = [name for name in os.listdir(folder) if not name.startswith(_SCRATCH)]
-    moved = []
-    try:
-        for source, names, target in ((folder, before, old), (new, os.listdir(new), folder)):
-            for name in names:
-                os.rename(os.path.join(source, name), os.path.join(target, name))
-                moved.append((os.path.join(target, name), os.path.join(source, name)))
-    except OSError:
-        for there, here in reversed(moved):
-            os.rename(there, here)
-        raise
+def _exchange(folder: str, new: str) -> None:
+    """Put the new entries in place of the old ones. data.undo_restore undoes it until its end. Raises OSError."""
+    leaving, old = os.path.join(folder, LEAVING), os.path.join(folder, OLD)
+    os.mkdir(leaving, 0o700)
+    for name in os.listdir(folder):
+        if not name.startswith(SCRATCH):
+            os.rename(os.path.join(folder, name), os.path.join(leaving, name))
+    os.rename(leaving, old)
+    for name in os.listdir(new):
+        os.rename(os.path.join(new, name), os.path.join(folder, name))
+    os.rename(old, os.path.join(folder, GONE))
 
 
 def main(arguments: List[str]) -> int:

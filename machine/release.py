@@ -35,6 +35,7 @@ from commands import SIGNALS, ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
 from nginx import Nginx
+from release_commands import hide
 from rollout import Rollout, Secrets
 
 # Seconds that a run may take beside the commands of its release: it may build a virtual environment.
@@ -51,6 +52,15 @@ def apply(folder: str, given: Optional[Secrets], address: Optional[str], leads: 
     """
     rollout = Rollout(folder, given, say, address, leads)
     rollout.find_what_serves()
+    try:
+        _apply(rollout)
+    except ReleaseError as error:
+        # What programs print in their last lines goes into Pulumi's output.
+        error.lines = hide(error.lines, rollout.secrets.env)
+        raise
+
+
+def _apply(rollout: Rollout) -> None:
     if rollout.serves_already():
         say("release {} serves already: nothing to do".format(rollout.unpacked.id))
         # A run that was killed after the switch has left them.

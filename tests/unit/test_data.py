@@ -219,3 +219,15 @@ def test_data_whose_disk_is_gone_are_not_begun_anew_in_silence(written: Server) 
     output = prepare(written, CONFIG, wanted=1)
     assert "the data of site app are on the data disk, which is not at" in output
     assert (written.site / "data").is_symlink()
+
+
+def test_a_file_that_is_not_the_sites_own_refuses_no_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = module("data")
+    file = tmp_path / "up"
+    file.touch(0o600)
+    monkeypatch.setattr(data.os, "geteuid", lambda: file.stat().st_uid + 1)
+    data._permit(str(file), file.stat().st_gid, 0o040)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"wsgi-ecs: warning: {file} is not the site's own" in capfd.readouterr().out

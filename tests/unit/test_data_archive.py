@@ -1,8 +1,11 @@
 """Copies of a data folder: SQLite files while they are written, and archives that are not taken."""
 
+import contextlib
 import io
+import os
 import sqlite3
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,46 @@ def test_another_archive_changes_nothing(folder: Path, content: bytes) -> None:
         load(module("data_archive"), content)
     assert contents(folder) == {"a.txt"}
     assert not (folder.parent / "out").exists()
+
+
+def renames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The process ends, as by kill -9, instead of renaming for the given time."""
+    known, left = os.rename, [number]
+
+    def rename(source: str, target: str) -> None:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        known(source, target)
+
+    monkeypatch.setattr(module("data_archive").os, "rename", rename)
+
+
+@pytest.mark.parametrize("killed", range(6))
+@pytest.mark.parametrize("again", [None, 0, 1, 2, 3])
+def test_a_restore_that_was_killed_is_undone_by_whatever_comes_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, killed: int, again: int | None
+) -> None:
+    tool = module("data_archive")
+    (folder / "..new").write_text("of the archive")
+    (folder / "both").write_text("of the archive")
+    copy = saved(tool)
+    (folder / "..new").unlink()
+    for name in ("both", "old"):
+        (folder / name).write_text("kept")
+    new = folder / ".wsgi-ecs-new"
+    tool._unpack(io.BytesIO(copy), str(new))
+    killed_at: list[tuple[int, Callable[[], object]]] = [(killed, lambda: tool._exchange(str(folder), str(new)))]
+    if again is not None:
+        killed_at.append((again, lambda: tool.undo_restore(str(folder))))
+    for number, act in killed_at:
+        with monkeypatch.context() as patch:
+            renames(patch, number)
+            with contextlib.suppress(KeyboardInterrupt):
+                act()
+    with pytest.raises(OSError, match="not a whole archive"):
+        load(tool, b"nonsense")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"both": "kept", "old": "kept"}
 
 
 @pytest.mark.parametrize("missing", [1, 8, 20, 60, 1000])

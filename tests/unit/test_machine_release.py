@@ -545,3 +545,9 @@ def test_a_file_has_a_plain_name(server: Server, name: str) -> None:
     assert "standard input is not JSON as" in output
     assert "correct horse" not in output
     assert server.serving == "bootstrap"
+
+
+def test_a_refusal_shows_no_secret_that_the_application_printed(server: Server) -> None:
+    printed = server.apply(server.archive("redirect"), {"TOKEN": "redirect"}, wanted=1)
+    assert "ImportError: *** – 没有这个模块" in printed
+    assert "redirect –" not in printed
