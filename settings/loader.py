@@ -29,6 +29,7 @@ from settings import (
     static_files,
 )
 from settings.server import Access
+from settings.site import SiteValidationError
 from settings.stack import Document, StackSettings
 
 # The project's name as Pulumi.yaml has it, unless somebody gives it another one.
@@ -148,7 +149,7 @@ def parse(config: Mapping[str, Any], file: str) -> StackSettings:
     """
     try:
         return stack.read(config)
-    except stack.SiteValidationError as error:
+    except SiteValidationError as error:
         raise SettingsError(f"{file}: sites.{error.name}.{messages.first_error(error.error)}") from None
     except ValidationError as error:
         raise SettingsError(f"{file}: {messages.first_error(error)}") from None

@@ -1,9 +1,9 @@
 """All settings of one site, those that it inherits included."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
 from contract.paths import BUILTIN
 from kinds.app_servers import APP_SERVERS, AppServer, Granian, Gunicorn, Uwsgi
@@ -128,3 +128,30 @@ class SiteSettings(Model):
             f"{server.key} imports modules",
             f"app.module, or serving.app_server: {' or '.join(loaders)}",
         )
+
+
+class SiteValidationError(Exception):
+    """A value of a site in `sites` that is not allowed. error: of that site's own settings."""
+
+    def __init__(self, name: str, error: ValidationError) -> None:
+        super().__init__(name)
+        self.name = name
+        self.error = error
+
+
+def site_of(shared: dict[str, Any], name: str, own: dict[str, dict[str, Any]]) -> SiteSettings:
+    """A site's own settings over those that it shares with the others. Raises SiteValidationError."""
+    values = _merged(shared, {**own, "site": {**own.get("site", {}), "name": name}})
+    try:
+        return SiteSettings.model_validate(values)
+    except ValidationError as error:
+        raise SiteValidationError(name, error) from None
+
+
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Maps key by key, anything else as `own` has it."""
+    found = dict(shared)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _merged(found[key], value) if both else value
+    return found

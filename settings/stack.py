@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from kinds.app_servers import Process, Surroundings, listening_rules
 from kinds.databases import DATABASES, Database, Mysql
@@ -24,7 +24,7 @@ from settings import data, ports
 from settings.locks import Dependencies
 from settings.nginx import Nginx
 from settings.server import Access, Network, Server, Topology
-from settings.site import SiteSettings
+from settings.site import SiteSettings, site_of
 from settings.tls import Tls
 
 # The sections that a site in `sites` may have; all other sections belong to the machine.
@@ -200,7 +200,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
     """
     document = Document.model_validate(config)
     shared = {key: value for key, value in document.model_dump(exclude_unset=True).items() if key in SITE_KEYS}
-    sites = tuple(_site(shared, name, own) for name, own in document.sites.items())
+    sites = tuple(site_of(shared, name, own) for name, own in document.sites.items())
     first = SiteSettings.model_validate(shared)
     stack = StackSettings(
         server=document.server,
@@ -225,32 +225,6 @@ def read(config: Mapping[str, Any]) -> StackSettings:
     )
     _check(stack)
     return stack
-
-
-class SiteValidationError(Exception):
-    """A value of a site in `sites` that is not allowed. error: of that site's own settings."""
-
-    def __init__(self, name: str, error: ValidationError) -> None:
-        super().__init__(name)
-        self.name = name
-        self.error = error
-
-
-def _site(shared: dict[str, Any], name: str, own: dict[str, dict[str, Any]]) -> SiteSettings:
-    values = _merged(shared, {**own, "site": {**own.get("site", {}), "name": name}})
-    try:
-        return SiteSettings.model_validate(values)
-    except ValidationError as error:
-        raise SiteValidationError(name, error) from None
-
-
-def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Maps key by key, anything else as `own` has it."""
-    found = dict(shared)
-    for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = _merged(found[key], value) if both else value
-    return found
 
 
 def _check(stack: StackSettings) -> None:

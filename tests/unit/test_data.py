@@ -14,8 +14,9 @@ CONFIG = {"app": {"persistent": ["instance", "var/media", "empty", "db.sqlite3",
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server(CONFIG)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that is prepared. Parameter: what its settings say beside the persistent paths."""
+    server = Server({**CONFIG, **getattr(request, "param", {})})
     server.prepare()
     yield server
     server.close()
@@ -127,9 +128,15 @@ def written(server: Server, tmp_path: Path) -> Server:
     return server
 
 
+@pytest.mark.parametrize(
+    "server",
+    [{"serving": {"process_manager": name}} for name in ("supervisor", "systemd", "emperor")],
+    ids=str,
+    indirect=True,
+)
 def test_data_move_to_a_data_disk_and_back_while_the_site_stands_still(written: Server) -> None:
-    data, moved = written.site / "data", written.root / "disk/sites/app"
-    output = prepare(written, DISK)
+    data, moved, without = written.site / "data", written.root / "disk/sites/app", written.config
+    output = prepare(written, {**without, **DISK})
     assert "the data of site app are on the data disk now" in output
     assert data.readlink() == moved
     assert (moved / "instance/config.py").read_text() == "A = 2\n"
@@ -137,8 +144,8 @@ def test_data_move_to_a_data_disk_and_back_while_the_site_stands_still(written: 
     assert len(written.programs) == 1
     assert (written.root / "srv/removed").readlink() == written.root / "disk/removed"
     assert {path.name for path in written.site.iterdir()} == {"current", "data", "releases", "slots"}
-    assert "on the data disk now" not in prepare(written, {**DISK, "data": {"disk_gib": 40}})
-    output = prepare(written, CONFIG)
+    assert "on the data disk now" not in prepare(written, {**without, "data": {"disk_gib": 40}})
+    output = prepare(written, without)
     assert "the data of site app are on the server's own disk now" in output
     assert not data.is_symlink()
     assert (data / "instance/config.py").read_text() == "A = 2\n"
