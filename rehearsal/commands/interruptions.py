@@ -45,7 +45,7 @@ def away(preview: Preview) -> Iterator[str]:
     if preview.anything and running and not lines and not broken:
         # Without a release that has been applied, nothing of the user's answers yet.
         served = any(change.old and _site(change) for change in preview.changes)
-        before = "503" if preview.has_nginx else "nothing answers"
+        before = "the site answers 503" if preview.has_nginx else "nothing answers"
         yield "the site goes on answering" if served else f"{before} until the first release"
 
 

@@ -453,7 +453,7 @@ def test_sites_that_come_and_go_are_told(site: Site) -> None:
     ]
 
 
-@pytest.mark.parametrize(("serving", "line"), [({}, "503"), ({"front": "none"}, "nothing answers")])
+@pytest.mark.parametrize(("serving", "line"), [({}, "the site answers 503"), ({"front": "none"}, "nothing answers")])
 def test_a_site_whose_first_release_was_refused_is_not_said_to_answer(site: Site, serving: Settings, line: str) -> None:
     config: Settings = {"serving": serving, "uwsgi": {"http": "0.0.0.0:8001"} if serving else {}}
     site.up(**config)
