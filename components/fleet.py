@@ -208,6 +208,7 @@ class Fleet(pulumi.ComponentResource):
                     site.site.name: nginx.secret_files(site.nginx) if machine.plan.has_nginx else {}
                     for site in args.stack.sites
                 },
+                pip={site.site.name: site.app.pip.secrets if role != "front" else {} for site in args.stack.sites},
                 certificates=args.certificates if machine.plan.has_nginx else {},
                 login=logins[machine.name],
                 address=servers[args.machines[0].name].address,

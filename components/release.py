@@ -32,7 +32,8 @@ class ReleaseArgs:
 
     archives: what the sites share, released before them, and theirs. follows: another machine
     has run the commands of the sites. instance_type: of the server. env: site's name →
-    the environment of its application, secret. files: site's name → file name → text beside its configs, secret.
+    the environment of its application, secret. pip: site's name → its indexes and logins,
+    secret. files: site's name → file name → text beside its configs, secret.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
     after: what must be there before, such as other releases. service: of the machine that has it alone.
@@ -43,6 +44,7 @@ class ReleaseArgs:
     instance_type: str
     env: Mapping[str, Mapping[str, SecretStr]]
     files: Mapping[str, Mapping[str, SecretStr]]
+    pip: Mapping[str, Mapping[str, SecretStr]]
     certificates: Mapping[str, Given]
     login: Login
     address: pulumi.Input[str]
@@ -133,6 +135,8 @@ class Release(pulumi.ComponentResource):
                 "files": _plain(args.files[site]),
                 "address": args.address,
             }
+            if args.pip[site]:
+                parts_of_stdin["pip"] = _plain(args.pip[site])
             stdin = pulumi.Output.secret(pulumi.Output.json_dumps(parts_of_stdin, sort_keys=True))
             done = apply(site_part(site), "apply", archive, stdin, [host])
             # The id is exported only when the release serves.

@@ -1,7 +1,9 @@
-"""pip's output → which package of the OS is missing. Python 3.6, standard library only."""
+"""pip's output → what the user does next: a package of the OS, or a login. Python 3.6, standard library only."""
 
 import re
 from typing import Dict, List, NamedTuple, Pattern
+
+from contract import paths
 
 # The systems whose package manager is apt; the packages of the others are RPMs.
 _APT = ("debian12", "ubuntu2204")
@@ -79,6 +81,7 @@ _SAYINGS = {
     **_row("gdal-config", "GDAL", "libgdal-dev g++", "gdal-devel gcc-c++"),
     **_row("curl-config", "libcurl", "libcurl4-openssl-dev libssl-dev", "libcurl-devel openssl-devel"),
     **_row("(?:command|find command) '?git'?|No such file or directory: '?git'?", "git", "git", "git"),
+    **_row("cannot run ssh: No such file|exec: ssh: not found", "ssh", "openssh-client", "openssh-clients"),
     **_row("[Cc]annot find command '?hg'?", "Mercurial", "mercurial", "mercurial"),
     **_row("[Cc]annot find command '?svn'?", "Subversion", "subversion", "subversion"),
     **_row(r"(?:g\+\+|c\+\+)'?: (?:No such file|command not found|not found)|No such file.*g\+\+'|cc1plus",
@@ -88,6 +91,14 @@ _SAYINGS = {
     **_row("make: (?:command )?not found|No such file.*'make'", "make", "make", "make"),
     **_row("pkg-config'?:? (?:command )?not found", "pkg-config", "pkg-config", "pkgconfig"),
 }  # fmt: skip
+# Lines by which pip or git says that a host does not hand out a file without a login, or not with this login.
+_REFUSED = re.compile(
+    r"^.*(?:could not read (?:Username|Password)|Authentication failed|[Ee]rror:? 40[13]\b|\b40[13] (?:Client )?Error)"
+    r".*$",
+    re.MULTILINE,
+)
+_HOST = re.compile(r"https?://(?:[^/@'\s]*@)?([^/:'\s]+)")
+_UNKNOWN = re.compile(r"\(from versions: none\)(?s:.*?)No matching distribution found for (\S+)")
 _HEADER = re.compile(r"fatal error: '?([^\s':]+)'?(?:: No such file| file not found)")
 _LIBRARY = re.compile(r"cannot find -l([A-Za-z0-9_+-]+)")
 
@@ -115,4 +126,26 @@ def next_step(output: str, system: str) -> str:
                 row.what, system
             )
         )
+    what = login(output)
+    return what + ", and run up again" if what else ""
+
+
+def login(output: str) -> str:
+    """What to do about a download that its host refuses, "" when the output names none."""
+    hosts = [host for line in _REFUSED.findall(output) for host in _HOST.findall(line)[:1]]
+    if hosts:
+        return "{} wants a login, or refuses the one that it got: set its name and token in app.pip.netrc".format(
+            hosts[0]
+        )
+    if "REMOTE HOST IDENTIFICATION HAS CHANGED" in output:
+        what = (
+            "the git server has another host key than before: if that is right, remove its line from {} on the server"
+        )
+        return what.format(paths.BUILD_HOME + "/known_hosts")
+    if "Permission denied (publickey" in output or "Host key verification failed" in output:
+        return "the git server refuses the login by ssh: set app.pip.ssh_key to a deploy key of the repository"
+    unknown = _UNKNOWN.search(output)
+    if unknown:
+        what = "no package index that the server asks has {}: fix its name, or add the index that has it to {}"
+        return what.format(unknown.group(1), "app.pip.extra_index_url, with its login")
     return ""

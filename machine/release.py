@@ -1,7 +1,7 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
     release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}, "address": "..."}      one site (rollout.py)
+    release.py apply FOLDER < {"env": {...}, "files": {...}, "pip": {...}, "address": "..."}    one site (rollout.py)
     release.py follow FOLDER < like apply                         one site, whose commands another machine has run
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py redis FOLDER < {"redis": {"password": ...}}        Redis, on a machine of its own (redis_server.py)
@@ -134,11 +134,11 @@ def _is_address(found: Any) -> bool:
 
 
 # Parts of standard input that may be absent.
-_OPTIONAL = {"address", "database", "redis"}
+_OPTIONAL = {"address", "database", "pip", "redis"}
 # Parts of standard input → whether each is what it must be.
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
-    "apply": {"env": _are_texts, "files": _are_files, "address": _is_address},
-    "follow": {"env": _are_texts, "files": _are_files, "address": _is_address},
+    "apply": {"env": _are_texts, "files": _are_files, "pip": _are_texts, "address": _is_address},
+    "follow": {"env": _are_texts, "files": _are_files, "pip": _are_texts, "address": _is_address},
     "prepare": {"hosts": _are_texts, "tls": _are_certificates},
     "database": {"database": _are_texts},
     "redis": {"redis": _are_texts},
@@ -244,7 +244,7 @@ def perform(verb: str, folder: str) -> None:
             host.prepare(folder, parts["hosts"], parts["tls"], say)
         elif verb in ("apply", "follow"):
             parts = parts or {}
-            secrets = Secrets(parts["env"], parts["files"]) if parts else None
+            secrets = Secrets(parts["env"], parts["files"], parts.get("pip", {})) if parts else None
             apply(folder, secrets, parts.get("address"), verb == "apply")
         else:
             # Only a service's server has this module.

@@ -8,6 +8,7 @@ import time
 from typing import Callable, Dict, NamedTuple, Optional, Set
 
 import builds
+import credentials
 import data
 import drift
 import files
@@ -32,10 +33,14 @@ _INCOMING_SECONDS = 7 * 86400
 
 
 class Secrets(NamedTuple):
-    """What does not travel in an archive. env: name → text. files: file name → text beside the release's configs."""
+    """What does not travel in an archive.
+
+    env: name → text. files: file name → text beside the release's configs. pip: what credentials.lent() takes.
+    """
 
     env: Dict[str, str]
     files: Dict[str, str]
+    pip: Dict[str, str] = {}
 
 
 class Rollout:
@@ -73,7 +78,10 @@ class Rollout:
         if self.release.redis_port:
             # The password is only on this machine.
             self.secrets = self.secrets._replace(env=dict(self.secrets.env, REDIS_URL=redis_server.url()))
-        self.digest = files.digest(dict(self.secrets._asdict()))
+        served = {"env": self.secrets.env, "files": self.secrets.files}
+        # A new password for the same index changes nothing of what serves.
+        indexes = credentials.addresses(self.secrets.pip)
+        self.digest = files.digest(dict(served, indexes=indexes) if indexes else served)
 
     def serves_already(self) -> bool:
         """Whether this release serves with these secrets and fits the machine. Nothing is to be done then."""
@@ -102,7 +110,7 @@ class Rollout:
         """Build servers from source and the virtual environment, unless they are there."""
         for build in self.release.builds:
             builds.make(build, self.unpacked, self.say)
-        self.venv = venvs.make(self.release, self.target, self.say)
+        self.venv = venvs.make(self.release, self.target, self.say, self.secrets.pip)
         data.link(self.release, self.target)
         data.serve(self.release)
 

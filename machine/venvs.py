@@ -17,8 +17,9 @@ import re
 import shutil
 import signal
 import tempfile
-from typing import Any, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
+import credentials
 import files
 import hints
 from commands import ReleaseError, Say, run
@@ -38,10 +39,11 @@ _LOCAL = re.compile(
 _EDITABLE = re.compile(r"^([ \t]*)(?:-e|--editable)[ \t=]+(?!\S*:)", re.MULTILINE)
 
 
-def make(release: Release, target: str, say: Say) -> str:
+def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> str:
     """The path of the virtual environment for a release, which is built unless it is there.
 
-    target: folder in which the release is installed. Returns "" where the application does not run.
+    target: folder in which the release is installed. secrets: of app.pip, as credentials.lent() takes them. Returns ""
+    where the application does not run.
     """
     if not release.requirements:
         return ""
@@ -55,6 +57,8 @@ def make(release: Release, target: str, say: Say) -> str:
     is_local = release.has_project or any(_LOCAL.search(text) for text in texts)
     if is_local:
         inputs.append(target)
+    if credentials.addresses(secrets):
+        inputs.append(credentials.addresses(secrets))
     path = os.path.join(paths.venvs(), hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16])
     # A release that served before may point to the environment of a Python that was updated since.
     files.link(path, os.path.join(target, "venv"))
@@ -65,6 +69,7 @@ def make(release: Release, target: str, say: Say) -> str:
     say("making a virtual environment with {}".format(" and ".join(names)))
     files.remove(frozen)
     builder.end_leftovers()
+    credentials.remove_leftovers(builder)
     files.remove(path)
     os.mkdir(path, 0o755)
     try:
@@ -76,11 +81,12 @@ def make(release: Release, target: str, say: Say) -> str:
         if release.server_pins:
             builder.run(*(pip + ["--no-build-isolation"] + release.server_pins))
         with _application(builder, os.path.join(target, APP_FOLDER), is_local, release) as (folder, requirements):
-            # pip looks for a relative path where it runs.
-            builder.run(*(pip + ["-r", requirements]), cwd=folder)
-            if release.has_project:
-                # Its dependencies are those of the lock file.
-                builder.run(*(pip + ["--no-deps", "."]), cwd=folder)
+            with credentials.lent(builder, secrets, release.system, pip[0]) as variables:
+                # pip looks for a relative path where it runs.
+                builder.run(*(pip + ["-r", requirements]), cwd=folder, variables=variables)
+                if release.has_project:
+                    # Its dependencies are those of the lock file.
+                    builder.run(*(pip + ["--no-deps", "."]), cwd=folder, variables=variables)
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
         # After a power failure there must be no list of an environment whose files are missing.
         os.sync()
@@ -88,6 +94,7 @@ def make(release: Release, target: str, say: Say) -> str:
     except BaseException as error:
         files.remove(path)
         if isinstance(error, ReleaseError):
+            credentials.mask(error, secrets)
             usual = "fix {}, or the package index (server.mirrors.index), and run up again".format(release.requirements)
             error.then = hints.next_step(error.output, release.system) or usual
         raise
@@ -219,10 +226,10 @@ class Builder:
             os.setuid(self.user.pw_uid)
 
         environment = {"HOME": self.user.pw_dir, "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": utf8_locale()}
-        environment.update(options.pop("variables", {}))
         for name, value in os.environ.items():
             if name.lower().endswith("_proxy") or name.startswith("PIP_"):
                 environment[name] = value
+        environment.update(options.pop("variables", {}))
         options.setdefault("cwd", "/")
         return run(*command, preexec_fn=become, env=environment, **options)
 

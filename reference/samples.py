@@ -6,6 +6,7 @@ from typing import Any
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBc3ifE1ZTmCWcvqxHn0zdLPbtkKRqUpgAKQXNBlxmfK"
 OFFICE = "203.0.113.0/24"
 CLOUD = {"access": {"ssh": [OFFICE], "public_key": PUBLIC_KEY}}
+PRIVATE_KEY = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\n-----END PRIVATE KEY-----\n"
 HASH = "$6$saltsalt$" + "a" * 86
 FILE = "stacks/Pulumi.test.yaml"
 SOURCE = {"install": "source", "version": "2.0.31", "archive": "https://example.com/a.tar.gz", "sha256": "ab" * 32}
@@ -39,6 +40,10 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "app.requirements": "requirements.txt",
     "app.pythonpath[]": "src",
     "app.timezone": "Asia/Shanghai",
+    "app.pip.index_url": "https://index.example.com/simple/",
+    "app.pip.extra_index_url[]": "https://index.example.com/simple/",
+    "app.pip.netrc": "machine git.example.com login ada password x",
+    "app.pip.ssh_key": PRIVATE_KEY,
     "app.env{}": "TOKEN",
     "app.env{}:": "text",
     "app.health": "/healthz",

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from schema import text
 from schema.base import Model
 from schema.data import PersistentPath
+from schema.private_packages import Pip
 
 
 def _as_text(value: object) -> object:
@@ -27,6 +28,7 @@ class App(Model):
         (), description="Folders of the application to import from, beside app.source itself."
     )
     requirements: text.InsidePath = Field("requirements.txt", description="pip's requirements file, inside app.source.")
+    pip: Pip = Field(Pip(), description="Where private packages come from, and the logins for them.")
     env: dict[text.EnvName, Annotated[SecretStr, BeforeValidator(_as_text)]] = Field(
         default_factory=dict, description="Environment of the application. Every value is treated as a secret."
     )

@@ -1,7 +1,9 @@
-"""Values of app.env that look like secrets and are written in plain text into the stack's file."""
+"""Values of app.env that look like secrets, and logins of app.pip, in plain text in the stack's file."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from pydantic import SecretStr
 
 from settings.site import SiteSettings
 from settings.stack import StackSettings
@@ -24,10 +26,9 @@ def warning(stack: StackSettings, is_encrypted: Callable[[SiteSettings, str], bo
     """
     keys: dict[str, None] = {}
     for site in stack.sites:
-        for name, secret in site.app.env.items():
-            value = secret.get_secret_value()
-            if _looks_secret(name, value) and not is_encrypted(site, value):
-                keys[f"{_owner(stack, site, name)}app.env.{name}"] = None
+        for key, secret in _found(site):
+            if not is_encrypted(site, secret.get_secret_value()):
+                keys[f"{_owner(stack, site, key, secret)}{key}"] = None
     if not keys:
         return None
     first, *others = keys
@@ -36,13 +37,26 @@ def warning(stack: StackSettings, is_encrypted: Callable[[SiteSettings, str], bo
     return f"{', '.join(keys)} {words} written in plain text; encrypt {what} with ./rehearse secret set {first}"
 
 
+def _found(site: SiteSettings) -> Iterator[tuple[str, SecretStr]]:
+    """Key and value of what looks like a secret."""
+    for name, secret in site.app.env.items():
+        if _looks_secret(name, secret.get_secret_value()):
+            yield f"app.env.{name}", secret
+    pip = site.app.pip
+    indexes = [("index_url", pip.index_url), *(("extra_index_url", url) for url in pip.extra_index_url)]
+    logins = [(key, url) for key, url in indexes if url and "@" in url.get_secret_value()]
+    for key, value in [*logins, ("netrc", pip.netrc), ("ssh_key", pip.ssh_key)]:
+        if value:
+            yield f"app.pip.{key}", value
+
+
 def _looks_secret(name: str, value: str) -> bool:
     if _PLAIN.fullmatch(value):
         return False
     return bool(_URL.search(value) or (_NAME.search(name) and not _NO_SECRET.search(name)))
 
 
-def _owner(stack: StackSettings, site: SiteSettings, name: str) -> str:
+def _owner(stack: StackSettings, site: SiteSettings, key: str, secret: SecretStr) -> str:
     """What the value's key begins with: nothing for a value that all sites share."""
-    values = {other.app.env.get(name) for other in stack.sites}
-    return "" if len(values) == 1 and len(stack.sites) > 1 else stack.key_of(site)
+    is_shared = all((key, secret) in _found(other) for other in stack.sites)
+    return "" if is_shared and len(stack.sites) > 1 else stack.key_of(site)

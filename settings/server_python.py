@@ -212,6 +212,9 @@ def _pins(stack: StackSettings, site: SiteSettings, source: Path, version: Versi
     name = site.app.requirements
     if not (source / name).is_file():
         return
+    # What a private index says is known to the server only, and its packages' names are nobody else's to know.
+    if site.app.pip.has_indexes:
+        return
     # A lock file was made for the Python that the project asks for.
     if site.site.name in stack.dependencies:
         return

@@ -1,13 +1,18 @@
 """What an application needs, on a real machine: a project in src/ with its lock file, and packages of the OS."""
 
 import json
+import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.builders.encrypted import PASSPHRASE, encrypt
+from tests.builders.forms import Marks, mark_of
+from tests.rehearsal.builders import private
 from tests.rehearsal.builders.machine import boot_id
-from tests.rehearsal.builders.stack import Stack, new_stack
+from tests.rehearsal.builders.stack import Stack, lxd, new_stack
 
 PROJECT = """
 [project]
@@ -95,3 +100,56 @@ def test_a_new_package_comes_with_the_next_release_and_replaces_no_server(shop: 
     assert shop.shell("git --version; test -e /usr/bin/pg_config && echo found").splitlines()[1] == "found"
     assert "/site-packages/little_shop/" in served(shop)["file"]
     assert "installing packages" not in shop.up().text
+
+
+INDEX = f"127.0.0.1:{private.PORT}/simple/"
+NEEDS = (
+    "private-tool",
+    f"over-http @ git+http://127.0.0.1:{private.PORT}/over-http.git",
+    "over-ssh @ git+ssh://git@127.0.0.1/home/git/over-ssh.git",
+)
+
+
+def require(stack: Stack, *lines: str) -> None:
+    (stack.folder / "shop/requirements.txt").write_text("\n".join([".", *lines]))
+
+
+def test_a_wrong_password_is_refused_with_the_setting(shop: Stack) -> None:
+    shop.passphrase, shop.known["password"] = PASSPHRASE, secrets.token_hex(12)
+    shop.known["key"] = private.serve(shop, shop.known["password"])
+    wrong = secrets.token_hex(12)
+    shop.settings["app"]["pip"] = {"netrc": {"secure": encrypt(f"machine 127.0.0.1 login ada password {wrong}")}}
+    require(shop, NEEDS[1])
+    done = shop.run("up")
+    assert done.code == 1
+    assert (
+        "127.0.0.1 wants a login, or refuses the one that it got: set its name and token in app.pip.netrc" in done.text
+    )
+    assert wrong not in done.text
+    assert "/site-packages/little_shop/" in served(shop)["file"]
+
+
+def test_private_packages_are_installed_and_no_login_is_left_or_shown(shop: Stack) -> None:
+    password, key = shop.known["password"], shop.known["key"]
+    marks = Marks({"password": password, "key": mark_of(key.splitlines()[3])})
+    shop.settings["app"]["pip"] = {
+        "extra_index_url": {"secure": encrypt(f"http://ada:{password}@{INDEX}")},
+        "ssh_key": {"secure": encrypt(key)},
+    }
+    require(shop, *NEEDS)
+    with private.watched(marks) as seen:
+        done = shop.run("up", "--diff")
+    assert done.code == 0, done.text
+    assert seen == set()
+    assert marks.within(done.text) == set()
+    python = f"/srv/wsgi-ecs/sites/app/releases/{done.output('release')}/venv/bin/python"
+    assert shop.shell(f"{python} -c 'import over_http, over_ssh, private_tool; print(private_tool.ANSWER)'") == "42"
+    project = f"wsgi-ecs-{shop.name}"
+    (machine,) = lxd(f"/1.0/instances?recursion=1&project={project}")
+    pid = lxd(f"/1.0/instances/{machine['name']}/state?project={project}")["pid"]
+    places = [f"/proc/{pid}/root/{name}" for name in ("etc", "home", "root", "run", "srv", "tmp", "var")]
+    command = ["grep", "-rlaFs", "-D", "skip", "-f", "/dev/stdin", *places, str(shop.folder)]
+    found = subprocess.run(command, input=b"\n".join(marks.forms), capture_output=True).stdout.decode()
+    assert found == ""
+    dump = subprocess.run(["lxd", "sql", "global", ".dump"], capture_output=True, check=True).stdout
+    assert marks.within(dump) == set()

@@ -42,10 +42,10 @@ class Generation:
 
     @classmethod
     def new(cls, key: bytes) -> "Generation":
-        names = ("typed", "sealed", "shop", "mysql", "ada", "bob")
+        names = ("typed", "sealed", "shop", "mysql", "ada", "bob", "netrc", "index")
         marks = {name: secrets.token_hex(12) for name in names}
         values = {name: mark + AWKWARD for name, mark in marks.items()}
-        pair = Authority().sign(DOMAIN)
+        pair, deploy = Authority().sign(DOMAIN), Authority().sign(DOMAIN)
         hashes = {name: f"$6$saltsalt${marks[name]:a<86}" for name in ("ada", "bob")}
 
         def sealed(text: str) -> dict[str, str]:
@@ -53,7 +53,14 @@ class Generation:
 
         settings = {
             "mysql": {"password": sealed(values["mysql"])},
-            "app": {"env": {"TYPED": values["typed"], "SEALED": sealed(values["sealed"])}},
+            "app": {
+                "env": {"TYPED": values["typed"], "SEALED": sealed(values["sealed"])},
+                "pip": {
+                    "netrc": sealed(f"machine git.example.test login ada password {marks['netrc']}"),
+                    "extra_index_url": [sealed(f"http://ada:{marks['index']}@127.0.0.1:9/simple/")],
+                    "ssh_key": sealed(deploy.private_key),
+                },
+            },
             "nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": hashes["ada"]}},
             "sites": {
                 "blog": {"site": {"server_name": "blog.example.test"}, "tls": {"acme": True}},
@@ -68,7 +75,8 @@ class Generation:
         once = hashlib.sha1(values["mysql"].encode()).digest()  # noqa: S324
         # What MariaDB keeps of the password, and the line of the key that has most of its number.
         kept = {"mysql hash": hashlib.sha1(once).hexdigest().upper()}  # noqa: S324
-        return cls({**marks, **kept, "key": mark_of(pair.secret_line)}, settings)
+        keys = {"key": mark_of(pair.secret_line), "deploy key": mark_of(deploy.secret_line)}
+        return cls({**marks, **kept, **keys}, settings)
 
 
 def expected(generation: str) -> dict[str, dict[str, tuple[str, set[str]]]]:

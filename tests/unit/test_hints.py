@@ -1,4 +1,6 @@
-"""What pip printed on a Debian 12 without the package that each needs (tests/unit/pip/), and what the user is told."""
+"""What pip printed on a Debian 12 without the package or the login that each needs (tests/unit/pip/), and what the user
+is told.
+"""
 
 from pathlib import Path
 
@@ -14,6 +16,10 @@ NEEDED = {
     "pycairo": "add libcairo2-dev, pkg-config to server.packages",
     "python-ldap": "add libldap-dev, libsasl2-dev to server.packages",
     "pyodbc": "a C++ compiler is missing on the server: add g++ to server.packages",
+    "private-index": "no package index that the server asks has private-tool: fix its name, or add the index",
+    "private-http": "127.0.0.1 wants a login, or refuses the one that it got: set its name and token in app",
+    "private-password": "127.0.0.1 wants a login, or refuses the one that it got: set its name and token in app",
+    "private-ssh": "the git server refuses the login by ssh: set app.pip.ssh_key to a deploy key of the repository",
     "git": "git is missing on the server: add git to server.packages",
 }
 # What other systems, compilers and versions print.
@@ -25,6 +31,11 @@ LINES = {
     "build/temp/_openssl.c:575:30: fatal error: openssl/opensslv.h: No such file or directory": "libssl-dev",
     "/usr/bin/ld: cannot find -lrados": "the library librados is missing on the server: add the debian12 package",
     "error: can't find Rust compiler": "add cargo to",
+    "error: cannot run ssh: No such file or directory": "ssh is missing on the server: add openssh-client to",
+    "git@git.example.com: Permission denied (publickey).": "set app.pip.ssh_key",
+    "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @": "/var/lib/wsgi-build/known_hosts on the server",
+    "ERROR: HTTP error 403 while getting https://files.example.com/a.whl": "files.example.com wants a login",
+    "fatal: unable to access 'https://git.example.com/a/': The requested URL returned error: 403": "git.example.com",
 }
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -343,6 +344,8 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
     versions = {"/usr/bin/python3.11": "3.11.9", "/usr/bin/python3": "3.6.8"}
 
     class Builder:
+        user = SimpleNamespace(pw_dir=str(tmp_path))
+
         def own(self, path: str) -> None:
             pass
 
@@ -364,7 +367,7 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
     def made(python: str) -> str:
         ran.clear()
         release = site.release._replace(python=python, build_pins=[], server_pins=[])
-        path = str(venvs.make(release, str(tmp_path), print))
+        path = str(venvs.make(release, str(tmp_path), print, {}))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
         return path
 

@@ -51,6 +51,12 @@ def _named(name: str) -> tuple[str, str]:
 
 # Setting → what its own name, or its site's, makes of it: the value, and what else must be set there.
 VALUES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "app.pip.index_url": lambda name: {"app": {"pip": {"index_url": _index(name)}}},
+    "app.pip.extra_index_url": lambda name: {"app": {"pip": {"extra_index_url": [_index(name)]}}},
+    "app.pip.netrc": lambda name: {
+        "app": {"pip": {"netrc": f"machine {_called('git', name)}.example.com login ada password {MARKS[name]}"}}
+    },
+    "app.pip.ssh_key": lambda name: {"app": {"pip": {"ssh_key": _pair(_named(name)[0] + "deploy").private_key}}},
     "app.env": lambda name: {"app": {"env": {_called("TOKEN", name): MARKS[name] + AWKWARD}}},
     "mysql.password": lambda name: {"mysql": {"password": MARKS[name] + AWKWARD}},
     "redis.password": lambda name: {"redis": {"own_server": True, "password": MARKS[name]}},
@@ -69,7 +75,11 @@ VALUES: dict[str, Callable[[str], dict[str, Any]]] = {
 
 def _called(word: str, name: str) -> str:
     """The stack's and a site's own stand beside each other in a map."""
-    return f"{word}{NAMES.index(name)}"
+    return f"{word}{NAMES.index(name):02}"
+
+
+def _index(name: str) -> str:
+    return f"https://ada:{MARKS[name]}@{_called('index', name)}.example.com/simple/"
 
 
 def _config(folder: Path, app_servers: int = 1) -> dict[str, Any]:
@@ -91,6 +101,7 @@ def _config(folder: Path, app_servers: int = 1) -> dict[str, Any]:
 
 def _marks() -> Marks:
     keys = {name: _pair(DOMAINS[_named(name)[0]]) for name in NAMES if _named(name)[1] == "tls.private_key"}
+    keys |= {name: _pair(_named(name)[0] + "deploy") for name in NAMES if _named(name)[1] == "app.pip.ssh_key"}
     # The line that has most of its number.
     lines = {name: mark_of(pair.secret_line) for name, pair in keys.items()}
     return Marks({**MARKS, **lines, "access.private_key_file": FILE_MARK})
@@ -153,13 +164,15 @@ def _written(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"{path.name}/{member.name}", member.name.encode() + (file.read() if file else b"")
 
 
+PIP = {key for key in KEYS if key.startswith("app.pip.")}
+OWN = {f"sites.shop.{key}" for key in PIP}
 SITE = {"app.env", "mysql.password", "redis.password"}
 FRONT = {
     "front-host-apply": {"tls.private_key", "sites.shop.tls.private_key"},
     "front-site-www-apply": {"nginx.auth_basic_users"},
     "front-site-shop-apply": {"nginx.auth_basic_users", "sites.shop.nginx.auth_basic_users"},
 }
-APP = {"app-1-site-www-apply": SITE, "app-1-site-shop-apply": {*SITE, "sites.shop.app.env"}}
+APP = {"app-1-site-www-apply": {*SITE, *PIP}, "app-1-site-shop-apply": {*SITE, "sites.shop.app.env", *OWN}}
 DB = {
     f"{machine}-{command}": {f"{service}.password"}
     for machine, service in (("db", "mysql"), ("redis", "redis"))
@@ -225,6 +238,8 @@ def test_what_the_release_tool_reads(run_program: Run, tmp_path: Path) -> None:
     }
     assert read("-app-1-host-apply")["tls"] == {}
     told = read("-app-1-site-shop-apply")
+    assert told["pip"]["netrc"].count("machine") == 3
+    assert told["pip"]["ssh_key"] == own["app"]["pip"]["ssh_key"]
     assert told["files"] == {}
     assert told["env"].items() >= {**config["app"]["env"], **own["app"]["env"]}.items()
     assert told["env"]["MYSQL_PASSWORD"] == config["mysql"]["password"]
@@ -254,8 +269,8 @@ def test_a_wrong_value_is_not_repeated(
     config = _config(tmp_path)
     refused = []
     for wrong in _wrong(key):
-        section, last = key.split(".")
-        holder = (config["sites"]["shop"] if site else config)[section]
+        *sections, last = key.split(".")
+        holder = functools.reduce(dict.__getitem__, sections, config["sites"]["shop"] if site else config)
         before = holder[last]
         # Of a map one of its values.
         holder[last] = {next(iter(before)): wrong} if isinstance(before, dict) else wrong

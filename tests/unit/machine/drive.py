@@ -95,6 +95,7 @@ class Builder:
     """What the build user would run."""
 
     faults: Any = ()
+    user: Any = None
 
     def own(self, path: str) -> None:
         pass
@@ -142,7 +143,7 @@ def run(root: str, verb: str, folder: str) -> int:
     fake = Fake(root)
     move(root)
     hasten()
-    Builder.faults = fake.faults
+    Builder.faults, Builder.user = fake.faults, SimpleNamespace(pw_dir=root + "/build")
     files.own, venvs.Builder = fake.own, Builder
     data.run_as = lambda name, act: act()
     # The application's log is its own; here there is no such user.
