@@ -89,7 +89,8 @@ class Release(NamedTuple):
     raised by the user to apply the same release again. before, after: commands that run before and after the switch,
     each a list of arguments, and the seconds that one of them may take. start_seconds: that a release may take to
     answer. persistent: paths of the application's folder that lead into the site's data folder; an absent path without
-    a suffix, or with / at its end, is a folder. served: folders of the data folder that nginx reads.
+    a suffix, or with / at its end, is a folder. served: folders of the data folder that nginx reads. uv: the pin of uv,
+    with its hashes, which installs the requirements; "" for pip.
     """
 
     site: str
@@ -132,6 +133,7 @@ class Release(NamedTuple):
     start_seconds: int = 60
     persistent: List[str] = []
     served: List[str] = []
+    uv: str = ""
 
 
 class SlotState(NamedTuple):

@@ -4,7 +4,7 @@
 TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "data", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
-    "packages", "redis_server", "processes", "schedule", "hints", "causes", "credentials",
+    "packages", "redis_server", "processes", "schedule", "hints", "causes", "credentials", "uv",
     "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.

@@ -17,11 +17,13 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import credentials
 import files
 import hints
+import uv
 from commands import ReleaseError, Say, run
 from contract import paths
 from contract.documents import APP_FOLDER, Release
@@ -81,12 +83,9 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
         if release.server_pins:
             builder.run(*(pip + ["--no-build-isolation"] + release.server_pins))
         with _application(builder, os.path.join(target, APP_FOLDER), is_local, release) as (folder, requirements):
-            with credentials.lent(builder, secrets, release.system, pip[0]) as variables:
-                # pip looks for a relative path where it runs.
-                builder.run(*(pip + ["-r", requirements]), cwd=folder, variables=variables)
-                if release.has_project:
-                    # Its dependencies are those of the lock file.
-                    builder.run(*(pip + ["--no-deps", "."]), cwd=folder, variables=variables)
+            # The dependencies of a project are those of its lock file.
+            commands = [["-r", requirements]] + ([["--no-deps", "."]] if release.has_project else [])
+            _install(builder, release, path, folder, commands, texts, secrets, say)
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
         # After a power failure there must be no list of an environment whose files are missing.
         os.sync()
@@ -99,6 +98,43 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
             error.then = hints.next_step(error.output, release.system) or usual
         raise
     return path
+
+
+def _install(
+    builder: "Builder",
+    release: Release,
+    venv: str,
+    folder: str,
+    commands: List[List[str]],
+    texts: List[str],
+    secrets: Dict[str, str],
+    say: Say,
+) -> None:
+    """Install the application's requirements, with uv where it does as pip. Says which of them it was, and why.
+
+    folder: where relative paths begin. commands: arguments of `install`, one list for each run. Raises ReleaseError.
+    """
+    started, pip = time.monotonic(), venv + "/bin/pip"
+    reason = uv.reason_for_pip(texts) if release.uv else "uv needs a newer Python"
+    own = None
+    if not reason:
+        try:
+            own = uv.Uv(builder, release.uv, pip)
+        except ReleaseError:
+            reason = "uv cannot be installed from the package index"
+    with credentials.lent(builder, secrets, release.system, pip) as variables:
+        if own:
+            # If one requirement has a hash, pip wants one of each.
+            strict = ["--require-hashes"] if any("--hash" in text for text in texts) else []
+            reason = own.install(venv, folder, [commands[0] + strict] + commands[1:], variables)
+            if not reason:
+                say("{} has installed the requirements ({:.0f} s)".format(own.name, time.monotonic() - started))
+                return
+        say("pip installs the requirements: {}".format(reason))
+        for command in commands:
+            # pip looks for a relative path where it runs.
+            builder.run(pip, "install", "-q", "--disable-pip-version-check", *command, cwd=folder, variables=variables)
+        say("pip has installed the requirements ({:.0f} s)".format(time.monotonic() - started))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from kinds.process_managers import Program
 from kinds.processes import Workers
 from kinds.schedule import Schedule
 from kinds.service import Service, Surroundings
+from kinds.systems.base import UV, UV_PYTHON
 from serving import acme, drop_ins, nginx, packages
 from serving.plan import Role, SitePlan
 from settings import SiteSettings, StackSettings
@@ -91,6 +92,7 @@ def release_document(
         build_pins=list(stack.system.build_pins),
         server_pins=list(process.pins),
         # Nothing is installed where the application does not run.
+        uv=UV if has_app and stack.system.python_version >= UV_PYTHON else "",
         requirements=site.app.requirements if has_app else None,
         locked=own.text if own and has_app else None,
         has_project=own.has_project if own and has_app else False,

@@ -52,7 +52,9 @@ def shop(project_copy: Path) -> Iterator[Stack]:
         "serving": {"app_server": "gunicorn"},
     }
     try:
-        stack.known["address"] = stack.up().output("address")
+        first = stack.up()
+        assert "uv 0.13.9 has installed the requirements" in first.text
+        stack.known["address"] = first.output("address")
         yield stack
     finally:
         stack.run("destroy")
@@ -78,6 +80,8 @@ def test_an_installation_that_lacks_a_library_names_its_package(shop: Stack) -> 
     (shop.folder / "shop/requirements.txt").write_text(".\npsycopg2==2.9.9\n")
     done = shop.run("up")
     assert done.code == 1
+    # What pip says of a failure is what counts.
+    assert "pip installs the requirements: uv does not install them" in done.text
     assert "PostgreSQL's client library is missing on the server: add libpq-dev to server.packages" in done.text
     assert served(shop)["flask"] == "3.0.3"
 

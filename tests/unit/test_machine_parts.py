@@ -366,7 +366,7 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
 
     def made(python: str) -> str:
         ran.clear()
-        release = site.release._replace(python=python, build_pins=[], server_pins=[])
+        release = site.release._replace(python=python, build_pins=[], server_pins=[], uv="")
         path = str(venvs.make(release, str(tmp_path), print, {}))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
         return path

@@ -106,6 +106,8 @@ class Builder:
     def run(self, *command: str, **options: object) -> str:
         if command[1:3] == ("-m", "venv"):
             Path(command[3], "bin").mkdir()
+        if "--target" in command:
+            Path(command[command.index("--target") + 1]).mkdir()
         if command[-2] == "-r":
             if "pip" in self.faults:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -143,6 +145,7 @@ def run(root: str, verb: str, folder: str) -> int:
     fake = Fake(root)
     move(root)
     hasten()
+    Path(root, "build").mkdir(exist_ok=True)
     Builder.faults, Builder.user = fake.faults, SimpleNamespace(pw_dir=root + "/build")
     files.own, venvs.Builder = fake.own, Builder
     data.run_as = lambda name, act: act()
