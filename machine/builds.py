@@ -174,7 +174,8 @@ def download(build: Build) -> bytes:
 def compiled(build: Build, archive: bytes, scratch: str, builder: Builder) -> str:
     """Unpack and build in the folder `scratch`. Returns the folder that holds what is to be installed."""
     packed, source, root = (os.path.join(scratch, name) for name in ("archive", "source", "root"))
-    with open(packed, "wb") as file:
+    # The folder is the build user's: no link may be followed.
+    with open(packed, "xb") as file:
         file.write(archive)
     staged = root + build.folder
     try:
@@ -207,7 +208,9 @@ _STEPS = {"uwsgi": _uwsgi, "nginx": _nginx}
 
 
 def install(staged: str, target: str) -> None:
-    """Copy plain files and folders, which root owns and nobody else may write."""
+    """Copy plain files and folders, which root owns and nobody else may write. Raises ReleaseError."""
+    if os.path.realpath(staged) != staged:
+        raise ReleaseError("{} leads elsewhere; what was built is not trusted".format(staged))
     for here, _, names in os.walk(staged):
         folder = os.path.normpath(os.path.join(target, os.path.relpath(here, staged)))
         os.mkdir(folder)

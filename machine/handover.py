@@ -16,12 +16,32 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 def give(folder: str, user: str) -> None:
     """Give a folder and its files to a user. Its links stay root's, by which they are known as this tool's own."""
-    owner = pwd.getpwnam(user).pw_uid
-    for here, _, names in os.walk(folder):
-        os.chown(here, owner, -1)
-        for path in (os.path.join(here, name) for name in names):
-            if not os.path.islink(path):
-                os.chown(path, owner, -1)
+    here = os.open(folder, _FOLDER)
+    try:
+        _give(here, pwd.getpwnam(user).pw_uid)
+    finally:
+        os.close(here)
+
+
+def _give(here: int, owner: int) -> None:
+    """Give a folder, and what is in it."""
+    for entry in os.listdir(here):
+        found = os.stat(entry, dir_fd=here, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            inner = os.open(entry, _FOLDER, dir_fd=here)
+            try:
+                _give(inner, owner)
+            finally:
+                os.close(inner)
+        elif stat.S_ISREG(found.st_mode) and not _is_second_name(found):
+            os.chown(entry, owner, -1, dir_fd=here, follow_symlinks=False)
+    # The folder goes last: who owns it may put anything in the place of what is in it.
+    os.fchown(here, owner, -1)
+
+
+def _is_second_name(found: os.stat_result) -> bool:
+    """Whether a file of root's has another name, which may stand anywhere."""
+    return found.st_uid == 0 and found.st_nlink > 1
 
 
 def take_back(folder: str, group: str) -> List[str]:
@@ -51,7 +71,7 @@ def _take(here: int, root: str, name: str, group: int, outside: List[str]) -> No
                 os.close(inner)
         elif stat.S_ISLNK(found.st_mode):
             _take_link(here, entry, root, path, found.st_uid, outside)
-        elif stat.S_ISREG(found.st_mode) and not (found.st_uid == 0 and found.st_nlink > 1):
+        elif stat.S_ISREG(found.st_mode) and not _is_second_name(found):
             file = os.open(entry, _FILE, dir_fd=here)
             try:
                 os.fchown(file, 0, group)

@@ -22,6 +22,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import credentials
 import files
+import handover
 import hints
 import uv
 from commands import ReleaseError, Say, run
@@ -150,6 +151,8 @@ def _application(builder: "Builder", folder: str, is_local: bool, release: Relea
     if not is_local and release.locked is None:
         yield folder, os.path.join(folder, requirements)
         return
+    # What the build of a server's package has left running could exchange the copy while root makes it.
+    builder.end_leftovers()
     for left in glob.glob(os.path.join(builder.user.pw_dir, "application-*")):
         files.remove(left)
     scratch = tempfile.mkdtemp(prefix="application-", dir=builder.user.pw_dir)
@@ -169,9 +172,7 @@ def _application(builder: "Builder", folder: str, is_local: bool, release: Relea
                 # The byte order mark outweighs a coding comment.
                 with open(path, "w", encoding="utf-8-sig") as file:
                     file.write(linked)
-        for here, _, names in os.walk(scratch):
-            for path in [here, *(os.path.join(here, name) for name in names)]:
-                builder.own(path)
+        builder.take(scratch)
         yield copy, requirements
     finally:
         files.remove(scratch)
@@ -238,8 +239,11 @@ class Builder:
         self.user = pwd.getpwnam(self.NAME)
 
     def own(self, path: str) -> None:
-        # A persistent path of a release is a link into its site's data.
         os.chown(path, self.user.pw_uid, self.user.pw_gid, follow_symlinks=False)
+
+    def take(self, folder: str) -> None:
+        """Own a folder and its files, but no link: a persistent path of a release is one into its site's data."""
+        handover.give(folder, self.NAME)
 
     def end_leftovers(self) -> None:
         """End the processes that a killed run left: they would write into the new environment."""

@@ -354,3 +354,8 @@ def test_nothing_but_plain_files_is_installed(builds: Any, tmp_path: Path) -> No
         "sbin/nginx",
     }
     assert (tmp_path / "target/sbin/nginx").stat().st_mode & 0o7777 == 0o755
+    # A build may have put a link in the place of what it should have made, or of a folder above it.
+    (tmp_path / "link").symlink_to(tmp_path / "staged")
+    for elsewhere in ("link", "link/sbin"):
+        with pytest.raises(module("commands").ReleaseError, match="leads elsewhere"):
+            builds.install(str(tmp_path / elsewhere), str(tmp_path / "second"))

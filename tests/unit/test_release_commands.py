@@ -4,8 +4,9 @@ import json
 import os
 import pwd
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,34 @@ def test_what_commands_make_is_not_edited_by_hand(plain: Server) -> None:
     made = folder(plain, archive.id) / "static/ü/a.css"
     made.write_text("by hand")
     assert f"edited by hand: {made} (changed)" in plain.run(Path(), "", verb="status", wanted=1)[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_the_user_exchanges_meanwhile_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handover = module("handover")
+    app, secret, owner = tmp_path / "app", tmp_path / "secret", pwd.getpwnam("nobody").pw_uid
+    for folder in (app / "outer/inner", app / "other", secret / "inner"):
+        folder.mkdir(parents=True)
+    for path in (app / "outer/inner/f", app / "other/f", secret / "f", secret / "inner/f", secret / "page"):
+        path.write_text("x")
+    os.link(secret / "page", app / "page")
+
+    def and_attack(real: Callable[..., None]) -> Callable[..., None]:
+        def act(*arguments: Any, **options: Any) -> None:
+            real(*arguments, **options)
+            for here in [app, *app.rglob("*")]:
+                if here.is_dir() and not here.is_symlink() and here.stat().st_uid == owner:
+                    for found in [path for path in here.iterdir() if path.is_dir() and not path.is_symlink()]:
+                        found.rename(tmp_path / f"moved-{found.name}")
+                        found.symlink_to(secret)
+
+        return act
+
+    for name in ("chown", "fchown"):
+        monkeypatch.setattr(os, name, and_attack(getattr(os, name)))
+    handover.give(str(app), "nobody")
+    assert app.stat().st_uid == (tmp_path / "moved-outer").stat().st_uid == owner
+    assert {path.stat().st_uid for path in (secret, *secret.rglob("*"))} == {0}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
