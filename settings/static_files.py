@@ -29,12 +29,19 @@ def resolve(stack: StackSettings, folder: Path, file: str) -> tuple[StackSetting
             static, more = _named(site, folder, f"{stack.key_of(site)}nginx.static", file)
             warnings += more
         else:
-            static = _automatic(site, folder / site.app.source)
+            taken = {*site.data.served, *site.nginx.websocket}
+            found_there = _automatic(site, folder / site.app.source)
+            static = {url: path for url, path in found_there.items() if url not in taken}
             of = f"site {site.site.name}: " if stack.is_named else ""
             # nginx serves what a release has, and cannot enter the folder to which a persistent path leads.
-            kept = {url for url, path in static.items() if any(data.overlap(path, p) for p in _persistent(site))}
+            kept = {
+                url: persistent
+                for url, path in static.items()
+                for persistent in _persistent(site)
+                if data.overlap(path, persistent)
+            }
             if site.serving.front == "nginx":
-                found += [of + _said(site, url, path, url in kept) for url, path in static.items()]
+                found += [of + _said(site, url, path, kept.get(url)) for url, path in static.items()]
             static = {url: path for url, path in static.items() if url not in kept}
         _check_built(stack, site, static, folder, file)
         changed = static != site.nginx.static
@@ -47,12 +54,12 @@ def _persistent(site: SiteSettings) -> Iterator[str]:
     return (path.rstrip("/") for path in site.app.persistent)
 
 
-def _said(site: SiteSettings, url: str, path: str, is_kept: bool) -> str:
-    """What a preview says of a folder that was found."""
-    if is_kept:
+def _said(site: SiteSettings, url: str, path: str, persistent: str | None) -> str:
+    """What a preview says of a folder that was found. persistent: the path of app.persistent that is in the way."""
+    if persistent:
         return (
             f"{site.site.prefix}{url} is answered by the application and not by nginx, because app.persistent keeps "
-            f"{path}; data.served can have nginx serve it"
+            f"{persistent}; data.served can have nginx serve it"
         )
     return f"{site.site.prefix}{url} is served by nginx from {path}"
 

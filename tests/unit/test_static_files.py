@@ -146,11 +146,14 @@ def test_what_was_found_and_is_persistent_is_left_to_the_application(tmp_path: P
     found, _ = resolve(parse({"app": app}, FILE), Path("/"), FILE)
     assert not found.sites[0].nginx.static
     assert list(found.notes) == [
-        "/static/ is answered by the application and not by nginx, because app.persistent keeps shop/static; "
+        f"/static/ is answered by the application and not by nginx, because app.persistent keeps {path}; "
         "data.served can have nginx serve it"
     ]
-    found, _ = resolve(parse({"app": {**app, "persistent": ["instance"]}}, FILE), Path("/"), FILE)
+    own = {"app": {**app, "persistent": ["instance"]}}
+    found, _ = resolve(parse(own, FILE), Path("/"), FILE)
     assert found.sites[0].nginx.static == {"/static/": "shop/static"}
+    found, _ = resolve(parse({**own, "data": {"served": {"/static/": "media"}}}, FILE), Path("/"), FILE)
+    assert not found.sites[0].nginx.static
 
 
 def test_what_a_user_named_and_is_missing_is_told(tmp_path: Path) -> None:
