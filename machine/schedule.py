@@ -6,6 +6,7 @@ systemd starts no service that still runs, so none runs twice at once. Python 3.
 
 import glob
 import os
+import re
 from typing import Dict, List, Optional
 
 import drop_ins
@@ -46,9 +47,10 @@ def stop(state: SlotState) -> None:
 
 def remove(site: str, kept: List[str]) -> None:
     """Stop and remove a site's timers and services. kept: units that stay."""
-    # The name of a job stands between two dots, and no other unit has that form.
-    found = [os.path.basename(path) for path in glob.glob(os.path.join(drop_ins.UNITS, "wsgi-{}.*.*".format(site)))]
-    gone = sorted(name for name in found if name not in kept and name.endswith((".timer", ".service")))
+    # wsgi-app-a.worker@.service is no job of a site app-a but a process of a site app, in its slot a.
+    job = re.compile(r"wsgi-{}\.[^.@]+\.(timer|service)\Z".format(re.escape(site)))
+    found = map(os.path.basename, glob.glob(os.path.join(drop_ins.UNITS, "wsgi-{}.*".format(site))))
+    gone = sorted(name for name in found if job.match(name) and name not in kept)
     if not gone:
         return
     timers = [name for name in gone if name.endswith(".timer")]

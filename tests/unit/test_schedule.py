@@ -161,3 +161,53 @@ def test_timers_come_change_and_go_with_the_release(tmp_path: Path, monkeypatch:
     asked.clear()
     tool.place("app", "nobody", None, "")
     assert asked == []
+
+
+@pytest.mark.parametrize("manager", ["supervisor", "systemd", "emperor"])
+def test_no_name_of_a_site_is_one_of_another_sites_slot(
+    manager: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"processes": {"worker": {"command": "python w.py"}}, "schedule": {"worker": NIGHTLY}}
+    names = ("app", "app-a", "app-b", "app-a-b", "app-cache-10m", "app-a-processes")
+    sites: dict[str, dict[str, Any]] = {
+        name: {**own, "nginx": {"cache": {"max_size": "1g"}}, "site": {"server_name": f"{name}.example"}}
+        for name in names
+    }
+    values = {"server": {"os": "debian12"}, "serving": {"process_manager": manager}, "sites": sites}
+    units: dict[str, set[str]] = {}
+    found: list[tuple[str, str]] = []
+    for site in machines(parse(values, FILE))[0].plan.sites:
+        release = decode(Release, release_files(site)["release.json"])
+        of_site: set[str] = set()
+        for slot in ("a", "b"):
+            state = slot_state(release, "0123", slot, {"slot": slot, "release": "0123"}, fill_known)
+            assert state.processes
+            links = {state.program_link, *state.processes.links.values()}
+            logs = {state.log, *(program.log for program in state.processes.programs)}
+            known = {f"{state.manager}: {state.program}", f"{state.processes.manager}: {state.processes.group}: group"}
+            known |= {f"{state.processes.manager}: {program.unit}" for program in state.processes.programs}
+            found += [(release.site, name) for name in links | logs | known if not name.endswith(": : group")]
+            of_site |= links
+        jobs = {link for job in release.schedule for link in job.links.values()}
+        found += [(release.site, name) for name in jobs]
+        units[release.site] = {Path(link).name for link in of_site | jobs}
+    assert len(found) == len({name for _, name in found})
+    for number, site_values in enumerate(sites.values()):
+        site_values["uwsgi"] = {"socket": f"0.0.0.0:{3031 + 10 * number}"}
+    front = machines(parse({**values, "topology": {"app_servers": 2}}, FILE))[0].plan
+    configs = "".join(site.configs["http.conf"] for site in front.sites)
+    zones = re.findall(r"(?:\bzone |keys_zone=)(.+?)[: ]", configs)
+    assert len(zones) == len(set(zones)) == 2 * len(names)
+    # A site without a schedule removes the timers that it had, and nothing of any other site.
+    tool: Any = module("schedule")
+    monkeypatch.setattr(tool, "run", lambda *command, **_: "")
+    monkeypatch.setattr(tool.drop_ins, "UNITS", str(tmp_path))
+    monkeypatch.setattr(tool, "STAMPS", str(tmp_path))
+    for name in set().union(*units.values()):
+        (tmp_path / name).touch()
+    for name, own_units in units.items():
+        before = {path.name for path in tmp_path.iterdir()}
+        tool.place(name, "nobody", None, "")
+        gone = before - {path.name for path in tmp_path.iterdir()}
+        assert gone == {f"wsgi-{name}.worker.service", f"wsgi-{name}.worker.timer"}
+        assert gone <= own_units
