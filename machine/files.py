@@ -8,7 +8,7 @@ import hmac
 import json
 import os
 import pwd
-import shutil
+import subprocess
 from typing import Dict, Iterable, List, Optional, Type, TypeVar
 
 from contract import paths
@@ -140,7 +140,8 @@ def link(target: str, path: str) -> None:
 def remove(path: str) -> None:
     """Remove a file, a link or a folder with all that it holds. Nothing happens when there is none."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
+        # shutil gives up in folders that are too deep, which the code of an application may make.
+        subprocess.call(["rm", "-rf", "--", path], stderr=subprocess.DEVNULL)
     elif os.path.lexists(path):
         os.unlink(path)
 

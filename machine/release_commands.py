@@ -58,7 +58,7 @@ class Commands:
         if state.before >= len(self.release.before):
             return
         self._save(state._replace(is_open=True))
-        outside = []  # type: List[str]
+        removed = []  # type: List[str]
         try:
             handover.give(self.folder, self.release.user)
             for command in self.release.before[state.before :]:
@@ -66,13 +66,15 @@ class Commands:
                 state = state._replace(before=state.before + 1)
                 self._save(state._replace(is_open=True))
         finally:
-            outside = handover.take_back(self.folder, self.release.web_group)
-            # The files that an outside link has named are missing, so all commands run again.
-            state = state._replace(before=0 if outside else state.before, made=self._made())
+            removed = handover.take_back(self.folder, self.release.web_group)
+            # Something that the commands have made is missing, so all of them run again.
+            state = state._replace(before=0 if removed else state.before, made=self._made())
             self._save(state)
-        if outside:
-            what = "release.before: {} leads out of the application's folder".format(", ".join(outside[:3]))
-            advice = "have the command write files instead of links (collectstatic without --link), and run up again"
+        if removed:
+            what = "release.before: {}".format("; ".join(removed[:3]))
+            advice = (
+                "have the command write plain files in few folders (collectstatic without --link), and run up again"
+            )
             raise ReleaseError(what, then=advice)
         names = [name[len(APP_FOLDER) :] for name, digest in sorted(state.made.items()) if digest]
         if names and self.release.front == "apart":
@@ -222,15 +224,22 @@ def hide(text: str, env: Dict[str, str]) -> str:
     return text
 
 
-def recover(release: Release, releases: str) -> None:
+def recover(release: Release, releases: str, say: Say) -> None:
     """End the commands that a killed run has left, and take their folder back."""
-    for name in sorted(os.listdir(releases)):
+    for name in sorted(name for name in os.listdir(releases) if "." not in name):
         target = os.path.join(releases, name)
         state = files.commands_state(target)
         if state.is_open:
             _end_marked(release)
-            handover.take_back(os.path.join(target, APP_FOLDER.rstrip("/")), release.web_group)
-            _save(release, target, state._replace(is_open=False))
+            try:
+                handover.take_back(os.path.join(target, APP_FOLDER.rstrip("/")), release.web_group)
+                _save(release, target, state._replace(is_open=False))
+            except OSError as error:
+                # It has never served, and no later release may fail because of it.
+                say("discarding release {}, whose commands were cut short: {}".format(name, describe(error)))
+                files.remove(target + ".old")
+                os.rename(target, target + ".old")
+                files.remove(target + ".old")
 
 
 def _save(release: Release, target: str, state: CommandsState) -> None:

@@ -67,7 +67,7 @@ class Rollout:
 
     def find_what_serves(self) -> None:
         """Recover from a run that was killed, and find the release and the secrets that serve."""
-        recover(self.release, self.site.releases)
+        recover(self.release, self.site.releases, self.say)
         self.old = self.site.recover_interrupted_release(self.say)
         self._place_timers(self.old)
         self.old_target = self.site.target()

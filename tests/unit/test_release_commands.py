@@ -4,8 +4,10 @@ import json
 import os
 import pwd
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -263,9 +265,78 @@ def test_the_folder_is_given_and_taken_back_without_following_a_link(tmp_path: P
     os.link(secret, app / "second")
     for name in ("evil", "good", "pipe"):
         os.chown(app / name, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
-    assert handover.take_back(str(app), "root") == ["evil"]
+    assert handover.take_back(str(app), "root") == ["evil leads out of the application's folder"]
     assert sorted(path.name for path in app.iterdir()) == ["good", "inner", "tool"]
     assert {path.lstat().st_uid for path in app.rglob("*")} == {0}
     assert (app / "inner/page").stat().st_mode & 0o7777 == 0o750
     assert (app / "inner").stat().st_mode & 0o7777 == 0o750
     assert secret.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_folders_that_are_too_deep_are_removed_and_said(tmp_path: Path) -> None:
+    handover, files = module("handover"), module("files")
+    app = tmp_path / "app"
+    (app / "kept").mkdir(parents=True)
+    (app / "kept/page").write_text("x")
+    # Each is longer than a path may be, or than Python and Linux follow.
+    subprocess.run(["mkdir", "-p", f"{app}/{'/'.join('a' * 1100)}", f"{app}/{'/'.join('b' * 1100)}"], check=True)
+    for number in range(1100):
+        (app / f"link{number}").symlink_to(f"link{number + 1}")
+        os.chown(app / f"link{number}", 1, 1, follow_symlinks=False)
+    removed = handover.take_back(str(app), "root")
+    assert sorted(removed)[:2] == [f"{'/'.join('a' * 40)}/… has more than 200 folders in one another"] + [
+        f"{'/'.join('b' * 40)}/… has more than 200 folders in one another"
+    ]
+    assert all(sentence.endswith("leads out of the application's folder") for sentence in sorted(removed)[2:])
+    assert (app / "kept/page").stat().st_uid == 0
+    assert (app / "/".join("a" * 200)).is_dir()
+    assert len([*os.walk(app)]) == 2 + 2 * 200
+    assert handover.take_back(str(app), "root") == []
+    # As a release is removed that an older version of this tool has left.
+    subprocess.run(["mkdir", "-p", f"{app}/{'/'.join('a' * 1100)}"], check=True)
+    files.remove(str(app))
+    assert not app.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_where_a_link_leads_is_asked_when_nobody_can_change_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handover = module("handover")
+    app, owner = tmp_path / "app", pwd.getpwnam("nobody").pw_uid
+    (app / "inner/deep").mkdir(parents=True)
+    (app / "other").mkdir()
+    (app / "way").symlink_to("inner/deep/../../page")
+    handover.give(str(app), "nobody")
+    os.chown(app / "way", owner, -1, follow_symlinks=False)
+    chown, listdir = os.chown, os.listdir
+
+    def and_attack(*arguments: Any, **options: Any) -> None:
+        chown(*arguments, **options)
+        if (app / "inner").stat().st_uid == owner and not (app / "inner/deep").is_symlink():
+            (app / "inner/deep").rmdir()
+            (app / "inner/deep").symlink_to("../other")
+
+    monkeypatch.setattr(os, "chown", and_attack)
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path), reverse=True))
+    handover.take_back(str(app), "root")
+    (tmp_path / "page").write_text("another site's")
+    assert not (app / "way").exists()
+
+
+def test_a_release_that_cannot_be_taken_back_is_discarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool, documents = module("release_commands"), module("contract.documents")
+    for name, is_open in (("good", False), ("broken", True), ("broken.old", True)):
+        (tmp_path / name / "app").mkdir(parents=True)
+        state = documents.CommandsState(is_open=is_open)
+        (tmp_path / name / "commands.json").write_text(module("contract.codec").encode(state))
+
+    def refuse(folder: str, group: str) -> list[str]:
+        raise OSError(75, "Value too large", folder)
+
+    monkeypatch.setattr(tool.handover, "take_back", refuse)
+    monkeypatch.setattr(tool, "_end_marked", lambda release: None)
+    said: list[str] = []
+    tool.recover(SimpleNamespace(web_group="root"), str(tmp_path), said.append)
+    assert [path.name for path in tmp_path.iterdir()] == ["good"]
+    (line,) = said
+    assert line.startswith("discarding release broken, whose commands were cut short: [Errno 75]")
