@@ -116,6 +116,17 @@ def test_a_multi_line_key_keeps_its_lines(root: Path) -> None:
     assert load(root, "shop").secrets == {"-----BEGIN\nabc\n-----END"}
 
 
+def test_the_logins_for_private_packages_are_set_like_any_secret(root: Path) -> None:
+    netrc = "machine git.example.com\n  login ada\n  password t0ken"
+    index = "https://ada:t0ken@index.example.com/simple/"
+    run(root, "app.pip.netrc", netrc + "\n")
+    run(root, "app.pip.extra_index_url", index)
+    assert load(root, "shop").secrets == {netrc, index}
+    assert refusal(root, "app.pip.ssh_key", "~/.ssh/id_ed25519") == (
+        "app.pip.ssh_key: allowed: the text of a private key file that has no passphrase"
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [

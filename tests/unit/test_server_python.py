@@ -211,6 +211,12 @@ def test_a_pin_that_no_file_offers_to_the_servers_python_is_refused(index: Index
     assert checked(project, "centos7") == []
 
 
+def test_the_names_of_private_packages_are_not_asked_for(index: Index, project: Path) -> None:
+    (project / "app/requirements.txt").write_text("Flask==3.1.3\n")
+    assert checked(project, "centos7", app={"pip": {"extra_index_url": "https://index.example.com/"}}) == []
+    assert index.asked == []
+
+
 @pytest.mark.parametrize("answers", ["not at all", "too late"])
 def test_an_index_that_does_not_answer_is_a_line_and_not_waited_for(
     index: Index, project: Path, monkeypatch: Any, answers: str
