@@ -145,9 +145,8 @@ class Rollout:
 
     def start(self) -> None:
         """Start the new slot's program and wait until it is healthy."""
-        where = "in place of" if self.site.alone else "beside"
-        old_release = self.old.release if self.old else "nothing"
-        self.say("starting release {} {} {}".format(self.unpacked.id, where, old_release))
+        where = " {} {}".format("in place of" if self.site.alone else "beside", self.old.release) if self.old else ""
+        self.say("starting release {}{}".format(self.unpacked.id, where))
         if self.new.computed:
             self.say("{} runs {}".format(self.release.site, self.new.computed))
         if self.site.alone and self.old:

@@ -91,5 +91,10 @@ def check_dump(path: Path, file: str) -> None:
         raise UserError(f"{file}: not a complete dump of a database; allowed: what ./rehearse backup wrote")
 
 
+def amount_text(size: str, files: str) -> str:
+    """Bytes and a number of files, in words."""
+    return f"{size_text(int(size))} in {files} {'file' if files == '1' else 'files'}"
+
+
 def size_text(size: int) -> str:
     return f"{size / 1024:.1f} KiB" if size < 1 << 20 else f"{size / (1 << 20):.1f} MiB"

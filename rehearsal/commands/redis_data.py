@@ -10,7 +10,7 @@ from contract import paths
 from contract.documents import HOST_FILE
 from contract.resources import REDIS_MACHINE, machine_of
 from rehearsal.cloud import tokens
-from rehearsal.commands.dump import size_text
+from rehearsal.commands.dump import amount_text
 from rehearsal.commands.foresee import Preview
 from rehearsal.commands.machines import ssh_command
 from rehearsal.commands.rendered_files import has_redis
@@ -57,4 +57,4 @@ def _amount(root: Path, stack: str, machine: str | None) -> str | None:
     if done.returncode:
         return None
     number, _, size = done.stdout.strip().partition(" ")
-    return f"{size_text(int(size))} in {number} files" if number not in ("", "0") else ""
+    return amount_text(size, number) if number not in ("", "0") else ""

@@ -19,7 +19,7 @@ from contract.resources import (
     server_of_instance,
 )
 from rehearsal.cloud import tokens
-from rehearsal.commands.dump import copy, finish, local_path, pipe, send, size_text
+from rehearsal.commands.dump import amount_text, copy, finish, local_path, pipe, send, size_text
 from rehearsal.commands.foresee import Preview
 from rehearsal.commands.machines import ssh_command
 from rehearsal.commands.owner import give_to_user
@@ -92,9 +92,7 @@ def _amounts(root: Path, stack: str, machine: str | None) -> str:
         rows = None
     if rows is None:
         return "how much cannot be seen from here"
-    return ", ".join(
-        f"{site}: {size_text(int(size))} in {number} files" for site, number, size in rows if number != "0"
-    )
+    return ", ".join(f"{site}: {amount_text(size, number)}" for site, number, size in rows if number != "0")
 
 
 def backup(root: Path, stack: str, site: str, machine: str | None, file: str) -> int:
