@@ -168,8 +168,12 @@ def _copied(move: _Move, source: str, target: str, setting: str) -> str:
     try:
         data.run_as(pwd.getpwuid(owner).pw_name, lambda: _copy(source, draft))
         os.sync()
-    except BaseException:
+    except BaseException as error:
         files.remove(draft)
+        if isinstance(error, OSError) and "Permission denied" in str(error):
+            # Such as a file that root has put there.
+            advice = "give the file on the server to the owner of the folder (chown), and run up again"
+            raise ReleaseError("{} cannot be copied: {}".format(move.what, error.strerror), then=advice) from error
         raise
     return draft
 

@@ -196,6 +196,18 @@ def test_a_disk_that_is_too_full_leaves_the_data_where_they_are(written: Server)
     assert data.is_symlink()
 
 
+def test_a_file_that_the_sites_user_cannot_read_is_named_and_stays(written: Server) -> None:
+    (written.root / "cp").write_text(
+        "cp: cannot open '/srv/wsgi-ecs/sites/app/data/own' for reading: Permission denied"
+    )
+    written.refuses.add("cp")
+    output = prepare(written, DISK, wanted=1)
+    assert "the data of site app cannot be copied: cp: cannot open '/srv/wsgi-ecs/sites/app/data/own'" in output
+    assert "next: give the file on the server to the owner of the folder (chown)" in output
+    assert not (written.site / "data").is_symlink()
+    assert len(written.programs) == 1
+
+
 @pytest.mark.parametrize("moment", ["old", "link"])
 def test_a_move_that_was_killed_begins_again(written: Server, moment: str) -> None:
     data = written.site / "data"

@@ -339,7 +339,8 @@ class Server:
         """A copy of a data folder, while which the site's programs stand still."""
         self.running = sorted(self.programs)
         if "cp" in self.refuses:
-            return 1, "cp: error writing 'x': No space left on device"
+            said = self.root / "cp"
+            return 1, said.read_text() if said.exists() else "cp: error writing 'x': No space left on device"
         done = subprocess.run(["cp", *arguments], capture_output=True, text=True)
         return done.returncode, done.stderr
 
