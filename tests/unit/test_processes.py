@@ -1,5 +1,6 @@
 """Processes beside the application server: what a release says of them, and how the release tool treats them."""
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from contract.placeholders import fill_known
 from reference.samples import FILE, merged
 from serving import bootstrap, host_files, machines, release_files
 from settings.loader import parse
-from tests.unit.machine import module
+from tests.unit.machine import PROJECT, module
 
 WORKER = {"command": ["rq", "worker", "it's $HOME; %h\"\\"], "count": 2, "stop_seconds": 200}
 HOSTILE = (
@@ -47,8 +48,35 @@ def test_the_script_of_a_process_runs_its_arguments_and_nothing_else(manager: st
     command = ("printf", "%s|", *HOSTILE)
     script.write_text(released(config(manager, processes={"worker": {"command": command}}))["config/process-worker.sh"])
     last = script.read_text().splitlines()[-1]
-    run = last.replace(last[: last.index("/usr/bin/env")], "")
+    run = last[last.index("/bin/sh -c") :]
     assert subprocess.check_output(["/bin/sh", "-c", run], text=True) == "|".join([*HOSTILE, ""])
+
+
+@pytest.mark.parametrize("env", [{}, {"PATH": "@@other@@:/usr/bin:/bin", "TOKEN": "x"}])
+def test_the_virtual_environments_programs_come_before_a_path_of_the_applications(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    venv, other = tmp_path / "venv/bin", tmp_path / "other"
+    for folder in (venv, other, tmp_path / "release/app"):
+        folder.mkdir(parents=True)
+    for folder, names in ((venv, ("tool",)), (other, ("tool", "own"))):
+        for name in names:
+            (folder / name).write_text(f'#!/bin/sh\necho {folder.name} "$TOKEN"\n')
+            (folder / name).chmod(0o755)
+    (tmp_path / "release/tool").symlink_to(PROJECT / "machine")
+    (tmp_path / "env.json").write_text(json.dumps(env).replace("@@other@@", str(other)))
+    command = ["sh", "-c", "tool; command -v own"]
+    values = config(
+        processes={"worker": {"command": command}}, schedule={"nightly": {"command": command, "at": "@daily"}}
+    )
+    files = released(values)
+    for name in ("process-worker.sh", "schedule-nightly.sh"):
+        text = files[f"config/{name}"].replace("/etc/wsgi-ecs/app.env.json", str(tmp_path / "env.json"))
+        facts = {"release": "1", "release_dir": str(tmp_path / "release"), "venv": str(tmp_path / "venv")}
+        script = tmp_path / name
+        script.write_text(fill_known(text, facts))
+        done = subprocess.run(["/bin/sh", str(script), "-"], capture_output=True, text=True)
+        assert done.stdout == (f"bin x\n{other}/own\n" if env else "bin \n"), done.stderr
 
 
 def test_the_emperors_processes_are_systemds() -> None:
