@@ -31,6 +31,16 @@ class ReleaseError(Exception):
         self.then = then
 
 
+class Interrupted(BaseException):
+    """A signal that ends the run. It is no error of a step, so whoever goes on after an error does not go on after it.
+
+    serves: whether the release serves already.
+    """
+
+    serves = False
+    then = "run up again"
+
+
 def say(text: str, to: Any = None) -> None:
     """Print a line as UTF-8, whatever the locale is. A release goes on when nobody reads its output any more."""
     stream = to or sys.stdout
@@ -63,7 +73,7 @@ def run(*command: str, **options: Any) -> str:
 
 def describe(error: BaseException) -> str:
     """An exception as one line; an unexpected exception names its place in this tool."""
-    if isinstance(error, (ReleaseError, OSError)):
+    if isinstance(error, (ReleaseError, OSError, Interrupted)):
         return " ".join(str(error).split())
     here = os.path.dirname(__file__)
     frames = traceback.extract_tb(error.__traceback__)

@@ -31,7 +31,7 @@ import drift
 import files
 import host
 import space
-from commands import SIGNALS, ReleaseError, describe, say
+from commands import SIGNALS, Interrupted, ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
 from nginx import Nginx
@@ -64,7 +64,7 @@ def _apply(rollout: Rollout) -> None:
     if rollout.serves_already():
         say("release {} serves already: nothing to do".format(rollout.unpacked.id))
         # A run that was killed after the switch has left them.
-        rollout.run_after()
+        _finish(rollout.run_after)
         return
     rollout.report_overwritten_files()
     rollout.install()
@@ -79,8 +79,17 @@ def _apply(rollout: Rollout) -> None:
     except BaseException as error:
         rollout.roll_back(error)
         raise
-    rollout.tidy_up()
-    rollout.run_after()
+    _finish(rollout.tidy_up, rollout.run_after)
+
+
+def _finish(*steps: Callable[[], object]) -> None:
+    """Take the steps after the switch."""
+    try:
+        for step in steps:
+            step()
+    except Interrupted as error:
+        error.serves = True
+        raise
 
 
 def is_first(folder: str) -> bool:
@@ -95,7 +104,7 @@ def is_first(folder: str) -> bool:
     return all(state.trial or state.release in (None, paths.BOOTSTRAP) for state in states)
 
 
-def refuse(error: Exception, outcome: Optional[str] = None, first: bool = False) -> None:
+def refuse(error: BaseException, outcome: Optional[str] = None, first: bool = False) -> None:
     """Print what is wrong, the lines that explain it, and what to do next.
 
     outcome: message prefix; default is a release. first: whether no release served before this one.
@@ -105,6 +114,8 @@ def refuse(error: Exception, outcome: Optional[str] = None, first: bool = False)
         outcome = "release refused, the one before it still serves" if was_rolled_back else "release failed"
         if was_rolled_back and first:
             outcome = "release refused, the site waits for its first one"
+        if getattr(error, "serves", False):
+            outcome = "the release serves, but its run was cut short"
     lines = getattr(error, "lines", "").strip("\n")
     then = getattr(error, "then", "")
     if space.is_full(error):
@@ -226,13 +237,13 @@ def renew() -> int:
     """Ask for certificates that are due. Returns the exit status."""
     try:
         return acme.renew(say, acquire_lock, lambda: Nginx(host.own_nginx()))
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         say("asking for certificates failed: {}".format(describe(error)), sys.stderr)
         return 1
 
 
 def interrupted(number: int, _: Any) -> None:
-    raise ReleaseError("ended by signal {}".format(number), then="run up again")
+    raise Interrupted("ended by signal {}".format(number))
 
 
 def perform(verb: str, folder: str) -> None:
@@ -275,7 +286,7 @@ def main(arguments: List[str]) -> int:
         if arguments == ["renew"]:
             return renew()
         perform(*arguments)
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         refuse(error, _OUTCOMES.get(arguments[0]), first)
         return 1
     return 0

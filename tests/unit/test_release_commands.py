@@ -204,6 +204,20 @@ def test_a_run_that_is_told_to_end_ends_its_command(server: Server) -> None:
     assert not runs(server, "pid")
 
 
+def test_no_command_runs_any_more_once_the_run_is_told_to_end(server: Server) -> None:
+    command = f"echo $$ > {server.root}/pid; kill -TERM $PPID; sleep 600"
+    archive = server.archive(after=[["sh", "-c", command], note(server, "next")])
+    output = server.apply(archive, ENV, wanted=1)
+    assert "wsgi-ecs: the release serves, but its run was cut short: ended by signal 15\n" in output
+    assert "warning" not in output
+    assert not runs(server, "pid")
+    assert ran(server) == []
+    only_slot(server, archive.id)
+    # The next run begins after the one that was cut short.
+    server.apply(archive, ENV)
+    assert ran(server) == ["next"]
+
+
 def test_what_commands_make_is_not_edited_by_hand(plain: Server) -> None:
     make = "mkdir -p static/ü && echo 1 > static/ü/a.css && echo more >> behaviour.txt && rm run.sh && ln -s ü static/v"
     archive = plain.archive(before=[["sh", "-c", make]])
@@ -285,8 +299,8 @@ def test_folders_that_are_too_deep_are_removed_and_said(tmp_path: Path) -> None:
         (app / f"link{number}").symlink_to(f"link{number + 1}")
         os.chown(app / f"link{number}", 1, 1, follow_symlinks=False)
     removed = handover.take_back(str(app), "root")
-    assert sorted(removed)[:2] == [f"{'/'.join('a' * 40)}/… has more than 200 folders in one another"] + [
-        f"{'/'.join('b' * 40)}/… has more than 200 folders in one another"
+    assert sorted(removed)[:2] == [
+        f"{'/'.join(letter * 40)}/… has more than 200 folders in one another" for letter in "ab"
     ]
     assert all(sentence.endswith("leads out of the application's folder") for sentence in sorted(removed)[2:])
     assert (app / "kept/page").stat().st_uid == 0
