@@ -42,27 +42,55 @@ def install(packages: Packages, say: Say) -> None:
     if packages.manager == "apt-get":
         # A server that has run for long knows only versions that its source may have no longer.
         _persist(packages, ["update", "-q", *_APT, "-o", "APT::Update::Error-Mode=any"], say)
+        _check_known(packages, names)
         _persist(packages, ["install", "-y", "-q", *_APT, "--no-install-recommends", "--no-remove", *names], say)
     else:
         options = [option.replace("$basearch", os.uname().machine) for option in packages.options]
         _persist(packages, ["-y", *options, "install", *names], say)
+    # yum of CentOS 7 succeeds when it finds one of several.
+    absent = missing(packages)
+    if absent:
+        raise _no_package(packages, absent)
     say("packages of the OS are installed ({:.0f} s)".format(time.monotonic() - started))
 
 
 def missing(packages: Packages) -> List[str]:
-    """The names that are not installed. A name that another package provides may be among them for apt."""
+    """The names that are not installed, neither as packages nor by one that provides them."""
     if packages.manager != "apt-get":
         # rpm prints a line for each name that it does not find, and for each that it does.
-        return [name for name in packages.names if not _is_provided(name)]
+        return [name for name in packages.names if not (_is_there("--whatprovides", name) or _is_there(name))]
     format_ = "${Package} ${db:Status-Abbrev}\\n"
     listed = run("dpkg-query", "-W", "-f", format_, *packages.names, check=False, env=_environment())
     there = {line.split()[0] for line in listed.splitlines() if line.split()[1:2] == ["ii"]}
+    if not there.issuperset(packages.names):
+        listed = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Provides}\\n", check=False, env=_environment())
+        found = [line[2:] for line in listed.splitlines() if line.startswith("ii")]
+        there.update(part.split()[0] for line in found for part in line.split(",") if part.split())
     return [name for name in packages.names if name not in there]
 
 
-def _is_provided(name: str) -> bool:
-    listed = run("rpm", "-q", "--whatprovides", name, check=False, env=_environment())
+def _is_there(*asked: str) -> bool:
+    """Whether rpm knows an installed package."""
+    listed = run("rpm", "-q", *asked, check=False, env=_environment())
     return not re.search("no package provides|is not installed", listed)
+
+
+def _check_known(packages: Packages, names: List[str]) -> None:
+    """Raise ReleaseError for a name that apt does not know: it would read it as a regular expression, or as a removal."""
+    listed = run("apt-cache", "showpkg", *names, check=False, env=_environment())
+    known = {line[len("Package: ") :].strip() for line in listed.splitlines() if line.startswith("Package: ")}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise _no_package(packages, unknown)
+
+
+def _no_package(packages: Packages, names: List[str], lines: str = "") -> ReleaseError:
+    what = "{} has no package {}".format(packages.system, ", ".join(dict.fromkeys(names)))
+    return ReleaseError(what, lines, "fix {}, and run up again".format(_setting(packages)))
+
+
+def _setting(packages: Packages) -> str:
+    return "server.packages, or server.packages_of.{} where the names differ".format(packages.system)
 
 
 def _persist(packages: Packages, arguments: List[str], say: Say) -> None:
@@ -92,15 +120,13 @@ def _unknown(lines: str) -> List[str]:
 
 def refusal(packages: Packages, error: ReleaseError) -> ReleaseError:
     """What the user reads when the package manager has failed: its last lines, and the setting to change."""
-    setting = "server.packages, or server.packages_of.{} where the names differ".format(packages.system)
     unknown = _unknown(error.lines)
     # Only the end explains it: before it the package manager lists what it has done.
     lines = "\n".join(error.lines.splitlines()[-12:])
     if unknown:
-        what = "{} has no package {}".format(packages.system, ", ".join(dict.fromkeys(unknown)))
-        return ReleaseError(what, lines, "fix {}, and run up again".format(setting))
+        return _no_package(packages, unknown, lines)
     what = "the packages of the OS cannot be installed: {}".format(error)
-    then = "read the lines above; fix {}, or server.mirrors.packages, and run up again".format(setting)
+    then = "read the lines above; fix {}, or server.mirrors.packages, and run up again".format(_setting(packages))
     return ReleaseError(what, lines, then)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,14 +45,24 @@ class Manager:
         monkeypatch.setattr(tool.time, "sleep", lambda seconds: None)
         self.said: list[str] = []
         self.ran: list[tuple[str, ...]] = []
+        self.there: set[str] = set()
+        self.known = set(NAMES)
 
     def run(self, *command: str, **options: Any) -> str:
-        if command[0] in ("dpkg-query", "rpm"):
-            return self.installed
+        if command[0] == "rpm":
+            return self.installed if command[-1] not in self.there else command[-1]
+        if command[0] == "dpkg-query":
+            return self.installed + "".join(f"{name} ii \n" for name in command if name in self.there)
+        if command[0] == "apt-cache":
+            # As apt does: an unknown name is a regular expression.
+            found = [known for known in self.known for name in command[2:] if re.search(name, known)]
+            return "".join(f"Package: {name} \nVersions: \n" for name in found)
         self.ran.append(command)
         lines = self.prints.pop(0) if self.prints and command[0] == "timeout" else ""
         if lines:
             raise commands.ReleaseError("apt-get ended with 100", lines)
+        if "install" in command:
+            self.there |= self.known & set(command)
         return ""
 
     def install(self, manager: str = "apt-get", *options: str) -> None:
@@ -116,7 +128,7 @@ def test_nothing_is_run_when_all_is_there(monkeypatch: pytest.MonkeyPatch) -> No
     manager.install()
     assert (manager.ran, manager.said) == ([], [])
     # Removed, with its configuration left.
-    manager.installed = "git ii \nlibpq-dev rc \n"
+    manager.installed, manager.there = "git ii \nlibpq-dev rc \n", set()
     manager.install()
     assert manager.ran[-1][-1] == "libpq-dev"
     assert "git" not in manager.ran[-1]
@@ -129,7 +141,6 @@ def test_an_rpm_system_asks_for_the_machines_own_packages(monkeypatch: pytest.Mo
     ((*_, option, verb, first, second),) = manager.ran
     assert (verb, first, second) == ("install", *NAMES)
     assert option == f"--setopt=a.baseurl=http://m.example/{tool.os.uname().machine}/"
-    manager.installed = "git-2.43.0-1.x86_64\n"
     manager.ran.clear()
     manager.install("dnf")
     assert manager.ran == []
@@ -144,12 +155,71 @@ def test_a_name_that_the_system_does_not_have_is_refused_at_once(lines: str, mon
     assert len(manager.ran) == 1
 
 
+def test_a_name_that_apt_reads_as_a_regular_expression_installs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch)
+    manager.known = {"git", "libpq-dev", "libpq5"}
+    monkeypatch.setattr("tests.unit.test_os_packages.NAMES", ["git", "libpq.dev"])
+    with pytest.raises(commands.ReleaseError, match=r"debian12 has no package libpq\.dev$") as error:
+        manager.install()
+    assert error.value.then.startswith("fix server.packages, or ")
+    assert not any("install" in command for command in manager.ran)
+
+
+@pytest.mark.parametrize(("name", "ends"), [("libpq-dev", "git libpq-dev\n"), ("libpq.dev", "left\n")])
+def test_the_bootstrap_leaves_such_a_name_to_the_release(name: str, ends: str, tmp_path: Path) -> None:
+    stack = parse({"server": {"os": "debian12", "packages": ["git", name]}}, "test")
+    script = bootstrap.script(machines(stack)[0].plan, stack)
+    own = script[script.index("own_packages() {") :].split("|| say")[0] + "|| echo left"
+    for program, line in {
+        "apt-cache": 'printf "Package: git\\nPackage: libpq-dev\\n"',
+        "apt-get": 'echo "${@: -2}"',
+    }.items():
+        (tmp_path / program).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / program).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euc", "say() { :; }\n" + own],
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )
+    assert (done.stdout, done.stderr) == (ends, "")
+
+
+@pytest.mark.parametrize("name", ["yum", "apt-get"])
+def test_what_the_package_manager_passes_over_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """yum of CentOS 7 prints "No package … available" and ends with 0 when it has installed another one."""
+    manager = Manager(monkeypatch, installed="no package provides libpq-dev\n" if name == "yum" else "")
+    manager.known = {"git"}
+    monkeypatch.setattr(tool, "_check_known", lambda *_: None)
+    with pytest.raises(commands.ReleaseError, match=r"debian12 has no package libpq-dev$") as error:
+        manager.install(name)
+    assert error.value.then.startswith("fix server.packages, or ")
+
+
+def test_a_name_that_another_package_provides_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch)
+    provides = "ii git-core (= 1:2), git\nrc other-dev\nii libpq-dev (= 1)\nii \n"
+    monkeypatch.setattr(tool, "run", lambda *command, **_: provides if "Provides" in command[3] else "")
+    manager.install()
+    assert manager.said == []
+    provides = provides.replace("ii libpq-dev", "rc libpq-dev")
+    assert tool.missing(Packages("debian12", "apt-get", [], NAMES)) == ["libpq-dev"]
+
+
+def test_packages_are_never_removed_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager(monkeypatch)
+    manager.install()
+    (command,) = (command for command in manager.ran if "install" in command)
+    assert "--no-remove" in command
+
+
 @pytest.mark.parametrize("lines", PASSING)
 def test_what_passes_is_tried_again(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
     manager = Manager(monkeypatch, lines, lines)
     manager.install()
     assert len(manager.ran) == 4
     monkeypatch.setattr(tool, "SECONDS", -1)
+    manager.there.clear()
     manager.prints = [lines]
     with pytest.raises(commands.ReleaseError, match="cannot be installed") as error:
         manager.install()
@@ -170,6 +240,7 @@ def test_a_run_that_was_killed_is_finished_first(monkeypatch: pytest.MonkeyPatch
     manager.install()
     assert [command[:3] for command in manager.ran[2:3]] == [("dpkg", "--configure", "-a")]
     manager.prints = ["", lines, lines]
+    manager.there.clear()
     with pytest.raises(commands.ReleaseError):
         manager.install()
 
