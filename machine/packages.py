@@ -76,7 +76,7 @@ def _is_there(*asked: str) -> bool:
 
 
 def _check_known(packages: Packages, names: List[str]) -> None:
-    """Raise ReleaseError for a name that apt does not know: it would read it as a regular expression, or as a removal."""
+    """Raise ReleaseError for a name that apt does not know: it would read it as a pattern, or as a removal."""
     listed = run("apt-cache", "showpkg", *names, check=False, env=_environment())
     known = {line[len("Package: ") :].strip() for line in listed.splitlines() if line.startswith("Package: ")}
     unknown = [name for name in names if name not in known]
