@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from components.archive import build
+from serving import machines
+from settings.loader import parse
 from tests.unit.machine import module
 from tests.unit.machine.server import Server
 
@@ -250,3 +252,12 @@ def test_a_file_that_is_not_the_sites_own_refuses_no_release(
     data._permit(str(file), file.stat().st_gid, 0o040)
     assert file.stat().st_mode & 0o777 == 0o600
     assert f"wsgi-ecs: warning: {file} is not the site's own" in capfd.readouterr().out
+
+
+def test_nginx_follows_no_link_that_the_application_puts_into_a_served_folder() -> None:
+    served = {"/media/": "media", "/a/": "own/avatars"}
+    (site,) = machines(parse({"data": {"served": served}}, "test"))[0].plan.sites
+    blocks = {path: site.configs["server.conf"].split(f"location {path} {{")[1].split("}")[0] for path in served}
+    for path, folder in served.items():
+        assert f"alias {site.place.data}/{folder}/;\n" in blocks[path]
+        assert f"disable_symlinks on from={site.place.data};\n" in blocks[path]

@@ -184,7 +184,7 @@ def test_zones_say_what_a_reload_may_not_change() -> None:
     text = texts({"nginx": {"limit_req": {}, "limit_conn": 1, "cache": {}}})["http.conf"]
     zones = re.findall(r"zone=(\S+):(\w+)", text)
     assert len(zones) == len({name for name, _ in zones}) == 3
-    assert all(name.startswith("wsgi-app-") and name.endswith(f"-{size}") for name, size in zones)
+    assert all(name.startswith(("wsgi-app-", "wsgi-app.")) and name.endswith(f"-{size}") for name, size in zones)
 
 
 def test_what_sites_define_for_the_machine_has_their_names() -> None:

@@ -354,3 +354,22 @@ def test_a_release_that_cannot_be_taken_back_is_discarded(tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["good"]
     (line,) = said
     assert line.startswith("discarding release broken, whose commands were cut short: [Errno 75]")
+
+
+def test_a_folder_is_noted_as_open_before_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed between the two would leave a folder that nobody takes back."""
+    tool, files = module("release_commands"), module("files")
+    monkeypatch.setattr(files, "own", lambda *_: None)
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        tool.handover, "give", lambda folder, user: seen.append(files.commands_state(str(tmp_path)).is_open)
+    )
+    monkeypatch.setattr(tool.handover, "take_back", lambda folder, group: [])
+    monkeypatch.setattr(tool.Commands, "_run", lambda *_: None)
+    commands = tool.Commands.__new__(tool.Commands)
+    commands.release = SimpleNamespace(before=["true"], before_seconds=1, user="app", web_group="app", front="nginx")
+    commands.unpacked = SimpleNamespace(files={})
+    commands.target, commands.folder = str(tmp_path), str(tmp_path / "app")
+    commands.run_before(print)
+    assert seen == [True]
+    assert not files.commands_state(str(tmp_path)).is_open

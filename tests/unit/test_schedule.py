@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,3 +212,16 @@ def test_no_name_of_a_site_is_one_of_another_sites_slot(
         gone = before - {path.name for path in tmp_path.iterdir()}
         assert gone == {f"wsgi-{name}.worker.service", f"wsgi-{name}.worker.timer"}
         assert gone <= own_units
+
+
+def test_a_release_that_is_undone_gives_the_timers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new slot's timers may be in place already when the note that it serves fails."""
+    tool: Any = module("rollout")
+    undone = tool.Rollout.__new__(tool.Rollout)
+    did: list[Any] = []
+    undone.release, undone.old_env, undone.old_target = SimpleNamespace(site="app", user="wsgi-app"), None, "slots/a"
+    undone.old, undone.new = SimpleNamespace(slot="a"), SimpleNamespace(slot="b")
+    undone.site = SimpleNamespace(undo=lambda *states: did.append(states), slot_dir=lambda slot: f"slots/{slot}")
+    monkeypatch.setattr(tool.schedule, "place", lambda *arguments: did.append(arguments))
+    undone._undo()
+    assert did == [("slots/a", undone.old, undone.new), ("app", "wsgi-app", undone.old, "slots/a")]
