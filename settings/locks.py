@@ -3,6 +3,8 @@
 The formats: uv.lock, poetry.lock, pdm.lock, Pipfile.lock and pylock.toml (PEP 751).
 """
 
+import heapq
+import itertools
 import json
 import shutil
 import subprocess
@@ -14,6 +16,8 @@ from typing import Any
 
 # Seconds for a tool that exports its own lock file.
 _SECONDS = 60
+# Combinations of markers under which one package is needed; they can grow as the power of the packages above it.
+_MOST_MARKERS = 64
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,25 @@ def requirements(path: Path) -> str:
             raise UnreadableLockError(f"{error}{then}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableLockError(f"it cannot be read ({type(error).__name__})") from None
-    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=_SECONDS)
+    return _exported(command, path.parent)
+
+
+def _exported(command: tuple[str, ...], folder: Path) -> str:
+    """What the lock's own tool prints. Raises UnreadableLockError."""
+    shown = " ".join(command)
+    then = f"run {shown} > requirements.txt in its folder"
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise UnreadableLockError(f"{shown} takes longer than {_SECONDS} seconds; {then}") from None
+    except OSError as error:
+        raise UnreadableLockError(f"{shown} cannot start: {error.strerror}; {then}") from None
+    except UnicodeDecodeError:
+        raise UnreadableLockError(f"{shown} prints what is not UTF-8; {then}") from None
     if done.returncode:
-        last = " ".join(done.stderr.split())[-200:]
-        raise UnreadableLockError(f"{' '.join(command)} fails: {last}")
+        raise UnreadableLockError(f"{shown} fails: {' '.join(done.stderr.split())[-200:]}")
     return done.stdout
 
 
@@ -83,26 +102,33 @@ def _uv(path: Path) -> Iterator[Line]:
     roots = [one for one in packages if one["source"].get("virtual", one["source"].get("editable")) == "."]
     if len(roots) != 1:
         raise UnreadableLockError("it is the lock of a workspace")
-    # Index of a package → the sets of markers under which something needs it.
-    markers: dict[int, set[frozenset[str]]] = {}
-    seen: set[tuple[int, frozenset[str], tuple[str, ...]]] = set()
-    waiting = [(item, frozenset[str]()) for item in roots[0].get("dependencies", ())]
+    # A package and the extras that are wanted of it → the sets of markers under each of which something needs them.
+    needs: dict[tuple[int, tuple[str, ...]], list[frozenset[str]]] = {}
+    # Few markers come first, because more of them say nothing new where fewer suffice.
+    waiting = [(0, number, item, frozenset[str]()) for number, item in enumerate(roots[0].get("dependencies", ()))]
+    numbers = itertools.count(len(waiting))
     while waiting:
-        item, before = waiting.pop()
+        _, _, item, before = heapq.heappop(waiting)
         extras, marker = tuple(item.get("extra", ())), before | ({item["marker"]} if "marker" in item else set())
         for index, package in enumerate(packages):
+            known = needs.setdefault((index, extras), [])
             is_named = package["name"] == item["name"] and item.get("version") in (None, package.get("version"))
-            if not is_named or (index, marker, extras) in seen:
+            if not is_named or any(fewer <= marker for fewer in known):
                 continue
-            seen.add((index, marker, extras))
-            markers.setdefault(index, set()).add(marker)
+            known.append(marker)
+            if len(known) > _MOST_MARKERS:
+                raise UnreadableLockError(f"it needs {package['name']} under too many combinations of markers")
             below = [*package.get("dependencies", ())]
             for extra in extras:
                 below += package.get("optional-dependencies", {}).get(extra, ())
-            waiting += [(other, marker) for other in below]
-    for index, sets in markers.items():
-        whole = " or ".join(sorted(" and ".join(f"({one})" for one in sorted(parts)) for parts in sets))
-        yield _uv_line(packages[index], "" if frozenset() in sets else whole)
+            for other in below:
+                heapq.heappush(waiting, (len(marker), next(numbers), other, marker))
+    for index, package in enumerate(packages):
+        sets = {marker for (own, _), found in needs.items() if own == index for marker in found}
+        fewest = [marker for marker in sets if not any(fewer < marker for fewer in sets)]
+        if fewest:
+            whole = " or ".join(sorted(" and ".join(f"({one})" for one in sorted(parts)) for parts in fewest))
+            yield _uv_line(package, "" if fewest == [frozenset()] else whole)
 
 
 def _uv_line(package: Table, marker: str) -> Line:

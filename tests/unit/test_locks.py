@@ -178,3 +178,56 @@ def test_a_tool_that_is_installed_exports_its_own_lock(tmp_path: Path, monkeypat
     monkeypatch.setattr("settings.files.read", lambda *_: Dependencies("poetry.lock", "", False))
     text = resolved(tmp_path, {"poetry.lock": POETRY.replace("groups", "gone"), "pyproject.toml": VIRTUAL})[1]
     assert text == "export --only=main\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("#!/bin/sh\nexec sleep 5\n", "poetry export --only=main takes longer than 0.2 seconds; run poetry export"),
+        ("#!/nowhere/python\n", "poetry export --only=main cannot start: No such file or directory; run poetry export"),
+        ("#!/bin/sh\nprintf '\\377'\n", "poetry export --only=main prints what is not UTF-8; run poetry export"),
+        ("#!/bin/sh\necho no plugin >&2; exit 1\n", "poetry export --only=main fails: no plugin"),
+    ],
+)
+def test_a_tool_that_does_not_export_is_one_line(
+    script: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "poetry"
+    tool.write_text(script)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("settings.locks._SECONDS", 0.2 if "sleep" in script else 60)
+    with pytest.raises(SettingsError) as error:
+        resolved(tmp_path, {"poetry.lock": POETRY.replace("groups", "gone"), "pyproject.toml": VIRTUAL})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def layers(number: int, first: str) -> str:
+    """A uv.lock in which each layer needs the next one in two ways. first: marker of one, "" for none."""
+    source = 'source = { registry = "https://index.example.com/simple" }'
+    rows = ['[[package]]\nname = "shop"\nversion = "1"\nsource = { virtual = "." }\ndependencies = [{ name = "p0" }]\n']
+    for layer in range(number):
+        marker = f', marker = "{first.format(layer)}"' if first else ""
+        below = f'{{ name = "p{layer + 1}"{marker} }}, {{ name = "q{layer}", marker = "sys_platform == \'m{layer}\'" }}'
+        rows += [f'[[package]]\nname = "p{layer}"\nversion = "1"\n{source}\ndependencies = [{below}]\n']
+        rows += [
+            f'[[package]]\nname = "q{layer}"\nversion = "1"\n{source}\ndependencies = [{{ name = "p{layer + 1}" }}]\n'
+        ]
+    return "version = 1\n" + "".join(rows) + f'[[package]]\nname = "p{number}"\nversion = "1"\n{source}\n'
+
+
+def test_what_is_needed_without_a_marker_needs_no_other(tmp_path: Path) -> None:
+    text = resolved(tmp_path, {"uv.lock": layers(40, ""), "pyproject.toml": VIRTUAL})[1]
+    assert text is not None
+    found = dict(line.split("==1", 1) for line in text.splitlines())
+    assert len(found) == 81
+    assert {found[f"p{layer}"] for layer in range(41)} == {""}
+    assert found["q7"] == " ; (sys_platform == 'm7')"
+
+
+def test_too_many_combinations_of_markers_are_left_to_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SettingsError, match="under too many combinations of markers; run uv export") as error:
+        resolved(tmp_path, {"uv.lock": layers(40, "os_name == 'n{}'"), "pyproject.toml": VIRTUAL})
+    assert "\n" not in str(error.value)
