@@ -70,12 +70,13 @@ class Uv:
             return
         for left in glob.glob(os.path.join(home, "uv-*")):
             files.remove(left)
+        # What a server's package has left running could put a link where root writes.
+        builder.end_leftovers()
         scratch = tempfile.mkdtemp(prefix="uv-", dir=home)
         try:
-            builder.own(scratch)
-            with open(os.path.join(scratch, "pin.txt"), "w", encoding="utf-8") as file:
+            with open(os.path.join(scratch, "pin.txt"), "x", encoding="utf-8") as file:
                 file.write(pin + "\n")
-            builder.own(file.name)
+            builder.take(scratch)
             options = ("-q", "--disable-pip-version-check", "--require-hashes", "--target", scratch + "/uv")
             builder.run(pip, "install", *options, "-r", file.name)
             # Root moves it under its name only when nothing of the build user can exchange it any more.
