@@ -160,12 +160,14 @@ def _open(folder: str, path: str, group: int) -> None:
 
 def _permit(path: str, group: int, bits: int) -> None:
     found = os.lstat(path)
-    if found.st_uid != os.geteuid():
-        # Such as a file that root has copied here: only its owner may give it away.
-        say("warning: {0} is not the site's own, and nginx may be unable to read it; chown it".format(path))
-    elif not stat.S_ISLNK(found.st_mode) and (found.st_gid != group or found.st_mode & bits != bits):
+    if stat.S_ISLNK(found.st_mode) or (found.st_gid == group and found.st_mode & bits == bits):
+        return
+    try:
         os.chown(path, -1, group)
         os.chmod(path, stat.S_IMODE(found.st_mode) | bits)
+    except PermissionError:
+        # Such as a file that root has copied here.
+        say("warning: {0} is not the site's own, and nginx may be unable to read it; chown it".format(path))
 
 
 def close(release: Release) -> None:

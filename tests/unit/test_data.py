@@ -248,7 +248,11 @@ def test_a_file_that_is_not_the_sites_own_refuses_no_release(
     data = module("data")
     file = tmp_path / "up"
     file.touch(0o600)
-    monkeypatch.setattr(data.os, "geteuid", lambda: file.stat().st_uid + 1)
+
+    def refused(path: str, *owner: int) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(data.os, "chown", refused)
     data._permit(str(file), file.stat().st_gid, 0o040)
     assert file.stat().st_mode & 0o777 == 0o600
     assert f"wsgi-ecs: warning: {file} is not the site's own" in capfd.readouterr().out
