@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 test: lint
 	./rehearse setup
-	$(PY) -m pytest tests/unit
+	$(PY) -m pytest tests/unit -n 2
 	$(PY) -m pytest tests/rehearsal -n 2 --dist loadfile # they wait for machines more than they compute
 
 unit: venv
