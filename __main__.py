@@ -23,8 +23,7 @@ for warning in (*system.warnings, *certificates.warnings(given)):
     pulumi.warn(warning)
 
 # All that may be refused comes before the first resource.
-zone = lookup.zone(stack.server, servers)
-lookup.refuse_smaller(disks(name, stack, servers))
+zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
 image_id = lookup.image(stack.server, system)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
 archives = {machine.name: archive.build_all(machine.plan, stack, Path(".build")) for machine in servers}

@@ -37,16 +37,41 @@ def check_provider() -> None:
             raise refused(f"alicloud:{key}: the provider has no such key; allowed: {allowed}")
 
 
-def zone(server: Server, machines: Sequence[Machine]) -> str:
-    """Id of the zone to build in.
+def kept_zone(disks: Mapping[str, tuple[str, int]]) -> str | None:
+    """Id of the zone in which the stack's data disks are, None without a disk.
+
+    disks: name of a disk → key of its size, and its size in GiB. Raises pulumi.RunError for a disk that would have to
+    shrink, which the cloud refuses half-way.
+    """
+    zone = None
+    for name, (key, size) in disks.items():
+        for disk in _ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks:
+            if disk.disk_name != name:
+                continue
+            zone = zone or disk.zone_id
+            if size < disk.size:
+                raise refused(
+                    f"{key}: {size} GiB, and the disk has {disk.size}, which never becomes smaller; "
+                    f"allowed: {disk.size} or more, or a backup that is restored into a new stack"
+                )
+    return zone
+
+
+def zone(name: str, server: Server, machines: Sequence[Machine], kept: str | None) -> str:
+    """Id of the zone to build in. name: of the network. kept: the zone that has the data, None for no such zone.
 
     Raises pulumi.RunError when the chosen one does not exist, or none offers the instance types of all machines.
     """
+    if kept:
+        # A disk cannot be attached in another zone, and a new network would take a zone of its own.
+        if server.zone not in (None, kept):
+            pulumi.warn(f"server.zone: the data disk is in {kept}, and so is everything else")
+        return kept
     if server.zone:
-        # A type that is sold out there is no reason to refuse a release to servers that exist.
+        # What is sold out is not listed, which is no reason to refuse a release to servers that exist.
         known = _ids(alicloud.get_zones, available_resource_creation="VSwitch")
-        if server.zone not in known:
-            raise refused(f"server.zone: this region has no zone {server.zone}; allowed: {', '.join(known)}")
+        if server.zone not in known and not _ids(alicloud.vpc.get_switches, vswitch_name=name):
+            raise refused(f"server.zone: no such zone is offered in this region; allowed: {', '.join(known)}")
         return server.zone
     keys: dict[str, str] = {}
     for machine in machines:
@@ -91,21 +116,6 @@ def image(server: Server, system: System) -> str:
             f"({system.image_pattern}) here; allowed: {others}, or an image id in server.image"
         )
     return found[0]
-
-
-def refuse_smaller(disks: Mapping[str, tuple[str, int]]) -> None:
-    """Refuse a data disk that would have to shrink, which the cloud refuses half-way.
-
-    disks: name of a disk → key of its size, and its size in GiB. Raises pulumi.RunError.
-    """
-    for name, (key, size) in disks.items():
-        found = _ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks
-        sizes = [disk.size for disk in found if disk.disk_name == name]
-        if sizes and size < max(sizes):
-            raise refused(
-                f"{key}: {size} GiB, and the disk has {max(sizes)}, which never becomes smaller; "
-                f"allowed: {max(sizes)} or more, or a backup that is restored into a new stack"
-            )
 
 
 def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:

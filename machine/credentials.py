@@ -26,8 +26,10 @@ _ENTRY = re.compile(r"login\s+(\S+)\s+password\s+(\S+)")
 _TRUSTED = re.compile(r"^global\.trusted-host='(.*)'$", re.MULTILINE)
 # The index's own address decides what is installed; a new password for it does not.
 _ADDRESSES = ("index_url", "extra_index_url")
-# Below this, a login's name is an ordinary word of pip's output.
-_LEAST_NAME = 8
+# Below this, a login's name is an ordinary word of pip's output, and a password may be part of any.
+_LEAST_NAME, _LEAST_PASSWORD = 8, 4
+# Folders of pip's cache with what servers have answered.
+_ANSWERS = ("http", "http-v2")
 _PROGRAMS = "pip-ssh"
 _SSH_CONFIG = """\
 Host *
@@ -125,19 +127,27 @@ def _clean_cache(builder: "Builder", folder: str, secrets: Dict[str, str]) -> No
     if not logins:
         return
     basic = [base64.b64encode(":".join(login).encode()).decode() for login in logins]
-    patterns = _write(builder, folder, "patterns", "\n".join([*basic, *(password for _, password in logins)]))
-    # As the build user: the folder is its own, and so may be what a link there leads to.
     cache = os.path.join(builder.user.pw_dir, ".cache")
-    found = builder.run("grep", "-rlsFZ", "-D", "skip", "-f", patterns, cache, check=False)
-    for name in filter(None, found.split("\0")):
-        builder.run("rm", "-f", "--", name, check=False)
+    searches = {
+        "basic": (basic, [cache]),
+        # A password may be an ordinary word, which a wheel that uv has unpacked has in its code.
+        "plain": ([password for _, password in logins], [os.path.join(cache, "pip", name) for name in _ANSWERS]),
+    }
+    for what, (texts, folders) in searches.items():
+        patterns = _write(builder, folder, what, "\n".join(texts))
+        # As the build user: the folder is its own, and so may be what a link there leads to.
+        found = builder.run("grep", "-rlsFZ", "-D", "skip", "-f", patterns, *folders, check=False)
+        for name in filter(None, found.split("\0")):
+            builder.run("rm", "-f", "--", name, check=False)
 
 
 def mask(error: ReleaseError, secrets: Dict[str, str]) -> None:
     """Put stars in place of the logins in what a failed command has printed."""
     hidden: List[str] = []
     for name, password in _ENTRY.findall(secrets.get("netrc", "")):
-        hidden += [password, quote(password, safe="")] + ([name] if len(name) >= _LEAST_NAME else [])
+        hidden += [password, quote(password, safe="")] if len(password) >= _LEAST_PASSWORD else []
+        hidden += [name] if len(name) >= _LEAST_NAME else []
     for text in sorted(set(hidden), key=len, reverse=True):
         error.lines = error.lines.replace(text, "***")
         error.output = error.output.replace(text, "***")
+        error.then = error.then.replace(text, "***")

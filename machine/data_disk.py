@@ -105,6 +105,8 @@ def _to_disk(move: _Move, say: Say) -> None:
             os.rename(here, old)
             os.symlink(there, here)
             os.rename(draft, there)
+            # The two are on different file systems: after a power failure one of them must have the data.
+            os.sync()
         except BaseException:
             _recover(here, there)
             raise
@@ -114,8 +116,11 @@ def _to_disk(move: _Move, say: Say) -> None:
 
 def _recover(here: str, there: str) -> None:
     """Finish or undo a move to the data disk that was killed."""
-    old = here + _OLD
-    files.remove(there + _DRAFT)
+    old, draft = here + _OLD, there + _DRAFT
+    if os.path.islink(here) and not os.path.lexists(there) and not os.path.isdir(old) and os.path.isdir(draft):
+        # A copy gets its own name before what it was copied from goes.
+        os.rename(draft, there)
+    files.remove(draft)
     if not os.path.isdir(old):
         return
     if os.path.islink(here) and os.path.isdir(there):
@@ -144,6 +149,7 @@ def _to_server(move: _Move, say: Say) -> None:
         if os.path.islink(here):
             os.unlink(here)
         os.rename(draft, here)
+        os.sync()
     files.remove(there)
     say("{} are on the server's own disk now".format(move.what))
 
@@ -181,7 +187,11 @@ def _copied(move: _Move, source: str, target: str, setting: str) -> str:
 def _copy(source: str, target: str) -> None:
     """Copy a folder's content with modes, groups and links. Raises OSError."""
     command = ["cp", "-a", source + "/.", target]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # Its words decide what the user is told.
+        env=dict(os.environ, LC_ALL="C"),
+    )  # fmt: skip
     if done.returncode:
         lines = done.stdout.decode("utf-8", "replace").splitlines()
         text = lines[0] if lines else "ended with {}".format(done.returncode)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 from typing import Iterator, Optional
 
@@ -9,6 +10,7 @@ import data
 import files
 import processes
 import schedule
+from commands import SIGNALS
 from contract import paths
 from contract.documents import SlotState
 from managers import MANAGERS, RUNNING
@@ -33,6 +35,8 @@ def paused(site: str) -> Iterator[Optional[SlotState]]:
             manager.remove(state, state.stop_seconds)
         yield state
     finally:
+        # A second signal must not leave the site as it is.
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
         try:
             if manager:
                 manager.add(state, folder)
@@ -42,3 +46,5 @@ def paused(site: str) -> Iterator[Optional[SlotState]]:
         finally:
             processes.ensure_running(state, folder)
             schedule.place(site, user, state, folder)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

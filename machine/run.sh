@@ -9,7 +9,10 @@ if ! tar -xzf "$2" -C "$folder" --no-same-owner; then
     rm -rf "$folder"
     echo "wsgi-ecs: release refused, its archive cannot be unpacked; what served before still does" >&2
     # The tool that is in place says what takes the room on a full disk.
-    /usr/bin/python3 -B /srv/wsgi-ecs/host/current/tool/space.py >&2 || true
+    for tool in /srv/wsgi-ecs/host/current/tool /srv/wsgi-ecs/tool; do
+        [ ! -f $tool/space.py ] || /usr/bin/python3 -B $tool/space.py >&2 || true
+    done
+    echo "wsgi-ecs: next: make room on the server's disk if it is full, raise release.generation, and run up again" >&2
     exit 1
 fi
 # A server that was given another size has just begun to start; a service that never does is no reason to wait for ever.

@@ -35,7 +35,7 @@ def start(site: str, command: List[str]) -> None:
     account = pwd.getpwnam(release.user)
     os.chdir(os.path.join(target, APP_FOLDER.rstrip("/")))
     release_commands.become_user(account)
-    os.execvpe(command[0].encode(), [argument.encode() for argument in command], environment)  # noqa: S606
+    os.execvpe(os.fsencode(command[0]), list(map(os.fsencode, command)), environment)  # noqa: S606
 
 
 def main(arguments: List[str]) -> int:

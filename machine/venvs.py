@@ -94,9 +94,9 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
     except BaseException as error:
         files.remove(path)
         if isinstance(error, ReleaseError):
-            credentials.mask(error, secrets)
             usual = "fix {}, or the package index (server.mirrors.index), and run up again".format(release.requirements)
             error.then = hints.next_step(error.output, release.system) or usual
+            credentials.mask(error, secrets)
         raise
     return path
 

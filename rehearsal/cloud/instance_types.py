@@ -98,13 +98,19 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
         case "alicloud:ecs/getEcsDisks:getEcsDisks":
             existing = [record for record in records(tokens.DISK) if record.status == "done"]
             disks = [
-                {"id": disk.id, "diskName": disk.inputs.get("diskName"), "size": disk.inputs["size"], "type": "data"}
+                {
+                    **{"id": disk.id, "diskName": disk.inputs.get("diskName"), "type": "data"},
+                    **{"size": disk.inputs["size"], "zoneId": disk.inputs["zoneId"]},
+                }
                 for disk in existing
                 if args.get("diskName") in (None, disk.inputs.get("diskName"))
             ]
             return {**args, "id": "disks", "ids": [disk["id"] for disk in disks], "disks": disks}
+        case "alicloud:vpc/getSwitches:getSwitches":
+            switches = [record.id for record in records(tokens.SWITCH) if record.status == "done"]
+            return {**args, "id": "switches", "ids": switches, "vswitches": []}
     raise UserError(
-        f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks of alicloud"
+        f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks and getSwitches"
     )
 
 

@@ -27,6 +27,8 @@ class Cloud(mocks.Mocks):
             return {"ids": [f"{args.args['nameRegex'].strip('^')}-image"], "images": []}, []
         if args.token.endswith(":getEcsDisks"):
             return {"ids": [], "disks": []}, []
+        if args.token.endswith(":getSwitches"):
+            return {"ids": [], "vswitches": []}, []
         raise AssertionError(f"the program calls {args.token}")
 
 

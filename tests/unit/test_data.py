@@ -224,6 +224,16 @@ def test_a_move_that_was_killed_begins_again(written: Server, moment: str) -> No
     assert not (written.site / "data.moved").exists()
 
 
+def test_a_copy_that_lost_its_name_is_not_taken_for_an_unfinished_one(written: Server) -> None:
+    """After a power failure the server's disk may know more than the data disk."""
+    data, there = written.site / "data", written.root / "disk/sites/app"
+    (written.root / "disk/sites").mkdir(parents=True, exist_ok=True)
+    data.rename(written.root / "disk/sites/app.moving")
+    data.symlink_to(there)
+    prepare(written, DISK)
+    assert (there / "instance/config.py").read_text() == "A = 2\n"
+
+
 def test_data_in_two_places_are_refused_with_both(written: Server) -> None:
     other = written.root / "disk/sites/app"
     other.mkdir(parents=True)

@@ -130,6 +130,18 @@ def test_the_logins_are_files_that_are_gone_afterwards(tmp_path: Path, builder: 
     assert list(tmp_path.glob("run*")) == []
 
 
+def test_a_password_that_is_a_word_takes_no_wheel_apart(tmp_path: Path, builder: Builder) -> None:
+    cache = tmp_path / "home/.cache"
+    wheel, answer = cache / "uv/archive-v0/x/requests/auth.py", cache / "pip/http-v2/a/b"
+    for path in (wheel, answer):
+        path.parent.mkdir(parents=True)
+        path.write_text("the password is password")
+    with credentials.lent(builder, given(netrc="machine a.example login ada password password"), "debian12", "pip"):
+        pass
+    assert wheel.exists()
+    assert not answer.exists()
+
+
 def test_what_a_killed_run_has_left_goes(tmp_path: Path, builder: Builder) -> None:
     (tmp_path / "run-pip-x").mkdir()
     (tmp_path / "home/.netrc").symlink_to(tmp_path / "run-pip-x/netrc")

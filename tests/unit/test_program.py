@@ -415,16 +415,24 @@ def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pyt
     monkeypatch.setattr(Cloud, "call", lambda self, args: ({"ids": []}, []))
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.instance_type: no zone"):
         run_program()
-    only = {"getZones": {"ids": ["cn-hangzhou-h", "cn-hangzhou-i"]}, "getImages": {"ids": []}}
+    only = {
+        "getZones": {"ids": ["cn-hangzhou-h", "cn-hangzhou-i"]},
+        "getImages": {"ids": []},
+        "getSwitches": {"ids": []},
+    }
     monkeypatch.setattr(Cloud, "call", lambda self, args: (only[args.token.rpartition(":")[2]], []))
     with pytest.raises(pulumi.RunError, match=r"^stacks/Pulumi\.dev\.yaml: server\.os: no system image of centos7"):
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
     with pytest.raises(pulumi.RunError) as error:
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-z"}})
     assert str(error.value) == (
-        "stacks/Pulumi.dev.yaml: server.zone: this region has no zone cn-hangzhou-z; "
+        "stacks/Pulumi.dev.yaml: server.zone: no such zone is offered in this region; "
         "allowed: cn-hangzhou-h, cn-hangzhou-i"
     )
+    # Where the network is already, a zone may be sold out.
+    only["getSwitches"] = {"ids": ["vsw-1"]}
+    with pytest.raises(pulumi.RunError, match="no system image"):
+        run_program({**CLOUD, "server": {"zone": "cn-hangzhou-z"}})
 
 
 def test_a_disk_that_would_shrink_is_refused_before_the_first_resource(
@@ -432,7 +440,7 @@ def test_a_disk_that_would_shrink_is_refused_before_the_first_resource(
 ) -> None:
     known = Cloud.call
     sizes = {"wsgi-ecs-dev-db-data": 60, "wsgi-ecs-other-db-data": 900}
-    disks = [{"diskName": name, "size": size} for name, size in sizes.items()]
+    disks = [{"diskName": name, "size": size, "zoneId": "cn-hangzhou-g"} for name, size in sizes.items()]
 
     def call(self: Cloud, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         return ({"disks": disks}, []) if args.token.endswith(":getEcsDisks") else known(self, args)
@@ -445,7 +453,10 @@ def test_a_disk_that_would_shrink_is_refused_before_the_first_resource(
         "allowed: 60 or more, or a backup that is restored into a new stack"
     )
     assert registered == []
-    run_program({**CLOUD, "mysql": {"password": "x", "disk_gib": 60}})
+    # Whatever else is replaced stays in the zone of the disk, which cannot leave it.
+    for server in ({}, {"zone": "cn-hangzhou-i"}):
+        program = run_program({**CLOUD, "server": server, "mysql": {"password": "x", "disk_gib": 60}})
+        assert program.inputs("switch:Switch")["zoneId"] == "cn-hangzhou-g"
 
 
 OFFERED = {
