@@ -102,6 +102,9 @@ class Uv:
                 )  # fmt: skip
             except ReleaseError:
                 return "uv does not install them"
+            finally:
+                # uv leaves a file there that everybody may write.
+                files.remove(venv + "/.lock")
         return ""
 
     def _settings(self, variables: Dict[str, str]) -> Optional[Dict[str, str]]:
