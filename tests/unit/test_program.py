@@ -572,7 +572,7 @@ def test_what_turns_out_wrong_later_registers_nothing_either(
     with pytest.raises(pulumi.RunError, match="app/out is a link"):
         run_program()
     monkeypatch.setattr(Cloud, "call", lambda self, args: ({"ids": []}, []))
-    with pytest.raises(pulumi.RunError, match="no zone"):
+    with pytest.raises(pulumi.RunError, match="no such zone"):
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-i"}})
     assert registered == []
 
