@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from reference.samples import ACME, GRANIAN, MYSQL, REDIS, SOURCE, SYSTEMD, merged
+from reference.samples import ACME, GRANIAN, MYSQL, REDIS, SOURCE, SYSTEMD
+from settings.site import merged
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
 # One server, two, and several with different tasks.

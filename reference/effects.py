@@ -15,7 +15,7 @@ from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import NAME, Row, leaves, rows
 from reference.samples import BESIDE as SAMPLES
-from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, REDIS, SAMPLE, merged, of, placed
+from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, REDIS, SAMPLE, of, placed
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands.graph import Registered
@@ -29,6 +29,7 @@ from rehearsal.engine.state import Record
 from serving import bootstrap, machines, release_files
 from settings import SettingsError
 from settings.loader import parse
+from settings.site import merged
 
 
 class Kept(Registered):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from settings.site import merged
+
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBc3ifE1ZTmCWcvqxHn0zdLPbtkKRqUpgAKQXNBlxmfK"
 OFFICE = "203.0.113.0/24"
 CLOUD = {"access": {"ssh": [OFFICE], "public_key": PUBLIC_KEY}}
@@ -17,15 +19,6 @@ ACME = {"site": {"server_name": "www.example.com"}, "tls": {"acme": True}}
 GIVEN = {"site": {"server_name": "www.example.com"}, "tls": {"certificate": "c.pem", "private_key": "k.pem"}}
 SYSTEMD = {"serving": {"process_manager": "systemd"}}
 GRANIAN = {"serving": {"app_server": "granian"}, "server": {"os": "debian12"}}
-
-
-def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(one)
-    for name, value in other.items():
-        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
-        found[name] = merged(found[name], value) if both else value
-    return found
-
 
 # The name of an entry in a map of names to settings.
 SAMPLE = "worker"

@@ -1,6 +1,6 @@
 """All settings of one site, those that it inherits included."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -141,17 +141,17 @@ class SiteValidationError(Exception):
 
 def site_of(shared: dict[str, Any], name: str, own: dict[str, dict[str, Any]]) -> SiteSettings:
     """A site's own settings over those that it shares with the others. Raises SiteValidationError."""
-    values = _merged(shared, {**own, "site": {**own.get("site", {}), "name": name}})
+    values = merged(shared, {**own, "site": {**own.get("site", {}), "name": name}})
     try:
         return SiteSettings.model_validate(values)
     except ValidationError as error:
         raise SiteValidationError(name, error) from None
 
 
-def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Maps key by key, anything else as `own` has it."""
+def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge maps key by key; anything else is as `own` has it."""
     found = dict(shared)
     for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = _merged(found[key], value) if both else value
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = merged(found[key], value) if both else value
     return found

@@ -13,9 +13,10 @@ import pytest
 from contract.codec import decode
 from contract.documents import Release, slot_state
 from contract.placeholders import fill_known
-from reference.samples import FILE, merged
+from reference.samples import FILE
 from serving import bootstrap, host_files, machines, release_files
 from settings.loader import parse
+from settings.site import merged
 from tests.unit.machine import PROJECT, module
 
 WORKER = {"command": ["rq", "worker", "it's $HOME; %h\"\\"], "count": 2, "stop_seconds": 200}

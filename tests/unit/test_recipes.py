@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from reference.samples import ACME, FILE, GIVEN, merged
+from reference.samples import ACME, FILE, GIVEN
 from settings.loader import parse
+from settings.site import merged
 from tests.builders.rendered import files
 from tests.builders.stack import PROJECT
 from tests.builders.structure import structure

@@ -18,9 +18,10 @@ import yaml
 from google.protobuf import json_format  # type: ignore[import-untyped]
 
 from reference.rows import rows
-from reference.samples import CLOUD, merged
+from reference.samples import CLOUD
 from serving import machines
 from settings.loader import parse
+from settings.site import merged
 from tests.builders.certificates import Authority
 from tests.builders.forms import AWKWARD, Marks, mark_of
 from tests.builders.program import Run, secret
