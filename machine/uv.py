@@ -32,6 +32,8 @@ _IRRELEVANT = {
     "timeout", "default-timeout", "retries", "disable-pip-version-check", "no-input", "no-color", "progress-bar",
     "quiet", "cache-dir", "root-user-action", "no-python-version-warning", "require-virtualenv",
 }  # fmt: skip
+# The environment outweighs the section of a command, which outweighs the section for all.
+_SECTIONS = ("global", "install", ":env:")
 # pip's settings → the variables by which uv takes them, and what separates their values there.
 _VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
@@ -112,20 +114,14 @@ class Uv:
 
         None for a setting that uv does not know.
         """
-        found = {}  # type: Dict[str, str]
         output = self.builder.run(self.pip, "config", "list", variables=variables)
-        for section, name, value in _SETTING.findall(output):
-            if name in _IRRELEVANT:
-                continue
-            if name not in _VARIABLES or section not in (":env:", "global", "install"):
-                return None
+        settings = [setting for setting in _SETTING.findall(output) if setting[1] not in _IRRELEVANT]
+        if any(section not in _SECTIONS or name not in _VARIABLES for section, name, _ in settings):
+            return None
+        own = {}  # type: Dict[str, str]
+        for _, name, value in sorted(settings, key=lambda setting: _SECTIONS.index(setting[0])):
             variable, separator = _VARIABLES[name]
-            # The environment outweighs the section of a command, which outweighs the section for all.
-            ranks = ["global", "install", ":env:"]
-            if ranks.index(section) >= ranks.index(found.get(" " + variable, "global")):
-                found[" " + variable] = section
-                found[variable] = separator.join(str(ast.literal_eval(value)).split())
-        own = {name: value for name, value in found.items() if not name.startswith(" ")}
+            own[variable] = separator.join(str(ast.literal_eval(value)).split())
         # A Python of uv's own would not be the server's.
         own.update(UV_PYTHON_DOWNLOADS="never", UV_HTTP_TIMEOUT="60")
         return dict(variables, **own)
