@@ -68,7 +68,7 @@ def zone(name: str, server: Server, machines: Sequence[Machine], kept: str | Non
             pulumi.warn(f"server.zone: the data disk is in {kept}, and so is everything else")
         return kept
     if server.zone:
-        # What is sold out is not listed, which is no reason to refuse a release to servers that exist.
+        # The cloud does not list what is sold out, which is no reason to refuse a release to servers that exist.
         known = _ids(alicloud.get_zones, available_resource_creation="VSwitch")
         if server.zone not in known and not _ids(alicloud.vpc.get_switches, vswitch_name=name):
             raise refused(f"server.zone: no such zone is offered in this region; allowed: {', '.join(known)}")
@@ -124,7 +124,7 @@ def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:
 
 
 def _ask(function: Callable[..., Any], **arguments: Any) -> Any:
-    """What a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
+    """Return what a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
     silence = threading.Timer(
         _SILENCE, lambda: print(f"alicloud: no answer for {_SILENCE:.0f} s; {_NEXT}", file=sys.stderr, flush=True)
     )

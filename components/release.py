@@ -70,7 +70,7 @@ def edited(printed: str) -> list[str]:
 
 
 def service_secrets(service: Service) -> pulumi.Output[str]:
-    """What the release tool reads on the service's server: a secret."""
+    """Return what the release tool reads on the service's server, as a secret."""
     return pulumi.Output.secret(json.dumps({service.verb: _plain(service.secrets)}))
 
 

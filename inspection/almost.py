@@ -5,12 +5,12 @@ import ast
 from inspection.entry import makes
 from inspection.project import Project, dotted, imports
 
-# What brings a server of its own and has no WSGI or ASGI application: its module → its name.
+# These bring a server of their own and have no WSGI or ASGI application: module → name.
 _OWN_SERVERS = {"streamlit": "Streamlit", "tornado": "Tornado", "aiohttp.web": "aiohttp", "gradio": "Gradio"}
 
 
 def almost(project: Project) -> str:
-    """What is missing, and what to add, in one line; "" if nothing in the code is close to an application."""
+    """Say in one line what is missing and what to add; "" if nothing in the code is close to an application."""
     for path, tree in project.trees():
         names = imports(tree, project.module(path), path.endswith("__init__.py"))
         for found in (_attribute(tree, names), _implicit(tree, names), _guarded(tree, names), _asking(tree, names)):

@@ -1,4 +1,4 @@
-"""What Django's settings, as startproject writes them, lack for a server."""
+"""Find what Django's settings, as startproject writes them, lack for a server."""
 
 import ast
 from collections.abc import Iterator

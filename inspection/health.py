@@ -56,7 +56,7 @@ def _parts_of_get(view: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_of_form(test: ast.expr) -> bool:
-    """Whether a condition is request.method == "POST", or that a form was sent."""
+    """Tell whether a condition is request.method == "POST", or that a form was sent."""
     if isinstance(test, ast.Compare) and isinstance(test.left, ast.Attribute) and test.left.attr == "method":
         return isinstance(test.ops[0], ast.Eq) and constant(test.comparators[0]) == "POST"
     return (
@@ -111,7 +111,7 @@ def _prefixed(call: ast.Call) -> bool:
 
 
 def _is_route(decorator: ast.expr, names: dict[str, str]) -> bool:
-    """Whether it is such as @app.route or @bp.get; Bottle has them as plain functions, too."""
+    """Tell whether it is such as @app.route or @bp.get; Bottle has them as plain functions, too."""
     if isinstance(decorator, ast.Attribute):
         return decorator.attr in ("route", "get")
     return dotted(decorator, names) in ("bottle.route", "bottle.get")

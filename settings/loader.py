@@ -69,7 +69,6 @@ def load() -> StackSettings:
             lacking, doubt = ssh_agent.look(settings.access)
             if lacking and not pulumi.runtime.is_dry_run():
                 raise SettingsError(f"{file}: {lacking}")
-            # Whoever only looks at a preview need not be able to log in.
             warnings += filter(None, (lacking, doubt, files.other_key(settings.access, file)))
             # Pulumi tells of a whole section whether it has a secret; a rehearsal knows each value.
             if doubt := plain_secrets.warning(settings, lambda site, value: _has_secret("app") or _has_secret("sites")):
