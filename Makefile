@@ -2,12 +2,12 @@
 PY := .venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: test unit lint docs lock venv
+.PHONY: test unit lint docs lock venv bench-release
 
 test: lint
-	./rehearse setup
+	./rehearse setup debian12 debian13 centos7 alinux3
 	$(PY) -m pytest tests/unit -n 2
-	$(PY) -m pytest tests/rehearsal -n 2 --dist loadfile # they wait for machines more than they compute
+	$(PY) -m pytest tests/rehearsal -n 3 --dist loadfile # they wait for machines more than they compute
 
 unit: venv
 	$(PY) -m pytest
@@ -16,8 +16,11 @@ lint: venv
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	.venv/bin/shellcheck rehearse machine/run.sh .ci/run .ci/bare-tests
-	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract
+	.venv/bin/shellcheck rehearse stack machine/run.sh .ci/run .ci/bare-tests
+	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract operations/on-server
+
+bench-release: venv # docs/releases.md, on real machines; BENCH: options of tests/bench/releases.py
+	$(PY) -m tests.bench.releases $(BENCH)
 
 docs: venv # docs/settings*.md, from the models and the program
 	GOLDEN=write $(PY) -m pytest -q tests/unit/test_reference.py

@@ -5,9 +5,10 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import application, archive, lookup
+from components import application, archive, lookup, way_in
 from components.fleet import Fleet, FleetArgs, disks
 from components.network import NetworkArgs, groups
+from components.origin import origins
 from components.server import checked
 from serving import bootstrap, machines
 from settings import certificates
@@ -25,8 +26,9 @@ for warning in (*system.warnings, *certificates.warnings(given)):
 # All that may be refused comes before the first resource.
 zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
 image_id = lookup.image(stack.server, system)
+way_in.check(name, stack.access)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
-archives = {machine.name: archive.build_all(machine.plan, stack, Path(".build")) for machine in servers}
+archives = archive.build_fleet(servers, stack, Path(".build"))
 for note in (*stack.notes, *application.left_behind(stack)):
     pulumi.info(note)
 
@@ -38,12 +40,13 @@ fleet = Fleet(
         network=NetworkArgs(
             cidr=stack.network.cidr,
             zone=zone,
-            groups=groups(servers, stack.access),
+            groups=groups(servers, stack.access, stack.metrics.port),
             tags=tags,
         ),
         image_id=image_id,
         user_data=user_data,
         archives=archives,
+        origins=origins(stack),
         certificates=given,
         tags=tags,
     ),

@@ -10,16 +10,16 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from components.application import NOTHING_ELSE, Rules, collect, contents, rules_of, why
 from contract.codec import plain
 from contract.documents import APP_FOLDER, MANIFEST_FILE, TOOL_FOLDER, Manifest
-from serving import ServingPlan, host_files, release_files
+from serving import Machine, ServingPlan, SitePlan, host_files, release_files
 from settings import SiteSettings, StackSettings, refused
 from settings.files import loaded
 
@@ -43,13 +43,27 @@ class Archives:
     sites: Mapping[str, Archive]
 
 
-def build_all(plan: ServingPlan, stack: StackSettings, folder: Path) -> Archives:
-    """The archives of a plan, written into `folder`. Raises like build."""
+def build_fleet(machines: Iterable[Machine], stack: StackSettings, folder: Path) -> dict[str, Archives]:
+    """The archives of each machine, by its name. Raises like build.
+
+    A release of the server in front of app servers names theirs, so that both are rolled back together.
+    """
+    found: dict[str, Archives] = {}
+    for machine in sorted(machines, key=lambda machine: machine.plan.role == "front"):
+        pairs = found[stack.app_servers[0]].sites if machine.plan.role == "front" else {}
+        found[machine.name] = build_all(machine.plan, stack, folder, {site: pair.id for site, pair in pairs.items()})
+    return found
+
+
+def build_all(
+    plan: ServingPlan, stack: StackSettings, folder: Path, pairs: Mapping[str, str] = MappingProxyType({})
+) -> Archives:
+    """The archives of a plan, written into `folder`. pairs: site → id of its release elsewhere. Raises like build."""
     return Archives(
         build(host_files(plan), plan.sources, folder),
         {
             site.place.name: build(
-                release_files(site),
+                release_files(_paired(site, pairs)),
                 site.sources,
                 folder,
                 Path(own.app.source),
@@ -59,6 +73,10 @@ def build_all(plan: ServingPlan, stack: StackSettings, folder: Path) -> Archives
             for site, own in zip(plan.sites, stack.sites if plan.sites else (), strict=True)
         },
     )
+
+
+def _paired(site: SitePlan, pairs: Mapping[str, str]) -> SitePlan:
+    return replace(site, release=site.release._replace(pair=pairs.get(site.place.name, "")))
 
 
 def _needed(own: SiteSettings, where: str) -> dict[str, Sequence[str]]:

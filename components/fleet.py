@@ -20,7 +20,7 @@ from components.login import Login, LoginArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
-from contract.resources import data_name
+from contract.resources import MACHINES, ONLY_MACHINE, data_name
 from kinds.databases import Database
 from serving import Machine, bootstrap, nginx
 from settings import StackSettings, private_key
@@ -39,7 +39,7 @@ def fingerprint(public_key: str) -> str:
 class FleetArgs:
     """machines: the servers, that of the world first. image_id: all boot it. user_data, archives: by a machine's name.
 
-    certificates: domain → its given certificate and private key.
+    origins: site's name → origin of its application. certificates: domain → its given certificate and private key.
     """
 
     machines: Sequence[Machine]
@@ -48,6 +48,7 @@ class FleetArgs:
     image_id: str
     user_data: Mapping[str, str]
     archives: Mapping[str, Archives]
+    origins: Mapping[str, Mapping[str, str]]
     certificates: Mapping[str, Given]
     tags: Mapping[str, str]
 
@@ -55,7 +56,8 @@ class FleetArgs:
 class Fleet(pulumi.ComponentResource):
     """A release goes to one app server first, and to no other when that one refuses it.
 
-    outputs: what the stack exports; of several sites `url` and `release` are the first one's.
+    outputs: what the stack exports; of several sites `url` and `release` are the first one's. `machines` is for
+    operations/: name, instance id, private address and sites of each machine, that of `address` first.
     """
 
     outputs: dict[str, pulumi.Input[Any]]
@@ -104,9 +106,13 @@ class Fleet(pulumi.ComponentResource):
         ssh = pulumi.Output.concat("ssh root@", address)
         addresses = {service.verb: servers[service.machine].address for service in args.stack.services}
         warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
-        may_warn = any(site.release.after or (site.release.before and args.stack.is_apart) for site in args.stack.sites)
+        may_warn = any(
+            site.release.after or site.release.pin or (site.release.before and args.stack.is_apart)
+            for site in args.stack.sites
+        )
         self.outputs = {
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
+            MACHINES: [_reached(machine, servers[machine.name]) for machine in args.machines],
             **several,
             **addresses,
             "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
@@ -200,6 +206,9 @@ class Fleet(pulumi.ComponentResource):
             _named(name, machine),
             ReleaseArgs(
                 archives=args.archives[machine.name],
+                origins=args.origins,
+                fronts=_ids(args.archives[args.machines[0].name]) if role == "app" else {},
+                pins={site.site.name: site.release.pin for site in args.stack.sites if site.release.pin},
                 follows=machine.name in args.stack.app_servers[1:],
                 instance_type=machine.instance_type,
                 # An application's environment goes where the application runs.
@@ -236,8 +245,23 @@ def _disk_of(stack: StackSettings, machine: Machine) -> tuple[str, int, bool] | 
     return None
 
 
+def _ids(archives: Archives) -> dict[str, str]:
+    """Site's name → id of its release."""
+    return {site: archive.id for site, archive in archives.sites.items()}
+
+
 def _named(name: str, machine: Machine) -> str:
     return f"{name}-{machine.name}" if machine.name else name
+
+
+def _reached(machine: Machine, server: Server) -> dict[str, pulumi.Input[Any]]:
+    """A machine in the output `machines`."""
+    return {
+        "name": machine.name or ONLY_MACHINE,
+        "id": server.instance_id,
+        "private_address": server.private_address,
+        "sites": [site.place.name for site in machine.plan.sites],
+    }
 
 
 def _on(machine: str, lines: pulumi.Output[list[str]]) -> pulumi.Output[list[str]]:

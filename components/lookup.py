@@ -45,7 +45,7 @@ def kept_zone(disks: Mapping[str, tuple[str, int]]) -> str | None:
     """
     zone = None
     for name, (key, size) in disks.items():
-        for disk in _ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks:
+        for disk in ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks:
             if disk.disk_name != name:
                 continue
             zone = zone or disk.zone_id
@@ -119,11 +119,11 @@ def image(server: Server, system: System) -> str:
 
 
 def _ids(function: Callable[..., Any], **arguments: Any) -> list[str]:
-    """The ids that a function of the provider answers. Raises as _ask does."""
-    return [str(found) for found in _ask(function, **arguments).ids]
+    """The ids that a function of the provider answers. Raises as ask does."""
+    return [str(found) for found in ask(function, **arguments).ids]
 
 
-def _ask(function: Callable[..., Any], **arguments: Any) -> Any:
+def ask(function: Callable[..., Any], **arguments: Any) -> Any:
     """Return what a function of the provider answers. Raises pulumi.RunError when the cloud cannot be asked."""
     silence = threading.Timer(
         _SILENCE, lambda: print(f"alicloud: no answer for {_SILENCE:.0f} s; {_NEXT}", file=sys.stderr, flush=True)

@@ -27,10 +27,11 @@ class Rule:
         return f"{self.port}-from-{self.source.replace('/', '-') or 'site'}"
 
 
-def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]:
+def groups(machines: Sequence[Machine], access: Access, metrics_port: int | None = None) -> dict[str, list[Rule]]:
     """Name of a security group → its rules.
 
     The world reaches the first machine alone, which reaches the others; a service is the application's alone.
+    metrics_port: which access.metrics reaches on every machine, None for none.
     """
     first = machines[0]
     with_app = sorted({machine.group for machine in machines if machine.plan.role in ("whole", "app")})
@@ -48,6 +49,9 @@ def groups(machines: Sequence[Machine], access: Access) -> dict[str, list[Rule]]
             *(Rule(port, caller, what) for port in machine.plan.ports for caller in callers),
             Rule(22, first.group, "SSH for releases, by way of nginx's machine"),
         ]
+    if metrics_port:
+        for rules in found.values():
+            rules += [Rule(metrics_port, cidr, f"Metrics, from {cidr}") for cidr in access.metrics]
     return found
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_command as command
@@ -30,21 +31,27 @@ _EDITED = re.compile(r"^wsgi-ecs: (/.+ was edited by hand \(\w+\))", re.MULTILIN
 class ReleaseArgs:
     """What is released, and to which server.
 
-    archives: what the sites share, released before them, and theirs. follows: another machine
+    archives: what the sites share, released before them, and theirs. origins: site's name → where its application comes
+    from. follows: another machine
     has run the commands of the sites. instance_type: of the server. env: site's name →
     the environment of its application, secret. pip: site's name → its indexes and logins,
     secret. files: site's name → file name → text beside its configs, secret.
+    fronts: site's name → id of its release on the server in front of this app server, none on any other server. pins:
+    site's name → id of the kept release that serves in place of its archive.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
     after: what must be there before, such as other releases. service: of the machine that has it alone.
     """
 
     archives: Archives
+    origins: Mapping[str, Mapping[str, str]]
     follows: bool
     instance_type: str
     env: Mapping[str, Mapping[str, SecretStr]]
     files: Mapping[str, Mapping[str, SecretStr]]
     pip: Mapping[str, Mapping[str, SecretStr]]
+    fronts: Mapping[str, str]
+    pins: Mapping[str, str]
     certificates: Mapping[str, Given]
     login: Login
     address: pulumi.Input[str]
@@ -78,8 +85,27 @@ def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
     return {name: value.get_secret_value() for name, value in secrets.items()}
 
 
+def _site_parts(args: ReleaseArgs, site: str) -> dict[str, pulumi.Input[Any]]:
+    """Return what the release tool reads on standard input beside a site's archive, without empty parts."""
+    front = {"front": args.fronts[site]} if site in args.fronts else {}
+    optional = {
+        "origin": {**args.origins.get(site, {}), **front},
+        "pin": args.pins.get(site),
+        "pip": _plain(args.pip[site]),
+    }
+    return {
+        "env": _plain(args.env[site]),
+        "files": _plain(args.files[site]),
+        "address": args.address,
+        **{name: part for name, part in optional.items() if part},
+    }
+
+
 class Release(pulumi.ComponentResource):
     """Each part is applied when its archive, its environment or the server changes, and no other with it.
+
+    An app server is told the id of the release on the server in front of it, so that one id names both. Another id
+    there is a run here that changes nothing.
 
     A site's programs are as many as the server has CPUs, so a changed instance type applies it, too.
 
@@ -130,17 +156,11 @@ class Release(pulumi.ComponentResource):
         self.ids, self.host_id = {}, args.archives.host.id
         parts = [host]
         for site, archive in args.archives.sites.items():
-            parts_of_stdin = {
-                "env": _plain(args.env[site]),
-                "files": _plain(args.files[site]),
-                "address": args.address,
-            }
-            if args.pip[site]:
-                parts_of_stdin["pip"] = _plain(args.pip[site])
-            stdin = pulumi.Output.secret(pulumi.Output.json_dumps(parts_of_stdin, sort_keys=True))
+            stdin = pulumi.Output.secret(pulumi.Output.json_dumps(_site_parts(args, site), sort_keys=True))
             done = apply(site_part(site), "apply", archive, stdin, [host])
             # The id is exported only when the release serves.
-            self.ids[site] = done.id.apply(lambda _, id=archive.id: id)
+            served = args.pins.get(site, archive.id)
+            self.ids[site] = done.id.apply(lambda _, id=served: id)
             parts.append(done)
         # A command's output counts as secret because its input is secret, but these lines contain only paths.
         printed = [pulumi.Output.unsecret(part.stdout) for part in parts]

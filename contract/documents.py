@@ -63,7 +63,9 @@ class Build(NamedTuple):
     """A program to build once on a server.
 
     folder: where it is installed. link: what points to the version in use. archive: a URL, or the archive's name in
-    the release. options: of ./configure. python: which is built into uWSGI.
+    the release. options: of ./configure. python: which is built into uWSGI. modules: of a Python, each with the package
+    of the OS that it needs. openssl: folders of the headers and libraries of the OpenSSL that Python is built with, if
+    they are not the compiler's own. seconds: that the build may take beside what every run may take.
     """
 
     name: str
@@ -74,6 +76,9 @@ class Build(NamedTuple):
     sha256: str
     options: List[str]
     python: Optional[str] = None
+    modules: Dict[str, str] = {}
+    openssl: List[str] = []
+    seconds: int = 0
 
 
 class Release(NamedTuple):
@@ -90,7 +95,11 @@ class Release(NamedTuple):
     each a list of arguments, and the seconds that one of them may take. start_seconds: that a release may take to
     answer. persistent: paths of the application's folder that lead into the site's data folder; an absent path without
     a suffix, or with / at its end, is a folder. served: folders of the data folder that nginx reads. uv: the pin of uv,
-    with its hashes, which installs the requirements; "" for pip.
+    with its hashes, which installs the requirements; "" for pip. maintenance: whether the settings close the site.
+    managed: variables of the environment with credentials of the stack's own services. irreversible: no older release
+    may serve after this one without --force. pair: id of the release on the app servers, on the server with nginx in
+    front of them; "" on any other server. closes_connections: whether the app server closes each connection after the
+    answer.
     """
 
     site: str
@@ -134,6 +143,11 @@ class Release(NamedTuple):
     persistent: List[str] = []
     served: List[str] = []
     uv: str = ""
+    maintenance: bool = False
+    managed: List[str] = []
+    irreversible: bool = False
+    pair: str = ""
+    closes_connections: bool = False
 
 
 class SlotState(NamedTuple):
@@ -141,7 +155,9 @@ class SlotState(NamedTuple):
 
     release: id, None for an empty slot. trial: whether the site's entrance has yet to answer from this slot. env: keyed
     digest of the secrets. sizes: fact → value by which the programs were sized. files: names of the secret files beside
-    the configs. written: path → keyed digest of each file that the run has written.
+    the configs. written: path → keyed digest of each file that the run has written. rolled_back: id of the release that
+    was applied last, when an older one serves in its place after a rollback; rolled_back_env: its keyed digest.
+    sent: id of the archive that was applied last, None if it is the release's own.
     """
 
     release: Optional[str]
@@ -167,6 +183,10 @@ class SlotState(NamedTuple):
     written: Dict[str, str] = {}
     processes: Optional[Processes] = None
     schedule: List[Job] = []
+    rolled_back: Optional[str] = None
+    rolled_back_env: Optional[str] = None
+    sent: Optional[str] = None
+    closes_connections: bool = False
 
 
 class CommandsState(NamedTuple):
@@ -199,12 +219,16 @@ class HostSite(NamedTuple):
 
 
 class Packages(NamedTuple):
-    """Packages of the OS. manager: apt-get, yum or dnf. options: before its command's name."""
+    """Packages of the OS. manager: apt-get, yum or dnf. options: before its command's name.
+
+    asked_by: package → setting that needs it, unless server.packages names it.
+    """
 
     system: str
     manager: str
     options: List[str]
     names: List[str]
+    asked_by: Dict[str, str] = {}
 
 
 class Redis(NamedTuple):
@@ -265,41 +289,6 @@ class HostState(NamedTuple):
     builds: List[Build] = []
     written: Dict[str, str] = {}
     before: Optional[str] = None
-
-
-class Database(NamedTuple):
-    """host.json of a database's server.
-
-    datadir: on the data disk. config: path of MySQL's own configuration. network: address/mask, as MySQL writes it in
-    an account. schema: names in the archive, in the order in which they are applied. applied: table that lists the
-    files that were applied. instance_type, disk_gib, generation: the tool does not read these fields; a change of a
-    field changes the archive, so that the tool runs again.
-    """
-
-    system: str
-    datadir: str
-    config: str
-    database: str
-    user: str
-    network: str
-    schema: List[str]
-    applied: str
-    instance_type: str
-    disk_gib: int
-    generation: int
-
-
-class ServiceState(NamedTuple):
-    """state.json of a server that has a database or Redis alone."""
-
-    written: Dict[str, str] = {}
-
-
-class Account(NamedTuple):
-    """account.json on a database's data disk: the account that the application has. password: its hash."""
-
-    user: str
-    password: str
 
 
 class Acme(NamedTuple):

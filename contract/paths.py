@@ -4,6 +4,8 @@
 /srv/wsgi-ecs/sites/<site>/releases/<id>/ a release as it was sent: app/, config/, tool/  (not writable by the site)
 /srv/wsgi-ecs/sites/<site>/slots/a, b     filled-in configs; one slot serves, and the other starts the next release
 /srv/wsgi-ecs/sites/<site>/current        link to the slot that serves: the only switch
+/srv/wsgi-ecs/sites/<site>/current/<view>/ links by which nginx names release, socket, ... (machine/view.py)
+/srv/wsgi-ecs/sites/<site>/maintenance    nginx closes the site while this file is there (machine/maintenance.py)
 /srv/wsgi-ecs/sites/<site>/data/         what the application writes, kept across releases (<user>:<group> 0750)
 /srv/wsgi-ecs/removed/<site>/             data of a site that the settings no longer name (root 0700)
 /srv/data/sites/<site>/, removed/<site>/  both of them where the server has a data disk; links lead there
@@ -11,7 +13,7 @@
 /etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
 /var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
 /etc/wsgi-ecs/<site>.env.json             environment of the application (root:<group> 0640)
-/run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660)
+/run/wsgi-ecs/<site>/<slot>.sock          sockets (<user>:<web group> 0660); <slot>.stats: uWSGI's statistics
 /var/log/wsgi-ecs/<site>/<slot>.log       what the application prints
 /var/log/wsgi-ecs/<site>/access.log       nginx's log of requests, with error.log beside it
 /var/cache/nginx/<site>/                  answers that nginx has cached
@@ -26,6 +28,8 @@ ACME = "/var/lib/wsgi-acme"
 DATA = "/srv/data"
 MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
+MAINTENANCE_COMMAND = "/usr/local/sbin/wsgi-ecs-maintenance"
+RELEASE_COMMAND = "/usr/local/sbin/wsgi-ecs-release"
 # The file holds the password of this machine's Redis.
 REDIS_CONFIG = "/etc/wsgi-ecs/redis.conf"
 REDIS_DATA = "/var/lib/wsgi-ecs/redis"
@@ -35,9 +39,13 @@ DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"
+# Name of the socket and of the services, one for each request, that answer with metrics.
+METRICS_UNIT = "wsgi-ecs-metrics"
 
 BUILD_USER = "wsgi-build"
 BUILD_HOME = "/var/lib/wsgi-build"
+# What is built from source is installed in folders of these: schema/text.py allows no other prefix.
+BUILD_FOLDERS = ("/usr/local", "/opt")
 ACME_USER = "wsgi-acme"
 
 # The slots of a site; `current` leads to the one that serves, or to the page that waits for a first release.
@@ -62,6 +70,26 @@ def site_root(name: str) -> str:
 def data(name: str) -> str:
     """Folder that a site's application may write to: its DATA_DIR and its HOME."""
     return site_root(name) + "/data"
+
+
+def backup(name: str) -> str:
+    """File whose time is that of the last copy of a site's data."""
+    return site_root(name) + "/backup"
+
+
+def stats(name: str, slot: str) -> str:
+    """Socket on which the uWSGI of a slot tells its statistics, which hold the requests in work."""
+    return "{}/{}/{}.stats".format(RUN, name, slot)
+
+
+def database_backup() -> str:
+    """File whose time is that of the last dump of the database, beside its data."""
+    return DATA + "/backup"
+
+
+def maintenance(name: str) -> str:
+    """File that closes a site while it is there."""
+    return site_root(name) + "/maintenance"
 
 
 def removed() -> str:

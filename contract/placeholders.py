@@ -8,12 +8,13 @@ Filler = Callable[[str, Dict[str, str]], str]
 
 # Facts of the running machine, written @@fact@@ in a config and filled in by the release tool.
 FACTS = (
-    "slot", "release", "release_dir", "slot_dir", "venv", "cpus", "workers", "somaxconn", "stats_port", "app_host",
-    "app_port", "nginx_group", "half_memory", "quarter_memory", "address",
+    "slot", "release", "release_dir", "slot_dir", "view_dir", "venv", "cpus", "workers", "somaxconn", "stats_port",
+    "app_host", "app_port", "nginx_group", "half_memory", "quarter_memory", "address",
 )  # fmt: skip
 ADDRESS = "address"
 APP_HOST = "app_host"
 APP_PORT = "app_port"
+VIEW_DIR = "view_dir"
 STATS_PORT = "stats_port"
 _PLACEHOLDER = re.compile("@@([a-z_]+)@@")
 

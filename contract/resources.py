@@ -11,6 +11,11 @@ _ARCHIVE = "-archive"
 _APPLY = "-apply"
 _INSTANCE = "-instance"
 _DATA = "-data"
+# Output of the program that says how the machines are reached.
+MACHINES = "machines"
+# Name of the machine of nginx, where the application runs on others; and of a machine that is the stack's only one.
+FRONT_MACHINE = "front"
+ONLY_MACHINE = "server"
 # Name of the machine that has the database, also in /etc/hosts of the application's machines.
 DATABASE_MACHINE = "db"
 # The same for a Redis that has a machine of its own.

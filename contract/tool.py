@@ -5,10 +5,13 @@ TOOL = (
     "release", "rollout", "host", "drop_ins", "accounts", "data", "acme", "certificates", "unpacked", "drift", "slots",
     "traffic", "venvs", "builds", "nginx", "commands", "logs", "files", "probe", "facts", "with_env", "managers",
     "packages", "redis_server", "processes", "schedule", "hints", "causes", "credentials", "uv",
-    "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space",
+    "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space", "view",
+    "connections", "shared_port", "maintenance", "status", "workers", "access_log", "metrics", "metrics_text", "kept",
+    "rollback", "lock", "audit",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.
 SERVICE_TOOL = ("service", "database")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
+    "kept", "service_documents", "user",
 )  # fmt: skip

@@ -45,6 +45,63 @@ def behind_nginx(application):
 
     return with_client
 """
+READING_BODIES = """
+import shutil
+import tempfile
+
+
+def reading_bodies(application):
+    \"\"\"Read all of a body before the application is asked: nginx makes 502 of an answer that leaves some of it.\"\"\"
+
+    def with_body(environ, start_response):
+        if environ.get("CONTENT_LENGTH", "0") in ("", "0"):
+            return application(environ, start_response)
+        body = tempfile.SpooledTemporaryFile(65536)
+        shutil.copyfileobj(environ["wsgi.input"], body)
+        body.seek(0)
+        environ["wsgi.input"] = body
+        return application(environ, start_response)
+
+    return with_body
+
+
+app = reading_bodies(app)
+"""
+ASGI_READING_BODIES = """
+import asyncio
+
+
+def reading_bodies(application):
+    \"\"\"Read what the application leaves of a body, because nginx makes 502 of its answer otherwise.\"\"\"
+
+    async def with_body(scope, receive, send):
+        is_left = scope["type"] == "http"
+        # The application may wait for the client's end at the same time, and then takes the last part itself.
+        turn = asyncio.Lock()
+
+        async def receive_part():
+            nonlocal is_left
+            async with turn:
+                message = await receive()
+                is_left = is_left and message.get("more_body", False)
+                return message
+
+        async def send_part(message):
+            nonlocal is_left
+            # Granian brings no more of a body once a part of the answer has gone.
+            while is_left and message["type"] == "http.response.body":
+                async with turn:
+                    if is_left:
+                        is_left = (await receive()).get("more_body", False)
+            await send(message)
+
+        await application(scope, receive_part, send_part)
+
+    return with_body
+
+
+app = reading_bodies(app)
+"""
 WRAPPED = f"{BEHIND_NGINX}\n\napp = behind_nginx(app)\n"
 ASGI_WRAPPED = f"{ASGI_BEHIND_NGINX}\n\napp = behind_nginx(app)\n"
 _FILE = """

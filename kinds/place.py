@@ -44,6 +44,10 @@ class Place:
         return f"{self.run}/@@slot@@.pid"
 
     @property
+    def stats(self) -> str:
+        return paths.stats(self.name, "@@slot@@")
+
+    @property
     def logs(self) -> str:
         return paths.logs(self.name)
 

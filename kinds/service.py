@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import SecretStr
 
-from contract.documents import Database, Packages, Redis
+from contract.documents import Packages, Redis
+from contract.service_documents import Database
 from kinds.systems import System
 from schema.base import Model
 

@@ -1,4 +1,5 @@
-"""Servers from source: built as a user who is not root, installed for root, once for each archive and its options.
+"""Servers and Pythons from source: built as a user who is not root, installed for root, once for each archive and its
+options.
 
 <prefix>-<version>/             what was built, root's
 <prefix>-<version>/built.json   what it was built of; written last, so a folder without it is incomplete
@@ -15,8 +16,10 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Set
 
 import facts
@@ -29,20 +32,25 @@ from venvs import Builder
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30
-# schema/text.py allows a prefix in these folders.
-_PARENTS = ("/usr/local", "/opt")
 _MARKS = ("name", "version", "sha256", "options")
+# Seconds after which a build says again that it is under way: a connection on which nothing passes may be cut.
+_SILENCE = 60
 
 
 def make(build: Build, unpacked: Unpacked, say: Say) -> None:
     """Build what a release names, unless it is there. Raises ReleaseError, with all that is installed as it was."""
     marker = os.path.join(build.folder, "built.json")
     mark = {name: getattr(build, name) for name in _MARKS}
+    # The version of a folder includes what the build stands beside, such as the Python in a uWSGI.
+    mark["version"] = build.folder[len(build.link) + 1 :]
     try:
-        if _mark(build.folder) == mark:
+        old = _mark(build.folder)
+        # A program reads its Python while it runs, so other options do not replace a Python.
+        if old == mark or (build.name == "python" and old.get("sha256") == build.sha256):
             return
     except (OSError, ValueError):
         pass
+    _check_unused(build)
     if os.path.lexists(build.folder) and not os.path.exists(marker):
         raise ReleaseError(
             "{} exists already and was not made by this tool".format(build.folder),
@@ -60,7 +68,8 @@ def make(build: Build, unpacked: Unpacked, say: Say) -> None:
     draft = build.folder + ".new"
     try:
         builder.own(scratch)
-        staged = compiled(build, archive, scratch, builder)
+        with _progress(what, say):
+            staged = compiled(build, archive, scratch, builder)
         # The build user must not write any more while root copies.
         builder.end_leftovers()
         files.remove(draft)
@@ -80,18 +89,12 @@ def prune() -> None:
     """Remove the builds that nobody needs: no release of a site, neither of the last two releases of the machine,
     no running process.
     """
-    releases = glob.glob(os.path.join(paths.site_root("*"), "releases", "*", RELEASE_FILE))
-    states = glob.glob(os.path.join(paths.host_root(), "*", STATE_FILE))
-    needed: Set[str] = set()
     try:
-        for path in releases:
-            needed.update(build.folder for build in files.document(Release, path).builds)
-        for path in states:
-            needed.update(build.folder for build in files.document(HostState, path).builds)
+        needed = {build.folder for build in _needed()}
     except (OSError, ValueError):
         # Keep everything, because what this release needs is not known.
         return
-    markers = [path for parent in _PARENTS for path in glob.glob(os.path.join(parent, "*", "built.json"))]
+    markers = [path for parent in paths.BUILD_FOLDERS for path in glob.glob(os.path.join(parent, "*", "built.json"))]
     programs = running() if markers else set()
     for marker in markers:
         folder = os.path.dirname(marker)
@@ -104,6 +107,50 @@ def prune() -> None:
         # A folder that is half removed must not count as whole.
         files.remove(marker)
         files.remove(folder)
+
+
+def _needed() -> List[Build]:
+    """What the kept releases of all sites, and the last two of the machine, need. Raises OSError or ValueError."""
+    found: List[Build] = []
+    for path in glob.glob(os.path.join(paths.site_root("*"), "releases", "*", RELEASE_FILE)):
+        found += files.document(Release, path).builds
+    for path in glob.glob(os.path.join(paths.host_root(), "*", STATE_FILE)):
+        found += files.document(HostState, path).builds
+    return found
+
+
+def _check_unused(build: Build) -> None:
+    """Raise ReleaseError for a Python whose folder a kept release needs as it is: a program reads it while it runs."""
+    try:
+        old = _mark(build.folder)["sha256"]
+        is_used = build.name == "python" and any(
+            (other.folder, other.sha256) == (build.folder, old) for other in _needed()
+        )
+    except (OSError, ValueError, KeyError):
+        return
+    if is_used:
+        raise ReleaseError(
+            "{} was built from another archive, and a kept release runs on it".format(build.folder),
+            then="set python.prefix to another folder, and run up again",
+        )
+
+
+@contextmanager
+def _progress(what: str, say: Say) -> Iterator[None]:
+    """Say now and then that a build is under way."""
+    started, ended = time.monotonic(), threading.Event()
+
+    def report() -> None:
+        while not ended.wait(_SILENCE):
+            say("still building {} ({:.0f} s)".format(what, time.monotonic() - started))
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _mark(folder: str) -> Dict[str, Any]:
@@ -183,6 +230,8 @@ def compiled(build: Build, archive: bytes, scratch: str, builder: Builder) -> st
         builder.run("tar", "-xf", packed, "--strip-components=1", "-C", source)
         for command in _STEPS[build.name](build, root, staged):
             builder.run(*command, cwd=source)
+        if build.name == "python":
+            _check_python(build, staged, builder)
     except ReleaseError as error:
         what = "{} {} does not build: {}".format(build.name, build.version, error)
         then = "choose another {}.version, or fix its archive, and run up again".format(build.name)
@@ -204,7 +253,41 @@ def _nginx(build: Build, root: str, staged: str) -> Iterator[List[str]]:
     yield ["make", "-s", "install", "DESTDIR=" + root]
 
 
-_STEPS = {"uwsgi": _uwsgi, "nginx": _nginx}
+def _python(build: Build, root: str, staged: str) -> Iterator[List[str]]:
+    """https://docs.python.org/3/using/configure.html"""
+    options = list(build.options)
+    if build.openssl:
+        # ./configure looks for include/ and lib/ of one folder.
+        links = os.path.join(os.path.dirname(root), "openssl")
+        yield ["mkdir", links]
+        headers, libraries = build.openssl
+        yield ["ln", "-s", headers, links + "/include"]
+        yield ["ln", "-s", libraries, links + "/lib"]
+        options.append("--with-openssl=" + links)
+    yield ["./configure", "-q"] + options
+    # One compiler takes some 500 MiB, and what serves must not run out of memory.
+    jobs = max(1, min(facts.cpus(), facts.memory() // 768))
+    yield ["make", "-s", "-j{}".format(jobs)]
+    yield ["make", "-s", "altinstall", "DESTDIR=" + root]
+
+
+_STEPS = {"uwsgi": _uwsgi, "nginx": _nginx, "python": _python}
+
+
+def _check_python(build: Build, staged: str, builder: Builder) -> None:
+    """Raise ReleaseError for a Python of another version, or without a module: `make` succeeds without its headers."""
+    program = "{}/bin/python{}".format(staged, ".".join(build.version.split(".")[:2]))
+    if not os.path.exists(program):
+        raise ReleaseError("the archive holds another version")
+    found = builder.run(program, "-c", "import platform; print(platform.python_version())").strip()
+    if found != build.version:
+        raise ReleaseError("the archive holds {}".format(found))
+    for module, package in sorted(build.modules.items()):
+        try:
+            builder.run(program, "-c", "import " + module)
+        except ReleaseError as error:
+            what = "the module {} is missing, which needs the package {} of the OS".format(module, package)
+            raise ReleaseError(what, error.lines) from error
 
 
 def install(staged: str, target: str) -> None:
@@ -221,4 +304,7 @@ def install(staged: str, target: str) -> None:
                 continue
             copy = os.path.join(folder, name)
             shutil.copyfile(path, copy)
-            files.own(copy, "root", 0o755 if os.stat(path).st_mode & 0o100 else 0o644)
+            # Python compares the time of a module with the time that its compiled file names.
+            found = os.stat(path)
+            os.utime(copy, ns=(found.st_atime_ns, found.st_mtime_ns))
+            files.own(copy, "root", 0o755 if found.st_mode & 0o100 else 0o644)

@@ -18,14 +18,15 @@ import tempfile
 import zlib
 from typing import BinaryIO, List
 
+import audit
 import data
 import files
 from commands import ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
 from data import GONE, LEAVING, OLD, SCRATCH, undo_restore
+from lock import acquire_lock
 from pause import paused
-from release import acquire_lock
 
 _SQLITE = b"SQLite format 3\0"
 # What SQLite keeps beside a file; a copy that SQLite made is whole without it.
@@ -146,6 +147,8 @@ def _unpack(archive: BinaryIO, folder: str) -> None:
     try:
         # tarfile itself takes an archive that ends between two files for a whole one; gzip knows length and checksum.
         with gzip.GzipFile(fileobj=archive) as plain, tarfile.open(fileobj=plain, mode="r|") as found:
+            # Python 3.12 and 3.13 warn of a missing filter; what a member may be is checked here.
+            found.extraction_filter = lambda member, folder: member
             links: List[tarfile.TarInfo] = []
             for member in found:
                 path = os.path.normpath(member.name)
@@ -194,8 +197,10 @@ def main(arguments: List[str]) -> int:
     try:
         if verb == "save":
             save(site, sys.stdout.buffer)
+            files.write(paths.backup(site), "", 0o644)
         else:
-            with acquire_lock():
+            with acquire_lock(what="restore of site {}".format(site)), audit.logged("restore") as entry:
+                entry.site = site
                 load(site, sys.stdin.buffer)
     except (OSError, ReleaseError) as error:
         say("{} of the data of site {} failed: {}".format(verb, site, describe(error)), sys.stderr)

@@ -7,6 +7,7 @@ with them. Python 3.6, standard library only.
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import time
 from typing import List, Optional, Set, Tuple, Union
@@ -17,7 +18,8 @@ import files
 from commands import ReleaseError, Say, roll_back, run
 from contract import paths
 from contract.codec import decode
-from contract.documents import CONFIG_FOLDER, HOST_FILE, MYSQL_CONFIG_FILE, Account, Database
+from contract.documents import CONFIG_FOLDER, HOST_FILE, MYSQL_CONFIG_FILE
+from contract.service_documents import Account, Database
 from logs import size, tail
 from unpacked import Unpacked
 
@@ -209,7 +211,9 @@ def apply_schema(database: Database, schema: List[Tuple[str, bytes]], say: Say) 
 
 def sql(statements: Union[str, bytes], database: str = "") -> str:
     """Run SQL, text or bytes, as MySQL's root. Returns its rows, columns between tabs. Raises ReleaseError."""
-    command = ["mysql", "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+    # MariaDB 11 has dropped the names of MySQL, and CentOS 7's 5.5 has no others.
+    client = "mariadb" if shutil.which("mariadb") else "mysql"
+    command = [client, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
     done = subprocess.run(
         command + [database] if database else command,
         input=statements if isinstance(statements, bytes) else statements.encode(),

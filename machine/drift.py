@@ -10,9 +10,6 @@ import os
 from typing import Callable, Dict, List, Optional, Tuple
 
 import files
-import processes
-import redis_server
-import schedule
 from contract import paths
 from contract.documents import (
     APP_FOLDER,
@@ -21,39 +18,16 @@ from contract.documents import (
     RELEASE_FILE,
     STATE_FILE,
     Release,
-    ServiceState,
     SlotState,
 )
+from contract.kept import ORIGIN_FILE, SECRETS_FILE, SERVED_FILE
+from contract.service_documents import ServiceState
 from unpacked import local
 
 # Files in a release's folder that this tool adds to what was sent.
-_ADDED_BY_TOOL = (MANIFEST_FILE, COMMANDS_FILE, "served")
-_NEXT = "raise release.generation and run up again, which puts back what was released"
+_ADDED_BY_TOOL = (MANIFEST_FILE, COMMANDS_FILE, SERVED_FILE, SECRETS_FILE, ORIGIN_FILE)
 # Path and kind of the edit: changed, missing or added.
 Edit = Tuple[str, str]
-
-
-def report(say: Callable[[str], object]) -> bool:
-    """Print which releases serve and which files were edited. Returns whether any file was."""
-    found = of_host() + of_service()
-    running = redis_server.is_running()
-    if running is not None:
-        say("redis: {}".format("runs" if running else "does not answer (journalctl -u {})".format(redis_server.UNIT)))
-    for name in files.site_names():
-        state = files.slot_state(os.path.join(paths.site_root(name), "current"))
-        release = state.release if state else None
-        waits = release in (None, paths.BOOTSTRAP)
-        say("site {}: {}".format(name, "waits for its first release" if waits else "release {}".format(release)))
-        if state:
-            folder = os.path.join(paths.site_root(name), "slots", state.slot)
-            for line in processes.lines(state, folder) + schedule.lines(state):
-                say("  " + line)
-            found += of_site(name, state)
-    for path, kind in sorted(found):
-        say("edited by hand: {} ({})".format(path, kind))
-    if found:
-        say("next: " + _NEXT)
-    return bool(found)
 
 
 def report_overwritten(found: List[Edit], say: Callable[[str], object]) -> None:

@@ -43,8 +43,18 @@ def of_programs() -> Dict[str, str]:
 
 def memory() -> int:
     """MiB of memory that this machine has."""
+    return _meminfo("MemTotal:") // 1024
+
+
+def free_memory() -> int:
+    """Bytes of memory that programs can have without swapping."""
+    return _meminfo("MemAvailable:") * 1024
+
+
+def _meminfo(name: str) -> int:
+    """KiB of a line of the kernel's summary: https://man7.org/linux/man-pages/man5/proc_meminfo.5.html"""
     with open(MEMINFO) as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("MemTotal:")) // 1024
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
 
 
 def somaxconn() -> int:

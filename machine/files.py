@@ -28,12 +28,13 @@ def site_names() -> List[str]:
 
 
 def current_releases() -> List[str]:
-    """Ids of what serves: the release of each site, and the one that the sites share.
+    """Ids of what serves, or in whose place it serves: of each site, and of what the sites share.
 
     A release that only has new secrets is sent without its archive, so these archives are kept.
     """
     states = [slot_state(os.path.join(paths.site_root(name), "current")) for name in site_names()]
     found = [state.release for state in [host_state(), *states] if state]
+    found += [other for state in states if state for other in (state.sent, state.rolled_back)]
     return [release for release in found if release]
 
 

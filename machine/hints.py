@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Pattern
 from contract import paths
 
 # The systems whose package manager is apt; the packages of the others are RPMs.
-_APT = ("debian12", "ubuntu2204")
+_APT = ("debian12", "debian13", "ubuntu2204")
 
 
 class _Missing(NamedTuple):

@@ -22,6 +22,7 @@ import drift
 import drop_ins
 import facts
 import files
+import metrics
 import packages
 import probe
 import processes
@@ -40,9 +41,10 @@ from unpacked import Unpacked
 
 HOSTS = "/etc/hosts"
 _MARK = "# wsgi-ecs"
-_STATUS = """#!/bin/sh
-# What serves here, and which files were edited by hand. Written by wsgi-ecs.
-exec /usr/bin/python3 -B {}/tool/release.py status
+# A command for a person who has logged in. Written with the folder of this tool and one of its verbs.
+_COMMAND = """#!/bin/sh
+# {2}. Written by wsgi-ecs.
+exec /usr/bin/python3 -B {0}/tool/release.py {1} "$@"
 """
 LOGROTATE = "/etc/logrotate.d/wsgi-ecs"
 # nginx makes each file again as its own user, and writes into the old file until it gets the signal.
@@ -66,6 +68,14 @@ _ROTATED = """# Written by wsgi-ecs.
     missingok
     compress
     copytruncate
+}}
+{0}/audit.log {{
+    monthly
+    rotate 24
+    missingok
+    notifempty
+    nocreate
+    compress
 }}
 """
 
@@ -94,19 +104,22 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
         packages.install(host.packages, say)
     services = drop_ins.place(host.drop_ins)
     services += redis_server.prepare(host.redis, say)
+    services += metrics.place(unpacked, say)
     name_hosts(hosts)
     data_disk.place(host, say)
-    for site in host.sites:
-        make_site(site, host, say)
+    # A list, because each site is made whatever has changed for another site.
+    has_new_parts = any([make_site(site, host, say) for site in host.sites])
     files.write(LOGROTATE, _ROTATED.format(paths.LOG, NGINX_PID), 0o644)
     for build in host.builds:
         builds.make(build, unpacked, say)
     if host.acme:
         acme.prepare(unpacked, say)
     nginx = OwnNginx(host.builds[0].folder, host.builds[0].link) if host.builds else None
-    written = place(unpacked, host, nginx, given)
-    status = write_status(os.path.join(paths.host_root(), "current"))
-    written.update(files.digests([*services, status, LOGROTATE, *((NGINX_CONF,) if host.has_nginx else ())]))
+    # Only a complete state of the last run says what nginx has loaded.
+    is_known = old.release is not None and (old.hosts, old.tls, old.nginx) == (hosts, digest, nginx)
+    written = place(unpacked, host, nginx, given, is_known and not has_new_parts)
+    commands = write_commands(os.path.join(paths.host_root(), "current"))
+    written.update(files.digests([*services, *commands, LOGROTATE, *((NGINX_CONF,) if host.has_nginx else ())]))
     certificates.remove_others(host.given + host.acme)
     acme.schedule()
     remove_others(host.sites, say)
@@ -127,14 +140,26 @@ def save(slot: str, state: HostState) -> None:
     files.write_document(os.path.join(paths.host_root(), slot, STATE_FILE), state, 0o644)
 
 
-def write_status(folder: str) -> str:
-    """Write the status command, which runs the tool in `folder`. Returns its path."""
-    files.write(paths.STATUS_COMMAND, _STATUS.format(folder), 0o755)
-    return paths.STATUS_COMMAND
+def write_commands(folder: str) -> List[str]:
+    """Write the commands of this server, which run the tool in `folder`. Returns their paths."""
+    found = {
+        paths.STATUS_COMMAND: ("status", "What serves here, and how the machine is; --json for programs"),
+        paths.MAINTENANCE_COMMAND: ("maintenance", "Closes a site for a while: on, off or status [--site S]"),
+        paths.RELEASE_COMMAND: ("kept", "Lists the kept releases of a site, and puts one of them live again"),
+    }
+    for path, (verb, meaning) in found.items():
+        files.write(path, _COMMAND.format(folder, verb, meaning), 0o755)
+    return list(found)
 
 
-def place(unpacked: Unpacked, host: Host, own: Optional[OwnNginx], given: certificates.Given) -> Dict[str, str]:
-    """Switch to the new configuration and the given certificates, or go back. Returns path → digest of its files."""
+def place(
+    unpacked: Unpacked, host: Host, own: Optional[OwnNginx], given: certificates.Given, is_known: bool
+) -> Dict[str, str]:
+    """Switch to the new configuration and the given certificates, or go back. Returns path → digest of its files.
+
+    is_known: nginx has loaded what is in place, so that it is reloaded only if its configuration or a certificate
+    changes.
+    """
     nginx = Nginx(own) if host.has_nginx else NoNginx()
     link = os.path.join(paths.host_root(), "current")
     before = os.readlink(link) if os.path.lexists(link) else None
@@ -142,14 +167,17 @@ def place(unpacked: Unpacked, host: Host, own: Optional[OwnNginx], given: certif
     written = fill(unpacked, host, slot)
     # A run that is killed before the switch is repeated as a whole, because only a part of the files may be new.
     old_certificates = certificates.put(given, host.given, host.acme)
+    text = os.path.join(paths.host_root(), slot, "nginx.conf")
+    is_loaded = is_known and files.text(text) == files.text(NGINX_CONF)
+    is_loaded = is_loaded and all(files.text(path) == before for path, before in old_certificates.items())
     try:
-        nginx.check(os.path.join(paths.host_root(), slot, "nginx.conf"))
+        nginx.check(text)
     except BaseException:
         certificates.put_back(old_certificates)
         raise
     save(slot, HostState(before=before, nginx=own, builds=host.builds))
     try:
-        old_workers = switch(host, nginx, slot, link)
+        old_workers = switch(host, nginx, slot, link, is_loaded)
     except BaseException as error:
         certificates.put_back(old_certificates)
         if before:
@@ -177,10 +205,11 @@ def fill(unpacked: Unpacked, host: Host, slot: str) -> List[str]:
     return written
 
 
-def switch(host: Host, nginx: Nginx, slot: str, link: str) -> Set[int]:
+def switch(host: Host, nginx: Nginx, slot: str, link: str, is_loaded: bool) -> Set[int]:
     """Have nginx load a slot's configuration, and check each site that answered before. Returns nginx's old workers.
 
-    Raises ReleaseError when a site does not answer any more.
+    is_loaded: nginx has loaded the same configuration from the other slot. Raises ReleaseError when a site does not
+    answer any more.
     """
     # Without nginx a site's program has the port, and nothing here changes it.
     answered = [site for site in host.sites if host.has_nginx and site_problem(site.name) is None]
@@ -189,7 +218,7 @@ def switch(host: Host, nginx: Nginx, slot: str, link: str) -> Set[int]:
         files.link(slot, link)
         if host.has_nginx:
             files.link(os.path.join(link, "nginx.conf"), NGINX_CONF)
-        old_workers = nginx.reload()
+        old_workers = set() if is_loaded and nginx.workers() else nginx.reload()
         for site in answered:
             problem = site_problem(site.name, site.entrance)
             if problem:
@@ -241,12 +270,19 @@ def name_hosts(hosts: Dict[str, str]) -> None:
         files.write(HOSTS, "\n".join(kept + new) + "\n", 0o644)
 
 
-def make_site(site: HostSite, host: Host, say: Say) -> None:
-    """Make the user and the folders of a site, and what nginx needs of it before its first release."""
+def make_site(site: HostSite, host: Host, say: Say) -> bool:
+    """Make the user and the folders of a site, and what nginx needs of it before its first release.
+
+    Returns whether nginx may have yet to load a file of the site.
+    """
     accounts.make(site, host.nginx_user if host.has_nginx else None, bool(host.disk_gib))
-    if host.has_nginx:
-        wait(site)
-        drift.report_overwritten(restore_nginx_files(site.name, site.web_group), say)
+    if not host.has_nginx:
+        return False
+    wait(site)
+    restored = restore_nginx_files(site.name, site.web_group)
+    drift.report_overwritten(restored, say)
+    waits = os.readlink(os.path.join(paths.site_root(site.name), "current")) == paths.WAITING
+    return waits or bool(restored)
 
 
 def wait(site: HostSite) -> None:

@@ -33,6 +33,11 @@ def printed(path: str, offset: int) -> str:
     """
     lines = tail(path, offset, 400).splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("*** Operational MODE")]
+    if len(starts) > 1 and starts[-1] == len(lines) - 1:
+        # The program was started again and has not come further yet, so its start before says why.
+        again = [number for number, line in enumerate(lines) if line.startswith("*** Starting uWSGI")]
+        lines = lines[: again[-1] if again else starts[-1]]
+        starts.pop()
     lines = lines[starts[-1] + 1 if starts else 0 :]
     last = lines[-40:]
     reasons = [line for line in lines[:-40] if _REASON.match(line) and line not in last]

@@ -161,6 +161,8 @@ class Emperor(Manager):
         files.link(os.path.join(folder, slot.program_config), slot.program_link)
 
     def remove(self, slot: SlotState, seconds: int) -> None:
+        # The release is in the name, so that nothing else replaces what a killed run left of the link.
+        files.remove(slot.program_link + ".new")
         files.remove(slot.program_link)
         deadline = time.monotonic() + seconds
         while slot.program in self._stats()[0]:

@@ -19,12 +19,20 @@ _ANSWER_SECONDS = 900
 _PASSING = re.compile(
     "Could not get lock|Unable to (?:acquire|lock)|is another process using it|[Tt]emporary failure|[Tt]imed out"
     "|Could not (?:resolve|connect|retrieve)|Connection (?:failed|refused|reset)|Failed to (?:fetch|download)"
-    "|Cannot download|Curl error|Cannot find a valid baseurl|Hash Sum mismatch|File has unexpected size"
+    "|Cannot download|No more mirrors|Curl error|Cannot find a valid baseurl|Hash Sum mismatch|File has unexpected size"
 )
 _UNKNOWN = re.compile(
     "Unable to locate package (\\S+)|Package '?([^'\\s]+)'? has no installation candidate"
     "|No (?:package|match for argument:) (\\S+)(?: available)?|Unable to find a match: (.+)"
 )
+# A repository of yum or dnf that does not hand out its packages, and one whose key did not sign them.
+_UNUSABLE = re.compile(r"for repo '([^'\n]+)'|failure: \S+ from ([^:\s]+):")
+_UNSIGNED = re.compile('listed for the "([^"\\n]+)" repository are already installed but')
+# The same of a single package, for which neither says its repository.
+_NOT_DOWNLOADED = re.compile("Error downloading packages:")
+_NO_KEY = re.compile("Public key for \\S+ is not installed|GPG key retrieval failed|GPG Keys are configured as:")
+# The repository of EPEL's packages that the bootstrap makes; an image may have an `epel` of its own.
+_EPEL = "wsgi-ecs-epel"
 _INTERRUPTED = re.compile("dpkg was interrupted|dpkg --configure -a")
 _APT = (
     "-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10",
@@ -86,7 +94,12 @@ def _check_known(packages: Packages, names: List[str]) -> None:
 
 def _no_package(packages: Packages, names: List[str], lines: str = "") -> ReleaseError:
     what = "{} has no package {}".format(packages.system, ", ".join(dict.fromkeys(names)))
-    return ReleaseError(what, lines, "fix {}, and run up again".format(_setting(packages)))
+    then = "fix {}, and run up again".format(_setting(packages))
+    settings = sorted({packages.asked_by[name] for name in names if name in packages.asked_by})
+    if settings:
+        what += ", which {} needs".format(" and ".join(settings))
+        then = "set server.mirrors.packages, or epel, to a source that has it, and run up again"
+    return ReleaseError(what, lines, then)
 
 
 def _setting(packages: Packages) -> str:
@@ -125,6 +138,19 @@ def refusal(packages: Packages, error: ReleaseError) -> ReleaseError:
     lines = "\n".join(error.lines.splitlines()[-12:])
     if unknown:
         return _no_package(packages, unknown, lines)
+    for pattern, words in (
+        (_UNUSABLE, "the repository {} does not hand out its packages"),
+        (_UNSIGNED, "a package is not signed by the key of the repository {}"),
+        (_NOT_DOWNLOADED, "a repository does not hand out a package that it lists"),
+        (_NO_KEY, "a package is not signed by the key of its repository"),
+    ):
+        found = pattern.search(error.lines)
+        if found:
+            name = next(filter(None, found.groups()), "")
+            setting = "server.mirrors.{}".format("epel" if name == _EPEL else "packages")
+            if not name:
+                setting += ", or server.mirrors.epel where EPEL has the package"
+            return ReleaseError(words.format(name), lines, "fix {}, and run up again".format(setting))
     what = "the packages of the OS cannot be installed: {}".format(error)
     then = "read the lines above; fix {}, or server.mirrors.packages, and run up again".format(_setting(packages))
     return ReleaseError(what, lines, then)

@@ -23,6 +23,8 @@ from contract.codec import decode
 from contract.documents import HOST_FILE, Redis
 from unpacked import Unpacked
 
+# The environment variable by which an application finds the Redis of its own machine.
+VARIABLE = "REDIS_URL"
 UNIT = "wsgi-ecs-redis"
 UNIT_FILE = "/etc/systemd/system/wsgi-ecs-redis.service"
 USER = "redis"

@@ -1,12 +1,15 @@
 """The release tool: puts one release live on this machine, or leaves the old one serving.
 
     release.py prepare FOLDER < {"hosts": {...}, "tls": {...}}    what the machine's sites share (host.py)
-    release.py apply FOLDER < {"env": {...}, "files": {...}, "pip": {...}, "address": "..."}    one site (rollout.py)
+    release.py apply FOLDER < {"env": {...}, "files": {...}, "pip": {...}, ...}    one site (rollout.py)
     release.py follow FOLDER < like apply                         one site, whose commands another machine has run
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py redis FOLDER < {"redis": {"password": ...}}        Redis, on a machine of its own (redis_server.py)
     release.py settle FOLDER < like either                        ends the password that it had before
-    release.py status                                             what serves, and what was edited by hand (drift.py)
+    release.py kept ARGUMENT...                                   the command wsgi-ecs-release (rollback.py)
+    release.py status [--json]                                    what serves, and how the machine is (status.py)
+    release.py metrics                                            the same for Prometheus, by HTTP (metrics.py)
+    release.py maintenance on|off|status [--site S]               closes a site for a while (maintenance.py)
     release.py renew                                              asks for the certificates that are due (acme.py)
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The new release starts beside the
@@ -17,40 +20,39 @@ Run as root. Python 3.6, standard library only.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import signal
 import sys
-import time
 from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 import acme
-import drift
+import audit
 import files
 import host
+import kept
+import maintenance
+import metrics
+import rollback
 import space
+import status
 from commands import SIGNALS, Interrupted, ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
+from contract.kept import Secrets
+from lock import LOCK_SECONDS, acquire_lock
 from nginx import Nginx
 from release_commands import hide
-from rollout import Rollout, Secrets
+from rollout import Rollout
+from unpacked import Unpacked
 
-# Seconds that a run may take beside the commands of its release: it may build a virtual environment.
-LOCK_SECONDS = 900
 # Secret files have plain names; the other files of a slot have a dot in theirs.
 _FILE_NAME = re.compile(r"[a-z]+\Z")
 
 
-def apply(folder: str, given: Optional[Secrets], address: Optional[str], leads: bool) -> None:
-    """Put the release in `folder` live. given: the new secrets, None for the secrets that are in place.
-
-    address: the server's in the world, None for the address that is in place. leads: whether the site's commands run
-    on this machine. Raises ReleaseError, OSError or ValueError with the old release serving.
-    """
-    rollout = Rollout(folder, given, say, address, leads)
+def apply(rollout: Rollout) -> None:
+    """Put a release live. Raises ReleaseError, OSError or ValueError with the old release serving."""
     rollout.find_what_serves()
     try:
         _apply(rollout)
@@ -65,6 +67,10 @@ def _apply(rollout: Rollout) -> None:
         say("release {} serves already: nothing to do".format(rollout.unpacked.id))
         # A run that was killed after the switch has left them.
         _finish(rollout.run_after)
+        return
+    if rollout.is_rolled_back():
+        text = "release {} was rolled back, and the one in its place goes on serving: nothing to do"
+        say(text.format(rollout.unpacked.id))
         return
     rollout.report_overwritten_files()
     rollout.install()
@@ -144,12 +150,24 @@ def _is_address(found: Any) -> bool:
     return isinstance(found, str) and re.match(r"[0-9.]+\Z", found) is not None
 
 
+def _is_id(found: Any) -> bool:
+    return isinstance(found, str) and re.match(r"[0-9a-f]+\Z", found) is not None
+
+
 # Parts of standard input that may be absent.
-_OPTIONAL = {"address", "database", "pip", "redis"}
+_OPTIONAL = {"address", "database", "origin", "pin", "pip", "redis"}
+_SITE_INPUTS: Dict[str, Callable[[Any], bool]] = {
+    "env": _are_texts,
+    "files": _are_files,
+    "pip": _are_texts,
+    "address": _is_address,
+    "origin": _are_texts,
+    "pin": _is_id,
+}
 # Parts of standard input → whether each is what it must be.
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
-    "apply": {"env": _are_texts, "files": _are_files, "pip": _are_texts, "address": _is_address},
-    "follow": {"env": _are_texts, "files": _are_files, "pip": _are_texts, "address": _is_address},
+    "apply": _SITE_INPUTS,
+    "follow": _SITE_INPUTS,
     "prepare": {"hosts": _are_texts, "tls": _are_certificates},
     "database": {"database": _are_texts},
     "redis": {"redis": _are_texts},
@@ -180,48 +198,6 @@ def read(stream: IO[bytes], verb: str) -> Optional[Dict[str, Any]]:
     raise ReleaseError("standard input is not JSON as {{{}}}".format(", ".join(sorted(checks))))
 
 
-@contextlib.contextmanager
-def acquire_lock(seconds: int = LOCK_SECONDS) -> Iterator[None]:
-    """Wait until no other run of this tool changes anything, and keep the others waiting. Raises ReleaseError.
-
-    seconds: that this run may take, for which the others wait. The file of the lock tells them until when that is.
-    """
-    with open(files.LOCK, "a+") as lock:
-        _wait_for(lock)
-        lock.truncate(0)
-        lock.write(str(time.monotonic() + seconds))
-        lock.flush()
-        try:
-            yield
-        finally:
-            lock.truncate(0)
-
-
-def _wait_for(lock: IO[str]) -> None:
-    began, has_announced = time.monotonic(), False
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # The run that has the lock may be another one than a moment ago.
-            if time.monotonic() > max(began + LOCK_SECONDS, _end(lock)):
-                raise ReleaseError(
-                    "another release is being applied on this machine", then="run up again when it has ended"
-                ) from None
-        if not has_announced:
-            say("waiting for the release that is being applied")
-            has_announced = True
-        time.sleep(0.2)
-
-
-def _end(lock: IO[str]) -> float:
-    """When the run that has the lock should have ended at the latest, 0 if it does not say so."""
-    try:
-        return float(os.pread(lock.fileno(), 32, 0))
-    except ValueError:
-        return 0
-
-
 def seconds(folder: str) -> int:
     """Seconds that the release in `folder` may take."""
     try:
@@ -230,16 +206,22 @@ def seconds(folder: str) -> int:
         # What the sites share has no such file.
         return LOCK_SECONDS
     before, after = len(release.before) * release.before_seconds, len(release.after) * release.after_seconds
-    return LOCK_SECONDS + before + after
+    return LOCK_SECONDS + before + after + sum(build.seconds for build in release.builds)
 
 
 def renew() -> int:
     """Ask for certificates that are due. Returns the exit status."""
     try:
-        return acme.renew(say, acquire_lock, lambda: Nginx(host.own_nginx()))
+        return acme.renew(say, _renewal, lambda: Nginx(host.own_nginx()))
     except (Exception, Interrupted) as error:
         say("asking for certificates failed: {}".format(describe(error)), sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _renewal() -> Iterator[None]:
+    with acquire_lock(what="renewal of a certificate"), audit.logged("renew"):
+        yield
 
 
 def interrupted(number: int, _: Any) -> None:
@@ -249,14 +231,12 @@ def interrupted(number: int, _: Any) -> None:
 def perform(verb: str, folder: str) -> None:
     """Do what a verb says with the release in `folder`. Raises ReleaseError, OSError or ValueError."""
     parts = read(sys.stdin.buffer, verb)
-    with acquire_lock(seconds(folder)):
+    with acquire_lock(seconds(folder), "{} of {}".format(verb, _name(folder))), audit.logged(verb) as entry:
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say)
         elif verb in ("apply", "follow"):
-            parts = parts or {}
-            secrets = Secrets(parts["env"], parts["files"], parts.get("pip", {})) if parts else None
-            apply(folder, secrets, parts.get("address"), verb == "apply")
+            _release(folder, parts or {}, verb == "apply", entry)
         else:
             # Only a service's server has this module.
             import service
@@ -268,23 +248,54 @@ def perform(verb: str, folder: str) -> None:
         renew()
 
 
+def _name(folder: str) -> str:
+    """What the release in a folder is of, for the user."""
+    try:
+        return "site {}".format(files.document(Release, os.path.join(folder, RELEASE_FILE)).site)
+    except (OSError, ValueError):
+        return "the server"
+
+
+def _release(folder: str, parts: Dict[str, Any], leads: bool, entry: audit.Entry) -> None:
+    """Put the release of a site in `folder` live. parts: of standard input. leads: as in Rollout."""
+    secrets = Secrets(parts["env"], parts["files"], parts.get("pip", {})) if parts else None
+    unpacked = Unpacked(folder)
+    rollout = Rollout(unpacked, secrets, say, parts.get("address"), leads)
+    if "pin" in parts:
+        rollout = rollback.pinned(rollout.release.site, parts["pin"], secrets, parts.get("address"))
+    else:
+        rollout.origin = kept.read_origin(parts.get("origin", {}))
+    rollout.sent = unpacked.id
+    entry.site, entry.release = rollout.release.site, rollout.unpacked.id
+    entry.by = rollout.origin.by if rollout.origin else ""
+    apply(rollout)
+
+
 def main(arguments: List[str]) -> int:
     """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use.
 
     The status of `status` is 1 when a file was edited by hand.
     """
-    if arguments == ["status"]:
-        return 1 if drift.report(print) else 0
-    if arguments != ["renew"] and (len(arguments) != 2 or arguments[0] not in _INPUTS):
+    if arguments[:1] == ["status"] and arguments[1:] in ([], ["--json"], ["--json", "--no-drift"]):
+        return status.command(arguments[1:], print)
+    if arguments == ["metrics"]:
+        return metrics.command()
+    if arguments[:1] == ["maintenance"]:
+        return maintenance.command(arguments[1:])
+    is_kept = arguments[:1] == ["kept"]
+    takes_folder = arguments != ["renew"] and not is_kept
+    if takes_folder and (len(arguments) != 2 or arguments[0] not in _INPUTS):
         print(__doc__, file=sys.stderr)
         return 2
     os.umask(0o022)
-    first = arguments != ["renew"] and is_first(arguments[1])
+    first = takes_folder and is_first(arguments[1])
     try:
         for number in SIGNALS:
             signal.signal(number, interrupted)
         if arguments == ["renew"]:
             return renew()
+        if is_kept:
+            return rollback.main(arguments[1:], apply)
         perform(*arguments)
     except (Exception, Interrupted) as error:
         refuse(error, _OUTCOMES.get(arguments[0]), first)

@@ -10,10 +10,12 @@ import database
 import drift
 import files
 import host
+import metrics
 import redis_server
 from commands import ReleaseError, Say
 from contract import paths
-from contract.documents import STATE_FILE, ServiceState
+from contract.documents import STATE_FILE
+from contract.service_documents import ServiceState
 from unpacked import Unpacked
 
 
@@ -46,7 +48,7 @@ def prepare(folder: str, secrets: Dict[str, Dict[str, str]], say: Say) -> None:
     drift.report_overwritten(drift.of_service(), say)
     service, password = _of(secrets)
     written = service.prepare(unpacked, password, say)
-    written += [*unpacked.place_tool(paths.ROOT), host.write_status(paths.ROOT)]
+    written += [*unpacked.place_tool(paths.ROOT), *host.write_commands(paths.ROOT), *metrics.place(unpacked, say)]
     _save(written)
     remove_other_archives(unpacked.id)
 

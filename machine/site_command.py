@@ -32,6 +32,9 @@ def start(site: str, command: List[str]) -> None:
         env = json.load(file)
     venv = os.path.realpath(os.path.join(target, "venv"))
     environment = release_commands.environment(release, str(state.release), venv, env)
+    if "TERM" in os.environ:
+        # ssh has brought the kind of the user's terminal.
+        environment[b"TERM"] = os.fsencode(os.environ["TERM"])
     account = pwd.getpwnam(release.user)
     os.chdir(os.path.join(target, APP_FOLDER.rstrip("/")))
     release_commands.become_user(account)

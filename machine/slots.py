@@ -9,13 +9,15 @@ killed in between. Python 3.6, standard library only.
 
 import json
 import os
+from collections import OrderedDict
 from typing import Dict, List, Optional, Set, Tuple
 
 import facts
 import files
+import view
 from contract import paths
 from contract.documents import CONFIG_FOLDER, STATE_FILE, Release, SlotState, slot_state
-from contract.placeholders import fill_known, filled
+from contract.placeholders import VIEW_DIR, fill_known, filled
 
 
 class Slots:
@@ -46,6 +48,11 @@ class Slots:
         """State of the slot that has the traffic, None before there is one."""
         slot = self.target().rpartition("/")[2]
         return self.state(slot) if slot in paths.SLOTS else None
+
+    def is_proved(self, state: SlotState) -> bool:
+        """Return whether the run that began a slot's trial has noted, after the check, that the release serves."""
+        began = os.stat(os.path.join(self.slot_dir(state.slot), STATE_FILE)).st_mtime
+        return served_at(self.releases, str(state.release)) > began
 
     def target(self) -> str:
         """What `current` points to: a slot, or the page of a site that waits for its first release."""
@@ -88,18 +95,37 @@ class Slots:
         os.makedirs(folder)
         files.own(folder, group, 0o750)
         configs = os.path.join(target, CONFIG_FOLDER)
+        if self.release.front == "nginx":
+            known[VIEW_DIR] = view.directory(self.link, configs, known)
         for name in sorted(os.listdir(configs)):
             with open(os.path.join(configs, name), encoding="utf-8") as file:
                 files.write(os.path.join(folder, name), facts.fill(file.read(), known), 0o640, group)
         for name, text in secret_files.items():
             files.write(os.path.join(folder, name), text, 0o640, group)
-        return slot_state(self.release, identifier, slot, known, facts.fill)._replace(
+        state = slot_state(self.release, identifier, slot, known, facts.fill)._replace(files=sorted(secret_files))
+        serving = self.current()
+        if VIEW_DIR in known:
+            view.place(state, folder)
+            view.keep(state, folder, self.releases, self._earlier(identifier, serving))
+            if serving and serving.slot != slot:
+                view.cross(state, serving, os.path.dirname(folder))
+        return state._replace(
             stop_seconds=self.release.stop_seconds,
+            closes_connections=self.release.closes_connections,
             probe=filled(self.release.probe, known, facts.fill),
             computed=facts.fill(self.release.computed, known),
             sizes=self._sizes(known),
-            files=sorted(secret_files),
         )
+
+    def _earlier(self, identifier: str, serving: Optional[SlotState]) -> List[str]:
+        """The releases that are kept beside this one, the last one that served first."""
+        names = [name for name in os.listdir(self.releases) if served_at(self.releases, name) and "." not in name]
+        names.sort(key=lambda name: served_at(self.releases, name), reverse=True)
+        if serving and serving.release:
+            # A run that was killed has not noted that it serves.
+            names.insert(0, serving.release)
+        names = [name for name in names if name not in (identifier, paths.BOOTSTRAP)]
+        return list(OrderedDict.fromkeys(names))[: self.release.keep - 1]
 
     def _facts(self, target: str, identifier: str, slot: str, venv: str, app_host: str) -> Dict[str, str]:
         known = {
@@ -127,10 +153,19 @@ class Slots:
         """Path → digest of the files that nobody should edit: configs, environment, the program's own file."""
         folder = self.slot_dir(state.slot)
         names = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name != STATE_FILE]
+        names = [name for name in names if os.path.isfile(name) and not os.path.islink(name)]
         links = [state.program_link] if state.endpoint else []
         links += list(state.processes.links.values()) if state.processes else []
         links += [link for job in state.schedule for link in job.links.values()]
         return files.digests([*names, self.env_file, *links])
+
+
+def served_at(releases: str, name: str) -> float:
+    """When a release began to serve, in seconds since the epoch, 0 for one that never has."""
+    try:
+        return os.stat(os.path.join(releases, name, "served")).st_mtime
+    except OSError:
+        return 0
 
 
 def other_slot(state: Optional[SlotState]) -> str:
@@ -149,12 +184,13 @@ def restore_nginx_files(site: str, group: str) -> List[Tuple[str, str]]:
         return found
     configs = os.path.join(root, "releases", str(state.release), CONFIG_FOLDER)
     try:
-        for name in ("http.conf", "server.conf"):
+        for name in view.TEXTS:
             path = os.path.join(root, "slots", state.slot, name)
             if not os.path.exists(path):
                 with open(os.path.join(configs, name), encoding="utf-8") as file:
                     files.write(path, facts.fill(file.read(), state.facts), 0o640, group)
                 found.append((path, "missing"))
+        found += [(path, "missing") for path in view.place(state, os.path.join(root, "slots", state.slot))]
     except OSError:
         # The release is damaged too; nginx's check names what is missing.
         pass

@@ -4,10 +4,11 @@ space.py      prints what takes the place on the disk that has the least left
 """
 
 import errno
+import glob
 import os
 import re
 import sys
-from typing import Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 from contract import paths
 
@@ -42,8 +43,8 @@ def advice(error: BaseException) -> Tuple[str, str]:
 
 def report(place: Place) -> str:
     """The largest folders of this program's on a disk, a line each."""
-    found = os.statvfs(place.path)
-    total, left = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    disk = measure(place)
+    total, left = disk["size"], disk["free"]
     taken = [(used(path), what, path) for what, path in _folders() if _device(path) == _device(place.path)]
     first = "{} has {}, of which {} are left; the largest folders on it:"
     lines = [first.format(place.name, size_text(total), size_text(left))]
@@ -53,7 +54,14 @@ def report(place: Place) -> str:
     return "\n".join(lines)
 
 
-def _places() -> List[Place]:
+def measure(place: Place) -> Dict[str, Any]:
+    """Name, size and free bytes of a disk, and a folder on it."""
+    found = os.statvfs(place.path)
+    size, left = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    return {"name": place.name, "path": place.path, "size": size, "free": left}
+
+
+def places() -> List[Place]:
     """The disks of this machine that releases and data are on."""
     places = [Place("the server's disk", paths.ROOT, "server.disk_gib")]
     if os.path.isdir(paths.DATA) and _device(paths.DATA) != _device(paths.ROOT):
@@ -65,11 +73,11 @@ def _places() -> List[Place]:
 
 def _of_path(path: str) -> Place:
     """The disk that a path is on, or the one with the least left if the path says nothing."""
-    places = _places()
+    found = places()
     while path and not os.path.exists(path):
         path = os.path.dirname(path)
-    named = [place for place in places if path and _device(place.path) == _device(path)]
-    return (named or sorted(places, key=lambda place: free(place.path)))[0]
+    named = [place for place in found if path and _device(place.path) == _device(path)]
+    return (named or sorted(found, key=lambda place: free(place.path)))[0]
 
 
 def _folders() -> Iterator[Tuple[str, str]]:
@@ -80,6 +88,9 @@ def _folders() -> Iterator[Tuple[str, str]]:
         yield "logs of site {}".format(site), paths.logs(site)
     yield "data of removed sites", os.path.realpath(paths.removed())
     yield "virtual environments", paths.venvs()
+    for folder in paths.BUILD_FOLDERS:
+        for marker in glob.glob(os.path.join(folder, "*", "built.json")):
+            yield "built from source", os.path.dirname(marker)
     yield "archives of releases", paths.incoming()
     yield "caches of builds", paths.BUILD_HOME
     yield "data of Redis", paths.REDIS_DATA

@@ -5,18 +5,22 @@ Python 3.6, standard library only.
 
 import os
 import time
-from typing import Optional, Set
+from typing import Callable, Optional, Set
 
 import causes
+import connections
 import files
 import probe
 import processes
+import view
 from commands import ReleaseError, Say
 from contract import paths
-from contract.documents import Probe, Release, SlotState
+from contract.documents import RELEASE_FILE, Probe, Release, SlotState
+from contract.placeholders import APP_HOST, facts_in
 from logs import printed, size, tail
 from managers import RUNNING, STARTING, Manager
 from nginx import Nginx
+from shared_port import SharedPort, migrate
 from slots import Slots, other_slot
 
 # An application may answer 503 for a moment while it warms up.
@@ -37,6 +41,9 @@ class Site(Slots):
         self.alone = release.front == "none"
         # With nginx on another machine, the release is asked at its own port.
         self.is_apart = release.front == "apart"
+        # Without nginx, the old program and the new one may have the port at the same time.
+        self.is_shared = False
+        self.port: Optional[SharedPort] = None
         self.entrance = "nginx" if self.has_nginx else "port {}".format(release.probe.port)
 
     @property
@@ -55,27 +62,53 @@ class Site(Slots):
             self._undo_first_release()
             return None
         condition = self.manager.state(other)
-        if serving.trial and not other.trial and condition == RUNNING:
+        if serving.trial and not other.trial and condition == RUNNING and not self.is_proved(serving):
             say(
                 "the previous run was interrupted before the health check of release {}; rolling back".format(
                     serving.release
                 )
             )
             serving, other = other, serving
-        elif condition is None and not os.path.lexists(other.program_link):
+        elif not serving.trial and not self._is_left(other, condition):
             self.clear(other)
             return self.ensure_running(serving)
+        elif other.release:
+            text = "the previous run was interrupted: ending what it has left of release {}, while release {} serves"
+            say(text.format(other.release, serving.release))
         # nginx may have loaded either slot, so no program stops before nginx has loaded this slot.
-        self.nginx.drain(self.give_traffic("slots/" + serving.slot), self.release.stop_seconds)
+        self.drain(other, self.give_traffic("slots/" + serving.slot, always=True))
         self.clear(other)
         return self.ensure_running(serving)
+
+    def _is_left(self, other: SlotState, condition: Optional[str]) -> bool:
+        """Whether a killed run left something in the slot that does not serve. condition: of its program."""
+        if other.endpoint is None:
+            # A slot without a program is on trial until nginx has been asked.
+            return other.trial
+        return condition is not None or os.path.lexists(other.program_link)
+
+    def share_port(self, old: Optional[SlotState]) -> None:
+        """Let the new program have the port beside the old one, if both can share it.
+
+        Linux lets only programs of the same user share a port.
+        """
+        if not (old and _shares_port(self.release)):
+            return
+        try:
+            before = files.document(Release, os.path.join(self.releases, str(old.release), RELEASE_FILE))
+        except (OSError, ValueError):
+            return
+        self.is_shared = _shares_port(before) and before.user == self.release.user
+        self.alone = self.alone and not self.is_shared
+        if self.is_shared:
+            migrate()
 
     def _undo_first_release(self) -> None:
         """Return to the page that waits: a first release was killed before its health check."""
         if self.alone:
             files.remove(self.link)
         else:
-            self.nginx.drain(self.give_traffic(paths.WAITING), self.release.stop_seconds)
+            self.nginx.drain(self.give_traffic(paths.WAITING, always=True), self.release.stop_seconds)
         self._clear_both()
 
     def _clear_both(self) -> None:
@@ -99,8 +132,7 @@ class Site(Slots):
         """Stop a slot's program and remove what it leaves: its socket must not answer for the next program."""
         self.manager.remove(state, self.release.stop_seconds)
         files.remove(state.pidfile)
-        if state.endpoint and state.endpoint.address.startswith("unix:"):
-            files.remove(state.endpoint.address[len("unix:") :])
+        files.remove(view.socket(state))
         # nginx reads the secret files of the other slot by now.
         for name in state.files:
             files.remove(os.path.join(self.slot_dir(state.slot), name))
@@ -119,10 +151,14 @@ class Site(Slots):
 
     def start(self, state: SlotState) -> None:
         """Start the slot's program, if it has one, and wait until it is healthy. Raises ReleaseError."""
-        if state.endpoint is None:
+        endpoint = state.endpoint
+        if endpoint is None:
             return
         files.log(state.log, self.release.user)
         offset = size(state.log)
+        if self.is_shared:
+            self.port = SharedPort(endpoint.address)
+            self.port.keep()
         self.manager.add(state, self.slot_dir(state.slot))
         started = time.monotonic()
         settled = None
@@ -131,7 +167,7 @@ class Site(Slots):
         while True:
             answer = None
             try:
-                answer = probe.through_endpoint(state.endpoint, request)
+                answer = self._of_new(lambda: probe.through_endpoint(endpoint, request))
                 if answer.good:
                     return
                 problem = "the application answers {} with {}".format(probe.describe(request), answer)
@@ -153,10 +189,28 @@ class Site(Slots):
             lines = printed(state.log, offset)
             raise ReleaseError(problem, lines, self._advice(state, lines, answer, is_late))
 
-    def give_traffic(self, target: str) -> Set[int]:
-        """Point `current` to a slot or the waiting page. Returns nginx's old workers, which finish their requests."""
+    def _of_new(self, ask: Callable[[], probe.Answer]) -> probe.Answer:
+        """The answer to a request, of the new program if an old one shares its port. Raises OSError."""
+        return self.port.answer(ask) if self.port else ask()
+
+    def give_traffic(self, target: str, always: bool = False) -> Set[int]:
+        """Point `current` to a slot or the waiting page. Returns nginx's old workers, which finish their requests.
+
+        nginx is reloaded only if its texts differ. always: because nobody knows which texts nginx has loaded.
+        """
+        is_loaded = not always and view.are_same(self.link, os.path.join(self.folder, target))
         files.link(target, self.link)
-        return self.nginx.reload()
+        return set() if is_loaded and self.nginx.workers() else self.nginx.reload()
+
+    def drain(self, state: SlotState, old_workers: Set[int]) -> None:
+        """Wait until nobody needs the program of a slot that has lost the traffic, for stop_seconds at most."""
+        deadline = time.monotonic() + self.release.stop_seconds
+        self.nginx.drain(old_workers, self.release.stop_seconds)
+        # Without a reload, nginx's workers still have the requests that they have passed to the program.
+        if view.socket(state):
+            connections.wait_for_end(view.socket(state), deadline)
+        if self.port:
+            self.port.drain(state.closes_connections, deadline)
 
     def switch(self, state: SlotState) -> Set[int]:
         """Give the traffic to the slot and send the probe through the entrance. Returns nginx's old workers.
@@ -169,8 +223,10 @@ class Site(Slots):
         lines, answer = "", None
         request = self.probe_of(state)
         try:
-            answer = self.ask(state)
+            answer = self._of_new(lambda: self.ask(state))
             if answer.good:
+                if self.port:
+                    self.port.move()
                 return old_workers
             problem = "{} through {} gives {}".format(probe.describe(request), self.entrance, answer)
             time.sleep(LOG_SECONDS)
@@ -243,9 +299,29 @@ class Site(Slots):
         """Return to where `current` pointed, and stop the new slot. Raises what fails on the way."""
         if self.alone:
             self.clear(state)
+        elif self.port:
+            self.port.keep()
+            self.drain(state, set())
         if target and self.target() != target:
-            self.give_traffic(target)
+            old_workers = self.give_traffic(target)
+            if self.has_nginx:
+                self.drain(state, old_workers)
         if self.alone and old:
             self.manager.add(old, self.slot_dir(old.slot))
         elif not self.alone:
             self.clear(state)
+            self.free_port()
+
+    def free_port(self) -> None:
+        """Let the kernel choose again who gets a connection, after one of two programs on a port has ended."""
+        if self.port:
+            self.port.free()
+
+
+def _shares_port(release: Release) -> bool:
+    """Whether the program of a release without nginx shares its port, which it has at any address by SO_REUSEPORT.
+
+    A release of an earlier version names the address itself.
+    """
+    address = release.endpoint.address if release.endpoint else ""
+    return release.front == "none" and APP_HOST in facts_in(address)

@@ -15,6 +15,8 @@ SEND_AGAIN = "raise release.generation, which sends a new archive, and run up ag
 class Unpacked:
     """An unpacked archive. `id` is the release's id; its manifest decides what belongs to it."""
 
+    is_kept = False
+
     def __init__(self, folder: str) -> None:
         self.folder = os.path.realpath(folder)
         try:
@@ -92,6 +94,24 @@ class Unpacked:
                 if path not in written:
                     files.remove(path)
         return written
+
+
+class KeptRelease(Unpacked):
+    """A release in its site's folder of releases, from where it serves again."""
+
+    is_kept = True
+
+    def __init__(self, folder: str) -> None:
+        self.folder = os.path.realpath(folder)
+        self.id = os.path.basename(self.folder)
+        try:
+            with open(os.path.join(folder, MANIFEST_FILE), encoding="utf-8") as file:
+                self.files = json.load(file)
+        except (OSError, ValueError) as error:
+            raise ReleaseError("the release is damaged: manifest.json: {}".format(error), then=SEND_AGAIN) from error
+
+    def install(self, releases: str, group: str) -> str:
+        return self.folder
 
 
 def local(name: str) -> str:

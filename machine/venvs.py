@@ -58,6 +58,8 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
     version = builder.run(release.python, "-c", "import sys; print(sys.version)")
     inputs: List[Any] = [release.system, version, release.build_pins, release.server_pins, texts]
     is_local = release.has_project or any(_LOCAL.search(text) for text in texts)
+    # A Python that is built says nothing of its folder in its version.
+    inputs += [build.folder for build in release.builds if build.name == "python"]
     if is_local:
         inputs.append(target)
     if credentials.addresses(secrets):
@@ -99,6 +101,13 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
             credentials.mask(error, secrets)
         raise
     return path
+
+
+def kept(target: str) -> str:
+    """The virtual environment that the release in `target` has had, "" when it or its Python is gone."""
+    path = os.path.realpath(os.path.join(target, "venv"))
+    is_whole = os.path.exists(path + ".freeze.txt") and os.access(path + "/bin/python", os.X_OK)
+    return path if is_whole else ""
 
 
 def _install(

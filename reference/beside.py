@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reference.samples import ACME, GRANIAN, MYSQL, REDIS, SOURCE, SYSTEMD
+from reference.samples import ACME, GRANIAN, MYSQL, PYTHON, REDIS, SOURCE, SYSTEMD
 from settings.site import merged
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
@@ -29,6 +29,8 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {"data": {"served": {"/media/": "media"}}},
     {"data": {"disk_gib": 40}},
     {"uwsgi": SOURCE},
+    # Debian's compiler builds an optimised Python, too.
+    {"python": PYTHON, "server": {"os": "debian12"}},
     ACME,
     {"site": ACME["site"], "tls": {"certificate": "c.pem", "private_key": "k.pem"}},
     {"sites": {"blog": {}}},
@@ -45,11 +47,14 @@ OTHER: dict[str, dict[str, Any]] = {
     "topology.app_servers": {"topology": {"app_servers": 2}},
     "uwsgi.install": {"uwsgi": SOURCE},
     "nginx.install": {"nginx": SOURCE},
+    "python.install": {"python": PYTHON},
     "uwsgi.version": {"uwsgi": {"version": "2.0.30"}},
     "nginx.version": {"nginx": {"version": "1.22.1"}},
     "uwsgi.archive": {"uwsgi": {"archive": "https://example.com/b.tar.gz"}},
+    "python.archive": {"python": {"archive": "https://example.com/b.tar.gz"}},
     "nginx.archive": {"nginx": {"archive": "https://example.com/b.tar.gz"}},
     "uwsgi.sha256": {"uwsgi": {"sha256": "cd" * 32}},
+    "python.sha256": {"python": {"sha256": "cd" * 32}},
     "nginx.sha256": {"nginx": {"sha256": "cd" * 32}},
     "nginx.auth_basic": {"nginx": {"auth_basic": "All"}},
     "nginx.auth_basic_users": {"nginx": {"auth_basic_users": {"ada": "$6$a$" + "c" * 86}}},

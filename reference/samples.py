@@ -12,6 +12,7 @@ PRIVATE_KEY = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\n-----END PRIVATE KEY---
 HASH = "$6$saltsalt$" + "a" * 86
 FILE = "stacks/Pulumi.test.yaml"
 SOURCE = {"install": "source", "version": "2.0.31", "archive": "https://example.com/a.tar.gz", "sha256": "ab" * 32}
+PYTHON = {**SOURCE, "version": "3.11.2"}
 AUTH = {"nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": HASH}}}
 MYSQL = {"mysql": {"password": "x"}}
 REDIS = {"redis": {"own_server": True, "password": "x" * 24}}
@@ -26,6 +27,7 @@ SAMPLE = "worker"
 ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "app.source": "./app",
     "release.before[][]": "migrate",
+    "release.pin": "0123456789ab",
     "release.after[][]": "notify",
     "app.module": "mysite.wsgi",
     "app.wsgi_file": "site.wsgi",
@@ -60,9 +62,14 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "topology.instance_type": ("ecs.e-c1m1.large", {"topology": {"app_servers": 1}}),
     "access.http[]": "203.0.113.0/24",
     "access.ssh[]": "203.0.113.0/24",
+    "access.metrics[]": ("10.0.0.0/8", {"metrics": {"port": 9464}}),
     "access.public_key": PUBLIC_KEY,
     "access.private_key_file": "~/.ssh/id_ed25519",
     "access.host_key": PUBLIC_KEY,
+    "python.version": ("3.11.9", {"python": PYTHON}),
+    "python.archive": (SOURCE["archive"], {"python": PYTHON}),
+    "python.sha256": (SOURCE["sha256"], {"python": PYTHON}),
+    "python.prefix": ("/opt/python", {"python": PYTHON}),
     "uwsgi.version": "2.0.31",
     "uwsgi.archive": (SOURCE["archive"], {"uwsgi": SOURCE}),
     "uwsgi.sha256": (SOURCE["sha256"], {"uwsgi": SOURCE}),
@@ -82,7 +89,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "gunicorn.bind": "127.0.0.1:8080",
     "gunicorn.user": "www",
     "gunicorn.group": ("www", SYSTEMD),
-    "nginx.version": ("2.0.31", {"nginx": SOURCE}),
+    "nginx.version": ("1.22.1", {"nginx": SOURCE}),
     "nginx.archive": (SOURCE["archive"], {"nginx": SOURCE}),
     "nginx.sha256": (SOURCE["sha256"], {"nginx": SOURCE}),
     "nginx.prefix": ("/opt/nginx", {"nginx": SOURCE}),
@@ -97,6 +104,8 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "nginx.static_expires": "2h",
     "nginx.gzip_types[]": "text/css",
     "nginx.error_page{}:": "404.html",
+    "nginx.maintenance.allow[]": "10.0.0.0/8",
+    "nginx.maintenance.page": "closed.html",
     "nginx.cache.max_size": "1m",
     "nginx.cache.bypass_cookies[]": "session",
     "nginx.cache.bypass_header": "X-Fresh",

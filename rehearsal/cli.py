@@ -1,53 +1,28 @@
 """The commands of `./rehearse`. Each command imports what it needs, because some imports are slow."""
 
-import errno
 import os
-import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
+from operations.cli import Group, check_watch, commands, stack_name, status_options
+from operations.machines import Stack
 from rehearsal.engine.errors import RehearsalError, UserError
 
 ROOT = Path.cwd()
 
 
-def _name(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", value) or value.strip(".") == "":
-        shown = value if value.isprintable() else repr(value)
-        raise UserError(f"--stack {shown}: allowed: letters, digits and _ . -, 50 at most")
-    return value
-
-
-# Errors of a disk that is full or cannot be written.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-_stack = click.option("--stack", "-s", default="local", show_default=True, callback=_name, help="A stack of stacks/.")
+_stack = click.option(
+    "--stack", "-s", default="local", show_default=True, callback=stack_name, help="A stack of stacks/."
+)
 _diff = click.option("--diff", is_flag=True, help="Show every input and every line that changes, however many.")
 
-_site = click.option("--site", help="The data folder of this site, in place of the database.")
-_machine = click.option("--machine", help="With several machines, the name of the site's one, such as app-1.")
 
-
-class _Group(click.Group):
-    """Errors that a user can cause, and errors of a run, are printed as their text and end with their exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (UserError, RehearsalError) as error:
-            click.echo(f"rehearse: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            click.echo(
-                f"rehearse: {error.filename or 'a disk'}: {error.strerror}; make room and run the same again", err=True
-            )
-            ctx.exit(RehearsalError.exit_code)
+class _Group(Group):
+    program = "rehearse"
+    errors = (*Group.errors, UserError, RehearsalError)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,76 +68,15 @@ def destroy(stack: str, yes: bool, force: bool) -> None:
 
 @main.command()
 @_stack
-def status(stack: str) -> None:
-    """Show the stack's resources and machines, and whether the site answers."""
+# ./stack hands its command line over.
+@click.option("--rehearsed", is_flag=True, hidden=True)
+@status_options
+def status(stack: str, rehearsed: bool, as_json: bool, watch: bool) -> None:
+    """Show the stack's resources and machines, how busy they are, and whether the site answers."""
     from rehearsal.commands.status import status as run
 
-    sys.exit(run(ROOT, stack))
-
-
-@main.command()
-@_stack
-@click.option("--process", help="Only the logs of this process or scheduled command, such as worker.")
-def logs(stack: str, process: str | None) -> None:
-    """Show the last lines of the machines' logs."""
-    from rehearsal.commands.logs import logs as run
-
-    sys.exit(run(stack, process))
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@_stack
-@click.option("--machine", help="With several machines, the name of one, such as app-1.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def ssh(stack: str, machine: str | None, command: tuple[str, ...]) -> None:
-    """Log in to the stack's machine, or run a command there: ./rehearse ssh -- uptime"""
-    from rehearsal.commands.ssh import ssh as run
-
-    sys.exit(run(ROOT, stack, command, machine))
-
-
-@main.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@_stack
-@click.option("--site", help="With several sites, the name of one.")
-@_machine
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def run_command(stack: str, site: str | None, machine: str | None, command: tuple[str, ...]) -> None:
-    """Run a command of the application, as its user and with app.env: ./rehearse run -- python manage.py shell"""
-    from rehearsal.commands.run import run
-
-    sys.exit(run(ROOT, stack, site, machine, command))
-
-
-@main.command()
-@_stack
-@_site
-@_machine
-@click.argument("file")
-def backup(stack: str, site: str | None, machine: str | None, file: str) -> None:
-    """Write a dump of the stack's database, or a site's data, into a new file such as app.sql.gz or app.tar.gz."""
-    if site:
-        from rehearsal.commands.site_data import backup as run_site
-
-        sys.exit(run_site(ROOT, stack, site, machine, file))
-    from rehearsal.commands.backup import backup as run
-
-    sys.exit(run(ROOT, stack, file))
-
-
-@main.command()
-@_stack
-@_site
-@_machine
-@click.argument("file")
-def restore(stack: str, site: str | None, machine: str | None, file: str) -> None:
-    """Read a dump back, whose tables replace those of the same name; or replace a site's data."""
-    if site:
-        from rehearsal.commands.site_data import restore as run_site
-
-        sys.exit(run_site(ROOT, stack, site, machine, file))
-    from rehearsal.commands.restore import restore as run
-
-    sys.exit(run(ROOT, stack, file))
+    check_watch(watch, as_json)
+    sys.exit(run(ROOT, stack, as_json, watch))
 
 
 @main.command()
@@ -210,11 +124,32 @@ def list_secrets(stack: str) -> None:
 
 
 @main.command()
-def setup() -> None:
-    """Install what is missing on this host, start LXD, build the base image."""
+@click.argument("systems", nargs=-1, metavar="[SYSTEM]...")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="SYSTEM=REMOTE:NAME",
+    help="Let new machines of SYSTEM boot an image of an image server; SYSTEM= for the rehearsal's own image.",
+)
+def setup(systems: tuple[str, ...], images: tuple[str, ...]) -> None:
+    """Install what is missing on this host, start LXD, build the base images of each SYSTEM (debian12)."""
     from rehearsal.commands.setup import setup as run
 
-    run(click.echo)
+    run(click.echo, systems, images)
+
+
+def _rehearsed(stack: str, rehearsed: bool, deployed: bool, outputs: str | None) -> Stack:
+    """The rehearsed stack. The options say the same as ./stack's, which hands its command line over."""
+    from rehearsal.commands import machines
+
+    if deployed or outputs:
+        raise UserError("--deployed, --outputs: a rehearsal is not deployed; allowed: ./stack with the same options")
+    return machines.rehearsed(ROOT, stack)
+
+
+for _command in commands(_rehearsed, says_where=False):
+    main.add_command(_command)
 
 
 def _on_interrupt(text: str) -> None:

@@ -19,7 +19,8 @@ class FromSource(Model):
         # Each server declares both, with defaults of its own.
         install: str
         prefix: str
-    version: text.Version | None = Field(None, description="Version to install.")
+    # Each server declares it again, with an example of its own; the settings' page has it in this place.
+    version: str | None
     archive: text.Archive | None = Field(
         None,
         description="Archive of the sources, for install: source. A local file travels with the release; "

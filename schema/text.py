@@ -290,7 +290,13 @@ def _archive(value: str) -> str:
 _url = matching(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/%+-]+", "a file, or a URL that starts with http")
 Archive = Annotated[str, AfterValidator(_archive)]
 Sha256 = Annotated[str, AfterValidator(matching(r"[0-9a-f]{64}", "64 digits of lower-case hexadecimal"))]
-Version = Annotated[str, AfterValidator(matching(r"[0-9][0-9A-Za-z.]{0,30}", "a version such as 2.0.31"))]
+
+
+def version(example: str) -> AfterValidator:
+    """A version of a program. example: of its own, as a message shows it."""
+    return AfterValidator(matching(r"[0-9][0-9A-Za-z.]{0,30}", f"a version such as {example}"))
+
+
 Prefix = Annotated[
     str,
     AfterValidator(
@@ -320,4 +326,7 @@ Directives = Annotated[
     AfterValidator(
         matching(r"(?!(?s:.*)@@)[^\0]{1,20000}", "directives of nginx without @@, 20000 characters at most")
     ),
+]
+ReleaseId = Annotated[
+    str, AfterValidator(matching("[0-9a-f]{12}", "an id of ./rehearse releases, in quotes, such as '0123456789ab'"))
 ]

@@ -9,6 +9,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +17,7 @@ from contract import paths
 from contract.codec import plain
 from contract.documents import STATE_FILE, Host, slot_state
 from contract.placeholders import fill
+from contract.resources import USER_DATA_LIMIT
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.service import Service
 from kinds.systems import Rpm, System
@@ -29,7 +31,12 @@ from templates import render, source
 
 def user_data(plan: ServingPlan, stack: StackSettings) -> str:
     """Plan → #cloud-config text, which must stay under USER_DATA_LIMIT bytes."""
-    return render("cloud-init/cloud-config.yaml.j2", files=files(plan, stack), script=_SCRIPT)
+    text = render("cloud-init/cloud-config.yaml.j2", files=files(plan, stack), script=_SCRIPT)
+    if len(text.encode()) > USER_DATA_LIMIT and stack.server.own_packages:
+        # The first release installs the packages of the user's choice just as well.
+        none = stack.server.model_copy(update={"packages": (), "packages_of": {}})
+        return user_data(plan, replace(stack, server=none))
+    return text
 
 
 def version(plan: ServingPlan, stack: StackSettings) -> str:

@@ -1,6 +1,8 @@
 """What the release tool needs to know: of what the sites of a machine share, and of a site's release."""
 
-from contract.documents import Entrance, Host, HostSite, Probe, Release
+from typing import Any
+
+from contract.documents import Entrance, Host, HostSite, Packages, Probe, Release
 from contract.placeholders import ADDRESS, facts_in
 from kinds.app_servers import Process
 from kinds.process_managers import Program
@@ -45,7 +47,7 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             has_nginx,
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
-        packages=packages.document(stack, names) if (names := _packages(stack, role, has_nginx)) else None,
+        packages=_packages(stack, role, has_nginx),
         disk_gib=stack.data_gib if role != "front" else None,
     )
 
@@ -61,10 +63,14 @@ def surroundings(stack: StackSettings, service: Service) -> Surroundings:
     )
 
 
-def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> tuple[str, ...]:
+def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> Packages | None:
     """The packages of the OS that a running machine gets, too. The bootstrap installs logrotate beside nginx."""
-    own = stack.server.own_packages if role != "front" else ()
-    return own if has_nginx else tuple(dict.fromkeys((*own, "logrotate")))
+    has_app = role != "front"
+    own = stack.server.own_packages if has_app else ()
+    of_pythons = {name: "python.install" for site in stack.sites for name in site.python.packages(stack.system)}
+    asked_by = {name: key for name, key in of_pythons.items() if name not in own} if has_app else {}
+    names = tuple(dict.fromkeys((*own, *asked_by, *(() if has_nginx else ("logrotate",)))))
+    return packages.document(stack, names)._replace(asked_by=asked_by) if names else None
 
 
 def release_document(
@@ -78,7 +84,7 @@ def release_document(
     port: int,
 ) -> Release:
     """What machine/release.py needs to know, with placeholders of facts."""
-    place, has_app = site.place, role != "front"
+    place, has_app, system = site.place, role != "front", stack.system_of(site)
     own = stack.dependencies.get(site.site.name)
     computed = process.computed if has_app else ""
     return Release(
@@ -88,11 +94,11 @@ def release_document(
         web_group=place.web_group,
         env_file=place.env_file,
         system=stack.system.name,
-        python=stack.system.python,
-        build_pins=list(stack.system.build_pins),
+        python=system.python,
+        build_pins=list(system.build_pins),
         server_pins=list(process.pins),
         # Nothing is installed where the application does not run.
-        uv=UV if has_app and stack.system.python_version >= UV_PYTHON else "",
+        uv=UV if has_app and system.python_version >= UV_PYTHON else "",
         requirements=site.app.requirements if has_app else None,
         locked=own.text if own and has_app else None,
         has_project=own.has_project if own and has_app else False,
@@ -106,26 +112,37 @@ def release_document(
         command=process.command[0],
         computed=computed,
         sized_by=facts_in(computed),
-        before=[list(command) for command in site.release.before] if has_app else [],
-        before_seconds=site.release.before_seconds,
-        after=[list(command) for command in site.release.after] if has_app else [],
-        after_seconds=site.release.after_seconds,
-        builds=list(process.builds) if has_app else [],
+        builds=[*site.python.builds(system), *process.builds] if has_app else [],
         log=place.log,
         front="apart" if role == "app" else site.serving.front,
         # nginx on the other machine retries a failed port after fail_timeout.
         handover_seconds=site.nginx.upstream.fail_timeout + 1,
         probe=_probe(site, process, port),
         stop_seconds=site.process_manager.stop_seconds,
-        keep=site.release.keep,
-        generation=site.release.generation,
+        managed=sorted({name for service in stack.services for name in service.env}) if has_app else [],
         redis_port=stack.redis_beside.port if stack.redis_beside else None,
         processes=workers.document,
         schedule=schedule.jobs,
         start_seconds=site.app.start_seconds,
         persistent=list(site.app.persistent) if has_app else [],
         served=sorted(set(site.data.served.values())) if has_app else [],
+        maintenance=site.nginx.maintenance.enabled,
+        closes_connections=bool(site.app_server.closes_connections) if has_app else False,
+        **_of_release(site, has_app),
     )
+
+
+def _of_release(site: SiteSettings, has_app: bool) -> dict[str, Any]:
+    """The fields that the settings of `release` decide."""
+    return {
+        "keep": site.release.keep,
+        "generation": site.release.generation,
+        "irreversible": site.release.irreversible,
+        "before": [list(command) for command in site.release.before] if has_app else [],
+        "before_seconds": site.release.before_seconds,
+        "after": [list(command) for command in site.release.after] if has_app else [],
+        "after_seconds": site.release.after_seconds,
+    }
 
 
 def _probe(site: SiteSettings, process: Process, port: int) -> Probe:

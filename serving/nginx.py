@@ -167,6 +167,18 @@ def keepalive_timeout(site: SiteSettings) -> int | None:
     return seconds * 500
 
 
+def upstream_address(site: SiteSettings, process: Process) -> str:
+    """Where nginx passes a site's requests to on its own machine.
+
+    A socket is named by its link, whose text is the same for each release. nginx keeps idle connections by this text,
+    so with nginx.upstream.keepalive the text names the slot's own socket.
+    """
+    address = process.endpoint.address
+    if address.startswith("unix:") and not site.nginx.upstream.keepalive:
+        return "unix:@@view_dir@@/app.sock"
+    return address
+
+
 def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> dict[str, str]:
     """File name → text of a site's part, with placeholders of contract.placeholders.FACTS."""
     is_http = process.endpoint.protocol == "http"
@@ -183,6 +195,7 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "own": site.place.name.replace("-", "_"),
         "location": site.site.location,
         "endpoint": process.endpoint,
+        "address": upstream_address(site, process),
         # The directives of ngx_http_uwsgi_module or ngx_http_proxy_module begin with this.
         "pass": "proxy" if is_http else "uwsgi",
         "uwsgi_params": process.uwsgi_params or {},
@@ -190,6 +203,11 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "hsts": site.tls.hsts if site.tls.enabled else None,
         "guards_health": site.nginx.guards_health,
         "health": site.health.partition("?")[0],
+        # Earlier releases whose static files are served, too.
+        "kept": range(1, site.release.keep),
+        "escape": re.escape,
+        "health_pattern": re.escape(site.health.partition("?")[0]),
+        "maintenance": paths.maintenance(site.place.name),
         "on": lambda value: "on" if value else "off",
     }
     return {name: render(f"templates/nginx/{name}.j2", **values) for name in ("http.conf", "server.conf")}
@@ -214,7 +232,8 @@ def secret_files(nginx: Nginx) -> dict[str, SecretStr]:
 
 def builtin_files(release: Release, place: Place) -> dict[str, str]:
     """Like site_files, of the built-in page, whose every byte is user data."""
-    values = {"place": place, "endpoint": release.endpoint, "probe": release.probe}
+    address = release.endpoint.address if release.endpoint else ""
+    values = {"place": place, "endpoint": release.endpoint, "address": address, "probe": release.probe}
     return {
         "http.conf": render("templates/nginx/upstream.conf.j2", **values),
         "server.conf": render("templates/nginx/builtin.conf.j2", **values),

@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from contract.documents import Database, Host, Redis, Release
+from contract.documents import Host, Redis, Release
+from contract.service_documents import Database
 from kinds.place import Place
 from kinds.process_managers import Program
 from kinds.service import Service

@@ -2,12 +2,13 @@
 
 from contract import paths
 from contract.placeholders import APP_PORT
+from contract.resources import FRONT_MACHINE
 from kinds.place import Place
 from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
-from serving import acme, nginx
+from serving import acme, metrics, nginx
 from serving.documents import host_document, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
@@ -45,7 +46,7 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         machine(name, "app", others if number else app, topology.instance_type, "topology")
         for number, name in enumerate(topology.names)
     )
-    return (machine("front", "front", front), *apps, *services)
+    return (machine(FRONT_MACHINE, "front", front), *apps, *services)
 
 
 def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
@@ -62,7 +63,7 @@ def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
         directories=_DIRECTORIES,
         bootstrap_files={},
         has_nginx=False,
-        configs=service.configs(system),
+        configs={**service.configs(system), **metrics.host_files(stack, paths.ROOT)},
         sources=service.sources(),
         ports=(service.port,),
         host=service.document(surroundings(stack, service)),
@@ -101,7 +102,10 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
         ),
         bootstrap_files=manager.bootstrap_files(stack.sites[0].place, first.runs_in_group, system) if manager else {},
         has_nginx=has_nginx,
-        configs={**nginx.host_files(stack), **acme.host_files(stack)} if has_nginx else {},
+        configs={
+            **({**nginx.host_files(stack), **acme.host_files(stack)} if has_nginx else {}),
+            **metrics.host_files(stack, f"{paths.host_root()}/current"),
+        },
         sources={**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {},
         ports=tuple(sorted({port for site in sites for port in site.ports})),
         host=host_document(stack, sites, role),
@@ -150,7 +154,7 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
     port = ports[-1] if has_nginx else ports[0]
     return SitePlan(
         place=site.place,
-        pins=(*stack.system.build_pins, *process.pins),
+        pins=(*stack.system_of(site).build_pins, *process.pins),
         configs={
             **(nginx.site_files(stack, site, process) if has_nginx else {}),
             **(process.configs if has_app else {}),
@@ -160,7 +164,7 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
         },
         program=program,
         server=process.name,
-        sources=site.app_server.archives if has_app else {},
+        sources={**site.python.archives, **site.app_server.archives} if has_app else {},
         ports=ports,
         secure=site.tls.enabled,
         host=site.site.host,

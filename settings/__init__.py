@@ -1,8 +1,17 @@
 """What a user may say in a stack file, checked before anything is created."""
 
 from schema.base import SettingsError
-from settings.loader import configured, load, private_key, refused
+from settings.loader import configured, load, private_key, private_key_doubt, refused
 from settings.site import SiteSettings
 from settings.stack import StackSettings
 
-__all__ = ["SettingsError", "SiteSettings", "StackSettings", "configured", "load", "private_key", "refused"]
+__all__ = [
+    "SettingsError",
+    "SiteSettings",
+    "StackSettings",
+    "configured",
+    "load",
+    "private_key",
+    "private_key_doubt",
+    "refused",
+]

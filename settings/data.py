@@ -109,5 +109,7 @@ def _released(site: SiteSettings) -> Iterator[tuple[str, str]]:
             yield "nginx.static", path
     for path in site.nginx.error_page.values():
         yield "nginx.error_page", path
+    if site.nginx.maintenance.page:
+        yield "nginx.maintenance.page", site.nginx.maintenance.page
     for path in site.uwsgi.static_map.values():
         yield "uwsgi.static_map", path

@@ -63,12 +63,10 @@ def check_site(site: SiteSettings, folder: Path, file: str) -> None:
             f"{file}: app.requirements: {app.source} has no {app.requirements}; "
             "allowed: a file in app.source (it may be empty)"
         )
-    for status, page in site.nginx.error_page.items():
+    for setting, page in site.nginx.pages.items():
         if not (source / page).is_file():
-            raise SettingsError(
-                f"{file}: nginx.error_page.{status}: {app.source} has no {page}; allowed: a file in app.source"
-            )
-    for server in (site.app_server, site.nginx):
+            raise SettingsError(f"{file}: {setting}: {app.source} has no {page}; allowed: a file in app.source")
+    for server in (site.app_server, site.python, site.nginx):
         for name in server.archives.values():
             _check_archive(f"{file}: {server.key}", folder / name, name, server.checksum)
 
@@ -105,7 +103,7 @@ def other_key(access: Access, file: str) -> str | None:
         return None
     return (
         f"access.private_key_file: {access.private_key_file} is another key than access.public_key; "
-        "a new server lets in who has the latter"
+        "a new server lets in who has the latter; allowed: the private key of access.public_key"
     )
 
 
@@ -113,8 +111,7 @@ def loaded(site: SiteSettings, folder: Path, file: str) -> dict[str, tuple[str, 
     """Setting → the files in the application's folder that it names: one of them must be there when it starts."""
     source = folder / site.app.source
     key, paths = _entry(site, source, file, _installed(site, source, file))
-    pages = {f"nginx.error_page.{status}": page for status, page in site.nginx.error_page.items()}
-    named = {"app.requirements": site.app.requirements, **pages}
+    named = {"app.requirements": site.app.requirements, **site.nginx.pages}
     return {
         # A module that pip installs has no file here.
         **({key: tuple(path.relative_to(source).as_posix() for path in paths)} if paths else {}),

@@ -60,16 +60,22 @@ def load() -> StackSettings:
         settings = procfile.resolve(settings, Path.cwd(), file)
         settings, warnings = static_files.resolve(settings, Path.cwd(), file)
         warnings = [*misfits, *warnings]
+        warnings += [f"{settings.key_of(site)}{text}" for site in settings.sites for text in site.app_server.warnings]
         if doubt := data.note(settings.sites, settings.data_gib is not None, settings.server.protect):
             notes.append(doubt)
+        notes += [
+            f"{settings.key_of(site)}release.pin: {site.release.pin}, which is kept, serves in place of app.source"
+            for site in settings.sites
+            if site.release.pin
+        ]
         certificates.check(settings, Path.cwd(), file)
         if not rehearsed:
             check_cloud(settings, file)
             # Whoever only looks at a preview need not be able to log in.
-            lacking, doubt = ssh_agent.look(settings.access)
+            lacking = ssh_agent.look(settings.access)[0]
             if lacking and not pulumi.runtime.is_dry_run():
                 raise SettingsError(f"{file}: {lacking}")
-            warnings += filter(None, (lacking, doubt, files.other_key(settings.access, file)))
+            warnings += filter(None, (lacking, private_key_doubt(settings.access)))
             # Pulumi tells of a whole section whether it has a secret; a rehearsal knows each value.
             if doubt := plain_secrets.warning(settings, lambda site, value: _has_secret("app") or _has_secret("sites")):
                 warnings.append(doubt)
@@ -103,6 +109,11 @@ def private_key(access: Access) -> str | None:
     """Text of access.private_key_file; None when the SSH agent is to be used."""
     file = access.private_key_file
     return Path(file).expanduser().read_text(encoding="utf-8") if file else None
+
+
+def private_key_doubt(access: Access) -> str | None:
+    """Why a new server may let nobody in: the private key is not access.public_key's. Raises SettingsError."""
+    return ssh_agent.look(access)[1] or files.other_key(access, f"stacks/Pulumi.{pulumi.get_stack()}.yaml")
 
 
 def configured(namespace: str) -> dict[str, str]:

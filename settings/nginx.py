@@ -10,7 +10,7 @@ from kinds.app_servers import AppServer
 from schema import http, text
 from schema.base import Cidrs, Count, Port, Rule, Seconds
 from schema.from_source import FromSource
-from settings.nginx_parts import Cache, LimitReq, Upstream
+from settings.nginx_parts import Cache, LimitReq, Maintenance, Upstream
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 # Sent with every answer of a site, unless its application sends one of that name itself.
@@ -32,6 +32,7 @@ class Nginx(FromSource):
     install: Literal["os", "source"] = Field(
         "os", description="Whether it comes from the OS's packages or is built on the server."
     )
+    version: Annotated[str, text.version("1.22.1")] | None = Field(None, description="Version to install.")
     prefix: text.Prefix = Field(
         "/usr/local/nginx",
         description="A build from source is installed in <prefix>-<version>; <prefix> becomes a link to it.",
@@ -101,6 +102,11 @@ class Nginx(FromSource):
     intercept_errors: bool = Field(
         False, description="Use nginx.error_page for error responses of the application, too."
     )
+    access_log_format: Literal["combined", "json"] = Field(
+        "combined",
+        description="Lines of access.log: nginx's combined format, or JSON with times and release.",
+    )
+    maintenance: Maintenance = Field(Maintenance(), description="Close the site for a while with 503 and a page.")
     cache: Cache | None = Field(None, description="Cache responses of the application; none: no cache.")
     limit_req: LimitReq | None = Field(None, description="Request rate of one client; none: unlimited.")
     limit_conn: Count | None = Field(None, description="Simultaneous requests of one client; none: unlimited.")
@@ -154,6 +160,13 @@ class Nginx(FromSource):
         )
 
     @property
+    def pages(self) -> dict[str, str]:
+        """Setting to the file of the application that it names as a page."""
+        found = {f"nginx.error_page.{status}": page for status, page in self.error_page.items()}
+        page = self.maintenance.page
+        return {**found, **({"nginx.maintenance.page": page} if page else {})}
+
+    @property
     def guards_health(self) -> bool:
         """Whether nginx keeps something from the site that the probe of a release must get past."""
         return bool(self.auth_basic or self.allow or self.deny or self.cache)
@@ -171,6 +184,7 @@ class Nginx(FromSource):
         path = health.partition("?")[0]
         yield f"nginx.static.{path}", path in self.static, "app.health is there", "another URL path"
         yield from self._answer_rules()
+        yield from self.maintenance.rules()
         yield from self._header_rules()
 
     def _connection_rules(self, server: AppServer) -> Iterator[Rule]:

@@ -1,11 +1,13 @@
 """The settings of nginx that are maps of their own."""
 
+from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from schema import http, text
-from schema.base import Model, Seconds
+from schema.base import Cidrs, Model, Rule, Seconds
 
 
 class LimitReq(Model):
@@ -29,6 +31,32 @@ class Cache(Model):
     bypass_header: http.HeaderName | None = Field(
         None, description="Request header whose requests bypass the cache, too."
     )
+
+
+class Maintenance(Model):
+    """A site that is closed for a while. machine/maintenance.py says when."""
+
+    enabled: bool = Field(
+        False,
+        description="Answer 503 from the release that changes this value on; `./rehearse maintenance on` and `off` "
+        "act until then.",
+    )
+    allow: Cidrs = Field((), description="IPv4 CIDRs that reach the site during maintenance.")
+    retry_after: Seconds = Field(300, description="Seconds after which a client should try again: Retry-After.")
+    page: text.InsidePath | None = Field(
+        None,
+        description="File of the application that is sent with the 503; nginx.static stays reachable for it. None: a "
+        "built-in page, and nginx.static is closed, too.",
+    )
+
+    def rules(self) -> Iterator[Rule]:
+        """Yield the rules of a site's maintenance."""
+        yield (
+            "nginx.maintenance.allow",
+            any(IPv4Network(network).prefixlen == 0 for network in self.allow),
+            "it closes the site to nobody",
+            "networks such as 203.0.113.0/24",
+        )
 
 
 class Upstream(Model):

@@ -29,7 +29,9 @@ class Mirrors(Model):
 
 
 class Server(Model):
-    os: SystemName = Field("centos7", description="Operating system of the server.")
+    os: SystemName = Field(
+        "centos7", description="Operating system of the server; debian13 is recommended for new projects."
+    )
     instance_type: text.InstanceType = Field(
         "ecs.e-c1m1.large",
         description="ECS instance type. The default (2 vCPU, 2 GiB) is the smallest that compiles uWSGI with ease.",
@@ -141,17 +143,27 @@ class Access(Model):
         (), description="IPv4 CIDRs that may reach SSH. Required in the cloud, because releases use SSH."
     )
     ssh_open: bool = Field(False, description="Allow 0.0.0.0/0 in access.ssh.")
+    metrics: Cidrs = Field(
+        (),
+        description="Private IPv4 CIDRs, such as that of network.cidr, that may read every server's metrics; none: "
+        "only the server itself.",
+    )
     public_key: text.PublicKey | None = Field(
         None, description="OpenSSH public key that may log in as root. Required in the cloud."
     )
     private_key_file: text.LocalPath | None = Field(
         None, description="File with the private key; none: the SSH agent is used."
     )
-    host_key: text.HostKey | None = Field(None, description="The server's SSH host key, if it is known beforehand.")
+    host_key: text.HostKey | None = Field(
+        None,
+        description="The server's SSH host key, if it is known beforehand. A running server's key is checked before "
+        "anything is changed. A new server has a new key, so remove this setting before a change that replaces the "
+        "server.",
+    )
 
     @model_validator(mode="after")
     def _once(self) -> Self:
-        for key, cidrs in (("http", self.http), ("ssh", self.ssh)):
+        for key, cidrs in (("http", self.http), ("ssh", self.ssh), ("metrics", self.metrics)):
             twice = [cidr for cidr in cidrs if cidrs.count(cidr) > 1]
             if twice:
                 raise ValueError(f"{key}: {twice[0]} stands there twice; allowed: each CIDR once")
@@ -161,4 +173,12 @@ class Access(Model):
     def _ssh_open(self) -> Self:
         if IPv4Network("0.0.0.0/0") in collapse_addresses(map(IPv4Network, self.ssh)) and not self.ssh_open:
             raise ValueError("ssh: 0.0.0.0/0 opens SSH to the world; allowed only with access.ssh_open: true")
+        return self
+
+    @model_validator(mode="after")
+    def _private_metrics(self) -> Self:
+        for cidr in self.metrics:
+            if not any(map(IPv4Network(cidr).subnet_of, _PRIVATE)):
+                ranges = ", ".join(map(str, _PRIVATE))
+                raise ValueError(f"metrics: {cidr} is not a private network; allowed: networks in {ranges}")
         return self

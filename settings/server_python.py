@@ -33,7 +33,8 @@ _ASIDE = {"node_modules", "__pycache__", "tests", "test", "docs"}
 # The highest patch version that a requirement is compared with.
 _PATCHES = 40
 _WARNINGS = 3
-_NEWER = "code for that Python, or a server.os with a newer one"
+_NEWER = "code for that Python, a server.os with a newer one, or python.install: source"
+_FITTING = "a server.os or a python.version that fits"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ def check(stack: StackSettings, system_name: str, folder: Path, file: str) -> li
     system_name: of the operating system that the stack names, whatever a rehearsal boots. folder: the project's. file:
     the stack's, for the message. Raises SettingsError.
     """
-    system, warnings = SYSTEMS[system_name], list[str]()
-    shown = f"{system.name} has Python {_text(system.python_version)}"
+    warnings = list[str]()
     mirrors = stack.server.mirrors.index or INDEXES[-1:]
     for site in stack.sites:
         source = folder / site.app.source
         key = f"{file}: {stack.key_of(site)}"
+        system = site.python.on(SYSTEMS[system_name])
+        owner = "the site" if site.python.is_built else system.name
+        shown = f"{owner} has Python {_text(system.python_version)}"
         found = [*_syntax(site, folder, file, system.python_version), *declared(source, system.python_version)]
         found += _pins(stack, site, source, system.python_version)
         for misfit in found[:1]:
@@ -109,7 +112,7 @@ def declared(source: Path, version: Version) -> Iterator[Misfit]:
             continue
         for key, specifier in required.items():
             if admits(specifier, version) is False:
-                then = f"another {key}, or a server.os whose Python fits"
+                then = f"another {key}, or {_FITTING}"
                 yield Misfit(name, f"{key} is {printable(specifier)}", then)
 
 
@@ -227,7 +230,7 @@ def _pins(stack: StackSettings, site: SiteSettings, source: Path, version: Versi
         specifiers = known.get((pin.name, pin.version), [])
         if specifiers and all(specifier and admits(specifier, version) is False for specifier in specifiers):
             reason = f"{pin.name}=={pin.version} needs Python {printable(specifiers[0])}"
-            yield Misfit(pin.where, reason, f"another version of {pin.name}, or a server.os whose Python fits")
+            yield Misfit(pin.where, reason, f"another version of {pin.name}, or {_FITTING}")
 
 
 def _text(version: Version) -> str:

@@ -15,7 +15,9 @@ from schema.command import Command
 from schema.data import Data
 from schema.processes import Process, ProcessName
 from schema.schedule import Job
+from schema.text import ReleaseId
 from settings.nginx import Nginx
+from settings.python import Python
 from settings.serving import Serving
 from settings.tls import Tls
 
@@ -33,6 +35,14 @@ class Release(Model):
     before_seconds: Seconds = Field(300, description="Seconds that a command of release.before may take.")
     after: Commands = Field((), description="Commands that run when a new release serves. One that fails is a warning.")
     after_seconds: Seconds = Field(300, description="Seconds that a command of release.after may take.")
+    pin: ReleaseId | None = Field(
+        None, description="Id of a kept release (./rehearse releases) that up puts live in place of the sources."
+    )
+    irreversible: bool = Field(
+        default=False,
+        description="This release changes the database so that no older release can work with it: a rollback to one "
+        "wants --force.",
+    )
 
 
 class SiteSettings(Model):
@@ -41,6 +51,7 @@ class SiteSettings(Model):
     app: App = App()
     site: Site = Site()
     serving: Serving = Serving()
+    python: Python = Python()
     uwsgi: Uwsgi = Uwsgi()
     gunicorn: Gunicorn = Gunicorn()
     granian: Granian = Granian()

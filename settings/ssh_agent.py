@@ -35,7 +35,7 @@ def look(access: Access) -> tuple[str | None, str | None]:
     if access.public_key and access.public_key.split()[1] not in found:
         return None, (
             "access.public_key: the SSH agent does not have its private key, and a new server lets in nobody else; "
-            "next: ssh-add"
+            "allowed: an agent that has it (ssh-add)"
         )
     return None, None
 

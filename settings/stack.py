@@ -6,6 +6,7 @@ Document (as the user writes it: one model a key) ─▶ read ─▶ StackSettin
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -22,7 +23,9 @@ from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
 from settings import data, ports
 from settings.locks import Dependencies
+from settings.metrics import Metrics
 from settings.nginx import Nginx
+from settings.python import Python, shared_rules
 from settings.server import Access, Network, Server, Topology
 from settings.site import SiteSettings, site_of
 from settings.tls import Tls
@@ -48,6 +51,7 @@ class Document(SiteSettings):
     network: Network = Network()
     topology: Topology = Topology()
     access: Access = Access()
+    metrics: Metrics = Metrics()
     mysql: Mysql = Mysql()
     redis: Redis | None = None
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
@@ -85,6 +89,7 @@ class StackSettings:
     network: Network
     topology: Topology
     access: Access
+    metrics: Metrics
     database: Database | None
     redis: Redis | None
     process_manager: ProcessManager
@@ -105,6 +110,10 @@ class StackSettings:
     def system(self) -> System:
         """Facts of the servers' operating system."""
         return self.server.system
+
+    def system_of(self, site: SiteSettings) -> System:
+        """Facts of the servers' operating system, with the Python of a site."""
+        return site.python.on(self.system)
 
     @property
     def is_apart(self) -> bool:
@@ -149,7 +158,7 @@ class StackSettings:
         """What a site's application server may know beside its own settings."""
         return Surroundings(
             place=site.place,
-            system=self.system,
+            system=self.system_of(site),
             app=site.app,
             site=site.site,
             behind_nginx=site.serving.front == "nginx",
@@ -184,12 +193,14 @@ class StackSettings:
             "nginx": Nginx(listen=first.nginx.listen),
             # The certificate arrives with a release, too.
             "tls": Tls(),
+            # Its Python is the OS's, because the archive of another Python arrives with a release.
+            "python": Python(),
             "processes": {},
             "schedule": {},
         }
-        return replace(
-            self, nginx=changes["nginx"], sites=(first.model_copy(update=changes),), is_named=False, is_page=True
-        )
+        sites = (first.model_copy(update=changes),)
+        # The metrics arrive with a release, too.
+        return replace(self, nginx=changes["nginx"], metrics=Metrics(), sites=sites, is_named=False, is_page=True)
 
 
 def read(config: Mapping[str, Any]) -> StackSettings:
@@ -207,6 +218,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         network=document.network,
         topology=document.topology,
         access=document.access,
+        metrics=document.metrics,
         database=next(
             (found for key in DATABASES if (found := getattr(document, key)).model_fields_set),
             None,
@@ -245,6 +257,7 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
     for kind, names in stack.provided.items():
         for name in names:
             yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
+    yield from site.python.rules(stack.system, stack.is_apart)
     yield from data.rules(site, stack.system.name, stack.is_apart)
     yield from site.nginx.upstream_rules(server, stack.app_servers)
     yield from site.rules()
@@ -256,8 +269,10 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
     yield from site.nginx.rules(server, site.app.health)
     yield from site.nginx.reach_rules(stack.access.http)
     yield from site.nginx.source_rules()
-    same = isinstance(server, FromSource) and server.prefix == site.nginx.prefix
-    yield "nginx.prefix", same, f"{server.key}.prefix is the same", "a folder for each"
+    sources = [part for part in (server, site.python, site.nginx) if isinstance(part, FromSource)]
+    for first, second in combinations(sources, 2):
+        same = first.prefix == second.prefix
+        yield f"{second.key}.prefix", same, f"{first.key}.prefix is the same", "a folder for each"
     yield from server.rules(around)
     yield from site.tls.rules(site.serving.front, site.site.server_name, site.nginx.listen)
     yield from ports.rules(site, stack.is_apart)
@@ -290,6 +305,7 @@ def _between_sites(stack: StackSettings) -> Iterator[Rule]:
             reason = f"differs from {owner}.tls, but both serve the same domain"
             yield f"{name}.tls", tls != settings.tls, reason, "the same tls in both"
         yield from _one_user(stack, settings)
+    yield from shared_rules([(f"{stack.key_of(site)}python", site.python) for site in stack.sites])
 
 
 def _one_user(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
@@ -311,8 +327,11 @@ def _one_user(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
 
 def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     """Yield the rules of what is set for all sites and needs one that it is for."""
+    named = list(ports.named(stack.sites, stack.is_apart, stack.key_of))
     if stack.redis:
-        yield from stack.redis.rules(ports.named(stack.sites, stack.is_apart, stack.key_of), stack.is_apart)
+        yield from stack.redis.rules(named, stack.is_apart)
+    of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
+    yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
     enabled = any(site.tls.enabled for site in stack.sites)
     acme = any(site.tls.acme for site in stack.sites)
     for site in stack.sites:

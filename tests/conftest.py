@@ -25,14 +25,15 @@ def run_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     """Run `__main__.py` with a stack's settings under mocks; returns what it registered."""
 
     def run(config: dict[str, Any] | None = None, *, stack: str = "dev", rehearsed: bool = False) -> Recorder:
-        settings = CLOUD if config is None else config
+        settings: dict[str, Any] = CLOUD if config is None else config
         # The program writes its archive beside itself; a test's goes to its own folder.
         for name in ("app", "stacks"):
             if not (tmp_path / name).exists():
                 (tmp_path / name).symlink_to(PROJECT / name)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
-        monkeypatch.setattr(ssh_agent, "_keys", lambda path: [PUBLIC_KEY.split()[1]])
+        public_key: str = settings.get("access", {}).get("public_key") or PUBLIC_KEY
+        monkeypatch.setattr(ssh_agent, "_keys", lambda path: [public_key.split()[1]])
         values = {f"wsgi-ecs:{key}": json.dumps(value) for key, value in settings.items()}
         if rehearsed:
             values["rehearsal:active"] = "true"

@@ -117,6 +117,10 @@ class AppServer(Model):
     def runs_in_group(self) -> str | None:
         """Group that it runs in, None for its user's."""
 
+    def shares_port(self, around: Surroundings) -> bool:
+        """Whether the programs of two releases listen on the site's public port at once, by SO_REUSEPORT."""
+        return not around.behind_nginx and not around.is_page
+
     @property
     def answers_directly(self) -> bool:
         """Whether it speaks HTTP on a port, so that the world may talk to it without nginx."""
@@ -163,6 +167,11 @@ class AppServer(Model):
         return False
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return a text for each value that is allowed and not advised; it begins with the setting."""
+        return ()
+
+    @property
     def archives(self) -> dict[str, str]:
         """Name in the release → path on this machine, of the sources that travel with it."""
         return {}
@@ -184,18 +193,20 @@ class AppServer(Model):
         return self
 
 
-def endpoint(protocol: Literal["uwsgi", "http"], listen: str, is_public: bool, place: Place) -> tuple[Endpoint, Ports]:
+def endpoint(
+    protocol: Literal["uwsgi", "http"], listen: str, around: Surroundings, *, is_public: bool = False
+) -> tuple[Endpoint, Ports]:
     """`unix` or `<IPv4>:<port>` → the endpoint, and the ports that releases take in turn.
 
     is_public: the world reaches it directly, so its port cannot alternate between two releases.
     """
     if listen == "unix":
-        return Endpoint(protocol, f"unix:{place.socket}"), {}
+        return Endpoint(protocol, f"unix:{around.place.socket}"), {}
     host, _, port = listen.rpartition(":")
-    if is_public:
-        return Endpoint(protocol, listen), {}
-    # An nginx on another machine finds the port by itself, so a release has to be on trial at another address.
+    # Who reaches the port from elsewhere is not asked, so a release has to be on trial at another address.
     known = f"@@{APP_HOST}@@" if host.startswith("0.") else host
+    if is_public:
+        return Endpoint(protocol, listen if around.is_page else f"{known}:{port}"), {}
     return Endpoint(protocol, f"{known}:@@{APP_PORT}@@"), {APP_PORT: (int(port), int(port) + 1)}
 
 
@@ -225,7 +236,7 @@ class HttpServer(AppServer):
     def http_endpoint(self, around: Surroundings) -> tuple[Endpoint, Ports]:
         """Return the endpoint, and the ports that releases take in turn."""
         (listen,) = self.listens_on(around.is_apart)
-        return endpoint("http", listen.value, not around.behind_nginx, around.place)
+        return endpoint("http", listen.value, around, is_public=not around.behind_nginx)
 
     def stop_rule(self, name: str, around: Surroundings) -> Rule:
         """Return the rule of the setting `name`, the seconds that a stopping worker has, which may be None."""

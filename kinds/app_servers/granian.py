@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from kinds.app_servers.base import HttpServer, Process, Surroundings
-from kinds.behind_nginx import ASGI_WRAPPED, WRAPPED, importing
+from kinds.behind_nginx import ASGI_READING_BODIES, ASGI_WRAPPED, READING_BODIES, WRAPPED, importing
 from schema import text
 from schema.base import Count, Rule, Seconds
 
@@ -101,7 +101,10 @@ class Granian(HttpServer):
         where, ports = self.http_endpoint(around)
         text = _APPLICATION.format(imports=importing(around.app))
         if around.behind_nginx and not around.is_page:
-            text += ASGI_WRAPPED if self.interface == "asgi" else WRAPPED
+            is_asgi = self.interface == "asgi"
+            text += ASGI_WRAPPED if is_asgi else WRAPPED
+            if around.request_buffering:
+                text += ASGI_READING_BODIES if is_asgi else READING_BODIES
         options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
         return Process(
             name=self.key,
@@ -152,8 +155,8 @@ class Granian(HttpServer):
         yield (
             "serving.app_server",
             around.system.python_version < _PYTHON,
-            f"granian runs on Python 3.10 and later, and {around.system.name} has {version}",
-            "uwsgi or gunicorn, or another server.os",
+            f"granian runs on Python 3.10 and later, and the site has {version}",
+            "uwsgi or gunicorn, another server.os, or python.install: source",
         )
         yield (
             "granian.blocking_threads",

@@ -74,6 +74,7 @@ class Gunicorn(HttpServer):
             gunicorn=self,
             bind=where.address,
             is_apart=around.is_apart,
+            shares_port=self.shares_port(around),
             pidfile=around.place.pidfile,
             start_seconds=around.app.start_seconds,
             is_slow=around.app.start_seconds > self.timeout,
@@ -83,6 +84,7 @@ class Gunicorn(HttpServer):
             pythonpath=around.app.pythonpath,
             header_buffers=around.header_buffers,
             wrapper=BEHIND_NGINX if around.behind_nginx and not around.is_page else "",
+            reads_bodies=around.behind_nginx and around.request_buffering and not around.is_page,
         )
         target = f"{around.app.module}:{around.app.callable}"
         return Process(

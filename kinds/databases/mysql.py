@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from contract import paths
 from contract.documents import MYSQL_CONFIG_FILE, SCHEMA_FOLDER
-from contract.documents import Database as Document
+from contract.service_documents import Database as Document
 from kinds.databases.base import Database
 from kinds.service import Surroundings
 from kinds.systems import System
@@ -100,6 +100,7 @@ class Mysql(Database):
                 "templates/mysql/wsgi-ecs-database.sh.j2",
                 database=self.database,
                 folder=paths.DATA,
+                backup=paths.database_backup(),
                 applied=_APPLIED,
                 files=len(self.schema_files),
             ),

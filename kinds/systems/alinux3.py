@@ -5,7 +5,7 @@ https://www.alibabacloud.com/help/en/alinux/support/differences-between-alibaba-
 
 from dataclasses import replace
 
-from kinds.systems.base import BUILD, Rpm
+from kinds.systems.base import BUILD, PythonBuild, Rpm
 from kinds.systems.centos7 import CENTOS7
 
 ALINUX3 = replace(
@@ -37,4 +37,12 @@ ALINUX3 = replace(
     no_os_uwsgi="its sites have Python 3.11, and the uWSGI of its packages 3.6",
     tls_curves="X25519:prime256v1:secp384r1",
     warnings=(),
+    # Its OpenSSL is 1.1.1, its gcc 10 and its SQLite 3.26.
+    python_build=PythonBuild(
+        packages=CENTOS7.python_build.packages,
+        modules=tuple(
+            (module, "openssl-devel" if module == "ssl" else package)
+            for module, package in CENTOS7.python_build.modules
+        ),
+    ),
 )

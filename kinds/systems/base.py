@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Minor versions of Python 3 from source: those that BUILD and the pins of the application servers run on.
+OLDEST_PYTHON, NEWEST_PYTHON = 9, 14
+
 
 @dataclass(frozen=True)
 class Apt:
@@ -32,12 +35,28 @@ class Rpm:
 
 
 @dataclass(frozen=True)
+class PythonBuild:
+    """What a Python that is built from source needs of an operating system.
+
+    packages: that build any version, beside compiler_packages. modules: module of the standard library, and the package
+    with the headers without which Python is built without that module. openssl: folders of the headers and of the
+    libraries of OpenSSL, where they are not in the compiler's own. newest: minor version of Python 3 that still builds.
+    too_new: why later versions do not build. no_optimise: why python.optimise cannot be used, "" where it can.
+    """
+
+    packages: tuple[str, ...]
+    modules: tuple[tuple[str, str], ...]
+    openssl: tuple[str, str] | None = None
+    newest: int = NEWEST_PYTHON
+    too_new: str = ""
+    no_optimise: str = ""
+
+
+@dataclass(frozen=True)
 class System:
     """Facts of one operating system. Paths are absolute, packages as its package manager names them."""
 
     name: str
-    # The system whose image a rehearsal boots in this one's place; its own name where it has an image.
-    rehearsed_on: str
     image_pattern: str
     packaging: Apt | Rpm
     packages: tuple[str, ...]
@@ -56,8 +75,9 @@ class System:
     locale: str
     # pip installs exactly these versions into every virtual environment before anything else.
     build_pins: tuple[str, ...]
-    # Packages and plugin of the OS's own uWSGI, or why its sites cannot use it.
+    # Packages, program and plugin of the OS's own uWSGI, or why its sites cannot use it.
     uwsgi_packages: tuple[str, ...]
+    uwsgi_program: str
     uwsgi_plugin: str
     # Elliptic curves that every OpenSSL of it knows: nginx does not start with one that is unknown.
     tls_curves: str
@@ -70,6 +90,9 @@ class System:
     redis_packages: tuple[str, ...]
     # The unit of systemd that comes with them.
     redis_service: str
+    python_build: PythonBuild
+    # Folder of the sites' Python if it is built from source.
+    python_folder: str = ""
     no_os_uwsgi: str = ""
     warnings: tuple[str, ...] = ()
     # Whether OnCalendar= of its systemd takes a time zone other than UTC.
@@ -83,7 +106,7 @@ class System:
 
 # Pins that run on Python 3.6, the last Python that CentOS 7 packages.
 PYTHON_36_BUILD = ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1")
-# Pins for Python 3.10 and later.
+# Pins for Python 3.9 and later.
 BUILD = ("setuptools==80.9.0", "wheel==0.45.1")
 # What installs the application's requirements, with the hashes of its wheels for x86_64 and aarch64.
 UV = (

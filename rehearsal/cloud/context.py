@@ -1,10 +1,10 @@
 """What the rehearsed resource types work with."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from rehearsal.cloud.image import BaseImage
 from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.cloud.store import project_of
@@ -13,14 +13,13 @@ from rehearsal.engine.resource import Context
 
 @dataclass(frozen=True)
 class CloudContext(Context):
-    """One run. image: alias of the base image. cache: the host's folder of packages.
+    """One run. images: id of a cloud's image → the base image that boots in its place.
 
     say(text): prints a line of progress. published(address): called when the stack has got a public address.
     """
 
     keys: Keys
-    image: str
-    cache: Path
+    images: Mapping[str, BaseImage]
     say: Callable[[str], None]
     published: Callable[[str], None] = lambda address: None
     host: Lxd = field(default_factory=Lxd)

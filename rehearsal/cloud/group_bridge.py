@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
 
-from rehearsal.cloud import acl, addressing, tokens
+from rehearsal.cloud import acl, addressing, daemon, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.lock import host_lock
 from rehearsal.cloud.lxd import GROUP_TAG, STACK_TAG, SWITCH_TAG, Lxd, retry_busy
@@ -128,7 +128,7 @@ def _block(context: CloudContext, switch: str, cidr: IPv4Network) -> IPv4Network
     block = addressing.free_part(cidr, addressing.BLOCK, addressing.taken())
     if block is None:
         raise RehearsalError(
-            f"no free /{addressing.BLOCK} in {cidr}: LXD's networks or this host's routes cover it; "
+            f"no free /{addressing.BLOCK} in {cidr}: {daemon.name()}'s networks or this host's routes cover it; "
             "set network.cidr to another"
         )
     config = {

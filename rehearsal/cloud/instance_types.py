@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rehearsal.cloud import tokens
+from rehearsal.cloud.images import CLOUD_IMAGES
 from rehearsal.engine.errors import RehearsalError, UserError
 from rehearsal.engine.resource import Records
 
@@ -56,14 +57,6 @@ SIZES = {
 
 ZONES = ("cn-hangzhou-h", "cn-hangzhou-i", "cn-hangzhou-j")
 
-# Every image is rehearsed on debian12: the stack's system was replaced before the program read it.
-IMAGES = (
-    "centos_7_9_x64_20G_alibase_20240628.vhd",
-    "aliyun_3_x64_20G_alibase_20250117.vhd",
-    "debian_12_11_x64_20G_alibase_20250614.vhd",
-    "ubuntu_22_04_x64_20G_alibase_20250722.vhd",
-)
-
 
 def size(instance_type: str) -> Size:
     """The size of an instance type. Raises RehearsalError for a type that the table does not have."""
@@ -86,7 +79,7 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
             return {**args, "id": "zones", "ids": ids, "zones": zones}
         case "alicloud:ecs/getImages:getImages":
             pattern = args.get("nameRegex") or ""
-            ids = [image for image in IMAGES if re.search(pattern, image)]
+            ids = [image for image in CLOUD_IMAGES if re.search(pattern, image)]
             images = [{"id": image, "imageId": image, "name": image, "osType": "linux"} for image in ids]
             return {**args, "id": "images", "ids": ids, "images": images}
         case "alicloud:ecs/getInstanceTypes:getInstanceTypes":

@@ -5,8 +5,6 @@
 Host keys are read through LXD, so a first connection is checked like any other.
 """
 
-import os
-import shlex
 import shutil
 import subprocess
 import threading
@@ -15,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from operations.connection import Way
 from rehearsal.engine.errors import RehearsalError
 
 # A public key for runs that make no machine, where no key exists yet.
@@ -74,30 +73,16 @@ class Keys:
         if self.known_hosts.is_file():
             self.know(machine, [])
 
-    def ssh(self, machine: str, host: str, user: str = "root", port: int = 22, jump: Sequence[str] = ()) -> list[str]:
-        """The ssh command line that reaches this machine and no other. A command may follow.
+    def way(self, machine: str, host: str, user: str = "root", port: int = 22, jump: Sequence[str] = ()) -> Way:
+        """The way to this machine and no other.
 
         jump: the ssh command line of a machine to go through. Both machines are checked by their own host keys.
         """
-        options = {
-            "IdentitiesOnly": "yes",
-            "BatchMode": "yes",
-            "StrictHostKeyChecking": "yes",
-            "HostKeyAlias": machine,
-            "UserKnownHostsFile": str(self.known_hosts),
-            "GlobalKnownHostsFile": os.devnull,
-            # With a lower level, ssh does not report a connection that ends before or after it was made.
-            "LogLevel": "INFO",
-            "ConnectTimeout": "5",
-            "ServerAliveInterval": "10",
-        }
-        if jump:
-            # Use ProxyCommand, because ProxyJump ignores the key and the host keys of these options.
-            *first, target = (word.replace("%", "%%") for word in jump)
-            options["ProxyCommand"] = shlex.join([*first, "-W", "%h:%p", target])
-        flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        # Ignore the user's own configuration, which is for the user's own machines.
-        return ["ssh", "-F", os.devnull, "-i", str(self.private), *flags, "-p", str(port), f"{user}@{host}"]
+        return Way(host, machine, self.known_hosts, self.private, jump=tuple(jump), user=user, port=port)
+
+    def ssh(self, machine: str, host: str, user: str = "root", port: int = 22, jump: Sequence[str] = ()) -> list[str]:
+        """The ssh command line of the way to a machine. A command may follow."""
+        return self.way(machine, host, user, port, jump).command()
 
 
 def keys_of(root: Path, stack: str) -> Keys:

@@ -1,4 +1,4 @@
-"""A thin adapter to LXD: its REST API on the local socket, and `lxc exec` for commands.
+"""A thin adapter to LXD, or to Incus: the REST API on the local socket.
 
 The socket costs about 2 ms a request, where a process of `lxc query` costs about 50 ms.
 https://documentation.ubuntu.com/lxd/en/latest/rest-api/
@@ -6,22 +6,17 @@ https://documentation.ubuntu.com/lxd/en/latest/rest-api/
 
 import http.client
 import json
-import os
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from pydantic import TypeAdapter
 
+from rehearsal.cloud import daemon
 from rehearsal.engine.errors import RehearsalError
 
-CLI = "lxc"
-# The storage pool of rehearsed machines and their data disks.
-POOL = "wsgi-ecs"
 # Keys in the config of networks, ACLs, machines and volumes: which stack, switch and security group they belong to.
 _TAG = "user.wsgi-ecs."
 STACK_TAG, SWITCH_TAG, GROUP_TAG = f"{_TAG}stack", f"{_TAG}switch", f"{_TAG}group"
@@ -29,13 +24,21 @@ T = TypeVar("T")
 _ANSWER = TypeAdapter(dict[str, Any])
 # Seconds for the answer to a GET or a written file. Other requests and operations have no limit.
 _PATIENCE: float = 60
-_SOCKETS = ("/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket")
+# What LXD and Incus say without users for machines, and what helps:
+# https://linuxcontainers.org/incus/docs/main/userns-idmap/
+_NO_RANGE = ("doesn't have a uid/gid allocation", "doesn't have a functional idmap setup")
+_RANGE = "root:1000000:1000000000"
 
 
 class LxdError(RehearsalError):
-    """LXD refused or failed; the text is LXD's own. `code` is the HTTP status."""
+    """LXD refused or failed; the text is LXD's own, and what helps if that is known. `code` is the HTTP status."""
 
     def __init__(self, message: str, code: int = 0) -> None:
+        if any(text in message for text in _NO_RANGE):
+            message += (
+                f"; run: echo {_RANGE} | sudo tee -a /etc/subuid /etc/subgid, "
+                f"restart {daemon.name()} ({daemon.current().restart}) and run the same again"
+            )
         super().__init__(message)
         self.code = code
 
@@ -49,17 +52,6 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def socket_path() -> str | None:
-    """Path of the socket on which LXD listens; None when LXD does not run."""
-    candidates = [f"{os.environ['LXD_DIR']}/unix.socket"] if os.environ.get("LXD_DIR") else list(_SOCKETS)
-    return next((path for path in candidates if Path(path).exists()), None)
-
-
-def data_folder() -> Path:
-    """Where LXD keeps images and machines, or will keep them once it is installed."""
-    return Path(socket_path() or _SOCKETS[0]).parent
 
 
 def reachable() -> bool:
@@ -158,50 +150,76 @@ class Lxd:
     def _exchange(
         self, method: str, target: str, body: bytes | None, headers: dict[str, str], patience: float | None
     ) -> dict[str, Any]:
-        where = socket_path()
-        if where is None:
-            raise LxdError("LXD is not running here; ./rehearse setup installs and starts it")
-        connection = _Connection(where, patience)
-        try:
-            connection.request(method, target, body, headers)
-            answer = _ANSWER.validate_json(connection.getresponse().read())
-        except OSError as error:
-            raise LxdError(f"LXD does not answer on {where}: {error.strerror or error}") from None
-        except (http.client.HTTPException, ValueError):
-            raise LxdError(
-                f"{where}: what answers is not LXD, or is broken; "
-                "restart LXD (systemctl restart lxd, or snap restart lxd.daemon) and run the same again"
-            ) from None
-        finally:
-            connection.close()
+        answer = self._answer(_ANSWER.validate_json, method, target, body, headers, patience)
         if answer.get("type") == "error":
             raise LxdError(str(answer.get("error")), int(answer.get("error_code", 0)))
         return answer
 
+    def _answer(
+        self,
+        read: Callable[[bytes], T],
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        patience: float | None,
+    ) -> T:
+        """What `read` makes of an answer; its ValueError and broken HTTP are an LxdError."""
+        used = daemon.current()
+        where = used.socket
+        connection = _Connection(str(where), patience)
+        try:
+            connection.request(method, target, body, headers)
+            return read(connection.getresponse().read())
+        except (FileNotFoundError, NotADirectoryError):
+            raise LxdError(f"{daemon.name()} is not running here; ./rehearse setup installs and starts it") from None
+        except OSError as error:
+            raise LxdError(f"{used.name} does not answer on {where}: {error.strerror or error}") from None
+        except (http.client.HTTPException, ValueError):
+            raise LxdError(
+                f"{where}: what answers is not {used.name}, or is broken; "
+                f"restart {used.name} ({used.restart}) and run the same again"
+            ) from None
+        finally:
+            connection.close()
+
     def exec(self, instance: str, command: Sequence[str], timeout: float = 30) -> str:
         """Run a command in a machine, return its stdout. `timeout` in seconds. Raises LxdError."""
-        done = self._exec(instance, command, timeout)
-        if done.returncode:
-            text = (done.stderr or done.stdout).decode(errors="replace").strip()
-            raise LxdError(f"{instance}: {' '.join(command)} exited {done.returncode}: {text}")
-        return done.stdout.decode(errors="replace")
+        code, out, err = self._exec(instance, command, timeout)
+        if code:
+            text = (err or out).decode(errors="replace").strip()
+            raise LxdError(f"{instance}: {' '.join(command)} exited {code}: {text}")
+        return out.decode(errors="replace")
 
     def exec_bytes(self, instance: str, command: Sequence[str], timeout: float = 120) -> bytes | None:
         """Like exec, for binary output; None when the command failed."""
-        done = self._exec(instance, command, timeout)
-        return None if done.returncode else done.stdout
+        code, out, _ = self._exec(instance, command, timeout)
+        return None if code else out
 
-    def _exec(self, instance: str, command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[bytes]:
-        line = [CLI, "exec", "--project", self.project, "-T", instance, "--", *command]
-        try:
-            return subprocess.run(
-                line, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, start_new_session=True
-            )
-        except subprocess.TimeoutExpired:
-            raise LxdError(f"{instance}: {' '.join(command)} took more than {timeout:.0f} s") from None
+    def _exec(self, instance: str, command: Sequence[str], timeout: float) -> tuple[int, bytes, bytes]:
+        """Exit code, stdout and stderr. LXD records both in files, because `lxc exec` loses output at times."""
+        project = {"project": self.project}
+        body = {"command": list(command), "record-output": True, "wait-for-websocket": False, "interactive": False}
+        begun = self._send("POST", f"/1.0/instances/{quote(instance)}/exec", body, project, _PATIENCE)
+        wait = {**project, "timeout": str(int(timeout))}
+        operation = self._send("GET", f"{begun['operation'].split('?')[0]}/wait", None, wait, timeout + _PATIENCE)
+        ended = operation.get("metadata") or {}
+        if ended.get("status_code") != 200:
+            why = ended.get("err") or f"took more than {timeout:.0f} s"
+            raise LxdError(f"{instance}: {' '.join(command)} {why}")
+        files = ended["metadata"]["output"]
+        out, err = (self._recorded(files[number]) for number in ("1", "2"))
+        return int(ended["metadata"]["return"]), out, err
+
+    def _recorded(self, path: str) -> bytes:
+        """The text of a file with recorded output, which is removed."""
+        content = self._answer(bytes, "GET", f"{path}?{urlencode({'project': self.project})}", None, {}, _PATIENCE)
+        self.delete(path)
+        return content
 
     def write(self, instance: str, path: str, text: str, mode: str = "0600") -> None:
         """Put a text file, owned by root, into a machine."""
         target = f"/1.0/instances/{quote(instance)}/files?{urlencode({'project': self.project, 'path': path})}"
-        headers = {"X-LXD-uid": "0", "X-LXD-gid": "0", "X-LXD-mode": mode, "X-LXD-type": "file"}
+        values = {"uid": "0", "gid": "0", "mode": mode, "type": "file"}
+        headers = {daemon.current().header + key: value for key, value in values.items()}
         self._exchange("POST", target, text.encode(), headers, _PATIENCE)

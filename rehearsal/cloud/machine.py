@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rehearsal.cloud import tokens
+from rehearsal.cloud import daemon, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.instance_types import size
 from rehearsal.cloud.lxd import STACK_TAG, LxdError, retry_busy
@@ -25,7 +25,7 @@ def make(context: CloudContext, name: str, inputs: Mapping[str, Any], devices: M
         "name": name,
         "type": "container",
         "profiles": [],
-        "source": {"type": "image", "alias": context.image},
+        "source": {"type": "image", "alias": context.images[inputs["imageId"]].alias},
         "config": {**config(context, inputs), STACK_TAG: context.stack},
         "devices": devices,
     }
@@ -35,10 +35,13 @@ def make(context: CloudContext, name: str, inputs: Mapping[str, Any], devices: M
 def config(context: CloudContext, inputs: Mapping[str, Any]) -> dict[str, str]:
     """LXD's config of a machine, as its Instance's inputs decide it."""
     limits = size(inputs["instanceType"])
+    user_data = inputs.get("userData") or "#cloud-config"
+    for old, new in context.images[inputs["imageId"]].replaced.items():
+        user_data = user_data.replace(old, new)
     return {
         "limits.cpu": str(limits.cpu),
         "limits.memory": f"{limits.memory}MiB",
-        "user.user-data": inputs.get("userData") or "#cloud-config",
+        "user.user-data": user_data,
         "user.public-keys": json.dumps(public_keys(context, inputs)),
     }
 
@@ -59,6 +62,12 @@ def authorize(context: CloudContext, name: str, keys: list[str]) -> None:
     """Let these public keys, and no others, log in as root."""
     text = "".join(f"{key}\n" for key in keys)
     context.lxd.write(name, "/root/.ssh/authorized_keys", text)
+
+
+def let_in(context: CloudContext, name: str, inputs: Mapping[str, Any]) -> None:
+    """Let the public keys log in to a machine of an image that does not read them itself."""
+    context.lxd.exec(name, ["install", "-d", "-m", "0700", "/root/.ssh"])
+    authorize(context, name, public_keys(context, inputs))
 
 
 def power(context: CloudContext, name: str, action: str) -> None:
@@ -141,6 +150,6 @@ def _wait(probe: Callable[[], T | None], failure: str, hint: str = "") -> T:
 
 
 def _start_log(context: CloudContext, name: str) -> str:
-    path = Path(f"/var/log/lxd/{context.lxd.project}_{name}/lxc.log")
+    path = Path(f"{daemon.current().logs}/{context.lxd.project}_{name}/lxc.log")
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     return "\n".join(line for line in lines if " ERROR " in line or " WARN " in line)[-2000:]

@@ -13,7 +13,7 @@ from typing import IO
 
 # Variables of the environment that a daemon gets. Others may contain the stack's passphrase or the keys of an account,
 # and the daemon would pass them on to its own processes, even those of other users, as long as this host runs.
-_KEPT = ("PATH", "HOME", "LANG", "LXD_DIR")
+_KEPT = ("PATH", "HOME", "LANG", "LXD_DIR", "INCUS_DIR")
 _running: set[int] = set()
 _lock = threading.Lock()
 

@@ -1,6 +1,6 @@
 """Archives of programs that are built from source, from package registries that hold the same file.
 
-    cache ─▶ Debian's source package (nginx), the package index (uWSGI) ─▶ file in the cache
+    cache ─▶ Debian's source package (nginx, Python), the package index (uWSGI) ─▶ file in the cache
                └ no file with this checksum: the machine downloads the archive from its URL
 
 So a rehearsal reaches no other hosts than those that it installs packages from.
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rehearsal.cloud import trust
-from rehearsal.cloud.image import SUITE
+from rehearsal.cloud.images.debian12 import DEBIAN12
 from rehearsal.cloud.lock import host_lock
 
 # Seconds until a registry is asked again for an archive that it did not have.
@@ -25,7 +25,7 @@ _TIMEOUT = 120
 
 
 def registry_of(program: str) -> str:
-    """The registry that may hold a program's archive, as a message names it. program: nginx or uwsgi."""
+    """The registry that may hold a program's archive, as a message names it. program: a key of _REGISTRIES."""
     return _REGISTRIES[program][0]
 
 
@@ -71,9 +71,9 @@ def _downloaded(file: Path, program: str, version: str) -> bool:
     return True
 
 
-def _debian(scratch: Path, version: str, sha256: str) -> Iterator[list[str]]:
-    """The archive that Debian builds its nginx from: the authors' own archive under another name."""
-    sources = trust.packages(SUITE).sources.splitlines()
+def _debian(package: str, scratch: Path) -> Iterator[list[str]]:
+    """The archive that Debian builds a package from: the authors' own archive under another name."""
+    sources = trust.packages(DEBIAN12.suite).sources.splitlines()
     for name in ("parts", "lists/partial", "cache"):
         (scratch / name).mkdir(parents=True)
     # Trust any signature of this host's mirror, because the checksum decides.
@@ -87,7 +87,15 @@ def _debian(scratch: Path, version: str, sha256: str) -> Iterator[list[str]]:
     }
     apt = ["apt-get", "-q", "-oAPT::Sandbox::User=root", *(f"-oDir::{key}={path}" for key, path in places.items())]
     yield [*apt, "update"]
-    yield [*apt, "source", "--download-only", "--tar-only", "nginx"]
+    yield [*apt, "source", "--download-only", "--tar-only", package]
+
+
+def _nginx(scratch: Path, version: str, sha256: str) -> Iterator[list[str]]:
+    return _debian("nginx", scratch)
+
+
+def _python(scratch: Path, version: str, sha256: str) -> Iterator[list[str]]:
+    return _debian(f"python{'.'.join(version.split('.')[:2])}", scratch)
 
 
 def _index(scratch: Path, version: str, sha256: str) -> Iterator[list[str]]:
@@ -100,6 +108,7 @@ def _index(scratch: Path, version: str, sha256: str) -> Iterator[list[str]]:
 # Folder to work in, version, SHA-256 → commands that download the archive into the folder.
 _Commands = Callable[[Path, str, str], Iterator[list[str]]]
 _REGISTRIES: Mapping[str, tuple[str, _Commands]] = {
-    "nginx": ("Debian's source package", _debian),
+    "nginx": ("Debian's source package", _nginx),
+    "python": ("Debian's source package", _python),
     "uwsgi": ("the package index", _index),
 }

@@ -5,6 +5,7 @@ project wsgi-ecs-<stack>:  user.key, user.folder, user.outputs, user.resource.<n
 
 from collections.abc import Mapping
 
+from rehearsal.cloud import daemon
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.engine.errors import UserError
 from rehearsal.engine.state import KEY, Record, State, read_records
@@ -41,8 +42,8 @@ class ProjectStore:
         config: dict[str, str] = project["config"]
         if _USER + KEY not in config:
             raise UserError(
-                f"LXD's project {self.project} is not of a rehearsal, so it is left alone; "
-                "rename it (lxc project rename) or choose another stack name"
+                f"{daemon.name()}'s project {self.project} is not of a rehearsal, so it is left alone; "
+                f"rename it ({daemon.current().client} project rename) or choose another stack name"
             )
         self._features = {key: value for key, value in config.items() if not key.startswith(_USER)}
         return values_of(config)
@@ -58,10 +59,10 @@ class ProjectStore:
         Lxd().delete(f"/1.0/projects/{self.project}")
 
     def place(self, key: str) -> str:
-        return f"LXD's project {self.project}: {_USER}{key}"
+        return f"{daemon.name()}'s project {self.project}: {_USER}{key}"
 
     def removal(self, key: str) -> str:
-        return f"lxc project unset {self.project} {_USER}{key}"
+        return f"{daemon.current().client} project unset {self.project} {_USER}{key}"
 
     def _body(self, values: Mapping[str, str]) -> dict[str, object]:
         config = {**self._features, **{_USER + key: value for key, value in values.items()}}

@@ -6,7 +6,7 @@ So a rehearsal works on a host in a closed network, or behind a proxy with its o
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,15 +91,15 @@ def _one_line(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def host_files(packages: Packages) -> dict[str, str]:
-    """Path → text of the files that carry the host's trust into the image."""
+def host_files(packages: Packages, direct: Sequence[str] = ()) -> dict[str, str]:
+    """Path → text of the files that carry the host's trust into the image. direct: hosts that no proxy is used for."""
     files = {}
     for certificate in sorted(Path("/usr/local/share/ca-certificates").rglob("*.crt")):
         files[f"/usr/local/share/ca-certificates/{certificate.name}"] = certificate.read_text()
     if packages.options:
         files["/etc/apt/apt.conf.d/91host"] = "\n".join(packages.options) + "\n"
     files["/etc/pip.conf"] = pip_conf(_pip_config())
-    proxies = proxy_settings(os.environ)
+    proxies = proxy_settings(os.environ, direct)
     if proxies:
         # Services read systemd's file, and SSH sessions read /etc/environment.
         values = " ".join(f'"{key}={value}"' for key, value in proxies.items())
@@ -130,11 +130,13 @@ def pip_conf(config: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def proxy_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """The host's proxies, which are not used for the machine itself; empty when there are none."""
+def proxy_settings(environment: Mapping[str, str], direct: Sequence[str] = ()) -> dict[str, str]:
+    """The host's proxies, which are used neither for the machine itself nor for `direct`; empty without proxies."""
     found = {name: environment.get(name) or environment.get(name.upper()) or "" for name in _PROXIES}
     if not found["http_proxy"] and not found["https_proxy"]:
         return {}
-    found["no_proxy"] = ",".join(dict.fromkeys(["localhost", "127.0.0.1", *found["no_proxy"].split(",")])).strip(",")
+    found["no_proxy"] = ",".join(
+        dict.fromkeys(["localhost", "127.0.0.1", *direct, *found["no_proxy"].split(",")])
+    ).strip(",")
     both = {name: value for name, value in found.items() if value}
     return {**both, **{name.upper(): value for name, value in both.items()}}

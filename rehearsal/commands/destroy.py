@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from rehearsal.cloud import group_bridge, image, machine
+from rehearsal.cloud import daemon, group_bridge, machine
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import keys_of
 from rehearsal.cloud.lock import stack_lock
@@ -21,14 +21,14 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
     """Remove a stack, whatever is left of it. force: delete protected resources, too. Returns the exit code."""
     started = time.monotonic()
     if not reachable():
-        raise UserError("LXD is not running, so no rehearsal is; ./rehearse setup starts it")
+        raise UserError(f"{daemon.name()} is not running, so no rehearsal is; ./rehearse setup starts it")
     show = Show()
     with stack_lock(name):
         state = load_state(name)
         # Another checkout may have made the stack.
         folders = {root, Path(state.folder or root)}
         keys = keys_of(root, name)
-        context = CloudContext(root, state, keys, "", image.CACHE, show.say)
+        context = CloudContext(root, state, keys, {}, show.say)
         with show:
             Engine(context, PROVIDER, show).delete(state.records(), force)
             existed = state.exists

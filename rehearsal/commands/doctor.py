@@ -11,14 +11,14 @@ import click
 import yaml
 
 from inspection.report import Advice, Report, inspect
+from operations.local_files import FROM
 from rehearsal.commands import overlay, stack_edit, stack_file
-from rehearsal.commands.dump import FROM
 from rehearsal.engine.errors import UserError
 from rehearsal.engine.stack import Stack
 from schema.base import printable
 
 _WIDTH = 110
-_SYSTEM = Advice("server.os", "debian12", "a current system; the default is centos7, whose Python is 3.6")
+_SYSTEM = Advice("server.os", "debian13", "a current system; the default is centos7, whose Python is 3.6")
 _STEP = "secret set "
 _RED_HAT = ("centos7", "alinux3")
 
@@ -64,6 +64,7 @@ def doctor(root: Path, name: str, folder: str | None, write: bool) -> int:
 def hints(root: Path, stack: Stack) -> list[str]:
     """Lines about settings that a stack's applications certainly need and that are not set."""
     found = []
+    system = overlay.operating_system(stack)
     for key, source, is_set in overlay.applications(stack):
         folder = root / source
         if folder.is_dir():
@@ -71,7 +72,7 @@ def hints(root: Path, stack: Stack) -> list[str]:
             found += [
                 f"{key}{item.key}: {item.hint}; ./rehearse doctor shows what to set"
                 for item in report.advice
-                if item.hint and not is_set(item.key) and not overlay.refusal(item.key, item.value)
+                if item.hint and not is_set(item.key) and not overlay.refusal(item.key, item.value, system)
             ]
             secrets = [(step.removeprefix(_STEP), why) for step, why in report.left if step.startswith(f"{_STEP}app.")]
             found += [

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from contract.resources import receiver_of
-from rehearsal.cloud import image, tokens
+from rehearsal.cloud import tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.registry import PROVIDER
@@ -91,7 +91,7 @@ def foresee(root: Path, stack: Stack, state: State, keys: Keys, logger: logging.
     """Run the program dry over a copy of `state`. Raises UserError for what the program refuses."""
     imagined = state.imagined()
     recorder = _Recorder()
-    context = CloudContext(root, imagined, keys, "", image.CACHE, lambda text: None)
+    context = CloudContext(root, imagined, keys, {}, lambda text: None)
     engine = Engine(context, PROVIDER, recorder, dry=True, unprotect=UNPROTECT)
     program.dry(root, stack, engine, PROVIDER, logger)
     engine.delete_rest()

@@ -3,8 +3,7 @@
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from rehearsal.cloud import addressing, firewall, group_bridge, image, space, tokens
-from rehearsal.cloud.lxd import data_folder
+from rehearsal.cloud import addressing, daemon, firewall, group_bridge, image, space, tokens
 from rehearsal.commands.foresee import Preview
 from rehearsal.engine.compare import Op
 from rehearsal.engine.errors import UserError
@@ -16,7 +15,7 @@ def check_host(root: Path, name: str, preview: Preview) -> None:
     firewall.check(group_bridge.bridge_name(name, 1))
     new = [change for change in preview.changes if change.op in (Op.CREATE, Op.REPLACE)]
     machines = sum(change.record.type == tokens.INSTANCE for change in new)
-    pool = data_folder() / "storage-pools"
+    pool = daemon.current().folder / "storage-pools"
     space.check({pool: machines * space.MACHINE, image.CACHE: space.CACHE, root: space.CHECKOUT})
 
 

@@ -6,7 +6,7 @@ them itself.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,14 +17,22 @@ from pydantic import BaseModel
 
 from kinds.databases import DATABASES
 from kinds.systems import SYSTEMS, System
+from rehearsal.cloud import daemon, given_images
+from rehearsal.cloud.images import CLOUD_IMAGES, RECIPES, SUBSTITUTE
 from rehearsal.engine.stack import Stack
 from schema.base import SettingsError
 from schema.from_source import FromSource
 from settings import StackSettings
 from settings import plain_secrets as plain
 from settings.loader import parse, read
+from settings.server import Server
 from settings.stack import MACHINE_KEYS, SITE_KEYS, Document
 
+# What is not the system's own in a rehearsal of one that is made of another.
+_FAMILY = "{} with its own paths, users, services and package manager; the kernel, libc and programs are Debian 12's"
+_ASSUMED = "{} does not say here whether setup --image has set an image of {}; the rehearsal's own is assumed"
+_OTHER_MIRRORS = "server.mirrors is not asked for packages: they come from a repository of the rehearsal"
+_ABSENT = "{}: not in the rehearsal's repository, so not installed here; in the cloud the real repositories are asked"
 _LETS_ENCRYPT = "letsencrypt.org"
 _OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in (*DATABASES, "data"))
 # The settings that take the protection off a resource, as a message names them.
@@ -33,7 +41,7 @@ UNPROTECT = f"`server.protect: false` ({_OF_DISKS} for a data disk)"
 
 @dataclass(frozen=True)
 class SourceArchive:
-    """An archive that a machine would download. program: key of the settings that name it, nginx or uwsgi."""
+    """An archive that a machine would download. program: key of the settings that name it."""
 
     program: str
     version: str
@@ -47,27 +55,50 @@ def rehearsed(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
     if settings is None:
         return with_key(stack, public_key)
     server = settings.server
-    image = server.system.rehearsed_on
     own, key_notes = with_key(stack, public_key)
-    if server.os == image:
-        return own, key_notes
-    # Package mirrors of another system are useless on this image.
+    # Package mirrors of another system, or of the family's own packages, are useless on this image.
     mirrors = server.mirrors.model_dump(include={"index"}, exclude_unset=True)
-    note = f"rehearsed on {image} because there is no {server.os} image; {server.os}'s own package steps are skipped"
-    notes = [note, *_other_python(server.system), *key_notes]
-    changed = _changed(own, "server", os=image, mirrors=mirrors)
+    has_os_python = not all(site.python.is_built for site in settings.sites)
+    python_notes = _other_python(server.system) if has_os_python else []
+    if server.os in RECIPES:
+        family = RECIPES[server.os].family
+        if family is None or given_images.origin(server.os):
+            return own, key_notes
+        assumed = [] if given_images.is_known() else [_ASSUMED.format(daemon.name(), server.os)]
+        notes = [*assumed, _FAMILY.format(server.os), *python_notes, *key_notes]
+        if server.mirrors.packages or server.mirrors.epel:
+            own, notes = _changed(own, "server", mirrors=mirrors), [*notes, _OTHER_MIRRORS]
+        absent = [name for name in server.own_packages if name not in family.repository.names]
+        if absent:
+            own, notes = _without_packages(own, server, absent), [*notes, _ABSENT.format(", ".join(absent))]
+        return own, notes
+    note = (
+        f"rehearsed on {SUBSTITUTE} because there is no {server.os} image; {server.os}'s own package steps are skipped"
+    )
+    notes = [note, *python_notes, *key_notes]
+    # Another operating system makes another server, as in the cloud, although both boot the same base image here.
+    image = server.image or next(id_ for id_, system in CLOUD_IMAGES.items() if system == server.os)
+    changed = _changed(own, "server", os=SUBSTITUTE, mirrors=mirrors, image=image)
     # The program checks the application against the Python of the stack's own system.
     return replace(changed, config={**changed.config, "rehearsal:os": server.os}), notes
 
 
 def _other_python(system: System) -> list[str]:
     """A line about a Python of the server's that the rehearsal does not run."""
-    own, here = (".".join(map(str, each.python_version)) for each in (system, SYSTEMS[system.rehearsed_on]))
+    own, here = (".".join(map(str, each.python_version)) for each in (system, SYSTEMS[SUBSTITUTE]))
     if own == here:
         return []
     return [
         f"{system.name} has Python {own}, and the rehearsal runs Python {here}: the application is not tried on {own}"
     ]
+
+
+def _without_packages(stack: Stack, server: Server, absent: Collection[str]) -> Stack:
+    """The stack without these packages of its operating system."""
+    left = [name for name in server.own_packages if name not in absent]
+    if server.os not in server.packages_of:
+        return _changed(stack, "server", packages=left)
+    return _changed(stack, "server", packages_of={**server.packages_of, server.os: left})
 
 
 def with_key(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
@@ -98,10 +129,11 @@ def source_archives(stack: Stack) -> Iterator[SourceArchive]:
     settings = _settings(stack)
     if settings is None:
         return
-    servers = [settings.nginx, *(site.app_server for site in settings.sites)]
-    found = [server for server in servers if isinstance(server, FromSource) and server.is_remote]
+    sites = ((site.app_server, site.python) for site in settings.sites)
+    parts = (settings.nginx, *(part for parts in sites for part in parts))
+    found = [part for part in parts if isinstance(part, FromSource) and part.is_remote]
     yield from dict.fromkeys(
-        SourceArchive(server.key, server.version or "", server.archive or "", server.sha256 or "") for server in found
+        SourceArchive(part.key, part.version or "", part.archive or "", part.sha256 or "") for part in found
     )
 
 
@@ -171,7 +203,7 @@ def _is_set(settings: BaseModel, key: str) -> bool:
     return True
 
 
-def refusal(key: str, value: Any, system: str = "debian12", beside: Iterable[tuple[str, Any]] = ()) -> str | None:
+def refusal(key: str, value: Any, system: str, beside: Iterable[tuple[str, Any]] = ()) -> str | None:
     """Why no stack of an operating system takes a setting with this value; None if one may.
 
     key: with dots. beside: keys and values that are set, too.

@@ -7,11 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contract.resources import USER_DATA_LIMIT
-from rehearsal.cloud import image, tokens
+from rehearsal.cloud import given_images, image, tokens
 from rehearsal.cloud.keys import NO_KEY, keys_of
 from rehearsal.cloud.lxd import LxdError
 from rehearsal.cloud.store import load_state, no_state
-from rehearsal.commands import authority, doctor, local_archives, overlay, redis_data, site_data, stack_file
+from rehearsal.commands import (
+    authority,
+    database_data,
+    doctor,
+    local_archives,
+    overlay,
+    redis_data,
+    rolled_back,
+    site_data,
+    stack_file,
+)
 from rehearsal.commands.foresee import Preview, foresee
 from rehearsal.commands.host_checks import check_routes
 from rehearsal.commands.owner import give_project_to_user
@@ -73,10 +83,14 @@ def predict(root: Path, stack: Stack, show: Show) -> Preview:
     rehearsed, authority_notes = authority.foresee(rehearsed, keys.folder / authority.ROOTS)
     program_notes: list[str] = []
     preview = foresee(root, rehearsed, state, keys, logger_of(program_notes.append))
+    system = overlay.operating_system(rehearsed)
+    if origin := given_images.origin(system):
+        system_notes.append(f"new machines of {system} boot {origin}, as setup --image has set")
     check_routes(stack.name, preview)
     give_project_to_user(root)
     hints = [*overlay.plain_secrets(stack), *doctor.hints(root, stack)]
     lost = [*site_data.lost(root, stack.name, preview), *redis_data.lost(root, stack.name, preview)]
+    lost += [*database_data.refused(stack.name, preview), *rolled_back.notes(root, state, preview)]
     for text in (*lost, *program_notes, *notes, *unread, *system_notes, *archive_notes, *authority_notes, *hints):
         show.note(text)
     return preview

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from contract.documents import APP_FOLDER, TOOL_FOLDER
+from contract.documents import APP_FOLDER, SOURCE_FOLDER, TOOL_FOLDER
 from contract.resources import USER_DATA_LIMIT
 from rehearsal.commands.foresee import Change, Preview
 from rehearsal.commands.interruptions import away
@@ -94,6 +94,7 @@ def _differences(rendered: Rendered, with_texts: bool) -> Iterator[Line]:
             yield f"  {_summary(rendered, name, difference)}", ""
             if with_texts:
                 yield from ((f"    {text}", _colour(text)) for text in difference[2:])
+    yield from _named(rendered, SOURCE_FOLDER)
     yield from _named(rendered, TOOL_FOLDER)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from contract import paths
 from contract.documents import HOST_FILE
 from contract.resources import REDIS_MACHINE, machine_of
+from operations.dump import amount_text
 from rehearsal.cloud import tokens
-from rehearsal.commands.dump import amount_text
 from rehearsal.commands.foresee import Preview
 from rehearsal.commands.machines import ssh_command
 from rehearsal.commands.rendered_files import has_redis

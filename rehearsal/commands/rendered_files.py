@@ -13,12 +13,22 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contract.codec import decode
-from contract.documents import APP_FOLDER, HOST_FILE, MANIFEST_FILE, RELEASE_FILE, TOOL_FOLDER, Manifest, Release
+from contract.documents import (
+    APP_FOLDER,
+    HOST_FILE,
+    MANIFEST_FILE,
+    RELEASE_FILE,
+    SOURCE_FOLDER,
+    TOOL_FOLDER,
+    Manifest,
+    Release,
+)
 from rehearsal.engine.registration import Registration
 from rehearsal.engine.state import Record
 
-# Folders of an archive whose files are named and not shown: the application's own code, and the release tool.
-CODE = (APP_FOLDER, TOOL_FOLDER)
+# Folders of an archive whose files are named and not shown: the application's own code, the release tool, and archives
+# of sources.
+CODE = (APP_FOLDER, TOOL_FOLDER, SOURCE_FOLDER)
 
 
 # A damaged manifest may be any JSON, so the types of its values are checked, too.

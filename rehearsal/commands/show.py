@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.spinner import Spinner
 from rich.text import Text
 
+from contract.resources import MACHINES
 from rehearsal.engine.compare import Op
 
 COLOURS = {Op.CREATE: "green", Op.UPDATE: "yellow", Op.REPLACE: "magenta", Op.DELETE: "red", Op.SAME: "dim"}
@@ -50,6 +51,14 @@ def masked(text: str, secrets: Collection[str]) -> str:
     hidden |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in hidden}
     pattern = "|".join(re.escape(secret) for secret in sorted(hidden, key=len, reverse=True))
     return re.sub(pattern, "[secret]", text) if pattern else text
+
+
+def _names(value: Any) -> Any:
+    """The names of the output machines, which are enough for a reader; another program's output as it is."""
+    try:
+        return ", ".join(each["name"] for each in value)
+    except (KeyError, TypeError):
+        return value
 
 
 class Show:
@@ -139,7 +148,7 @@ class Show:
             self.line("Outputs", "bold")
             width = max(map(len, values))
             for name, value in values.items():
-                self.line(f"  {name:<{width}}  {value}")
+                self.line(f"  {name:<{width}}  {_names(value) if name == MACHINES else value}")
 
     def _render(self) -> RenderableType:
         with self._lock:

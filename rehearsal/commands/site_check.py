@@ -4,9 +4,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from operations.proof import prove, request
 from rehearsal.cloud import group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
-from rehearsal.commands.proof import prove, request
+from rehearsal.commands.maintenance import closed_sites, closes
 from rehearsal.commands.show import Show
 
 # Outputs that are shown first.
@@ -24,11 +25,20 @@ def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca
     show.outputs(_ordered(outputs))
     if not outputs.get("url") or not outputs.get("address"):
         return 0
-    answer = prove(str(outputs["url"]), str(outputs["address"]), ca)
+    closed = closed_sites(context.root, context.stack)
+    is_closed = closes(closed, outputs)
+    answer = prove(str(outputs["url"]), str(outputs["address"]), ca, 0 if is_closed else 10)
     shut_out = answer.status is None and not _lets_in_host(context, str(outputs["url"]))
-    show.line(answer.line, "bold green" if answer.good else "yellow" if shut_out else "bold red")
+    is_closed = is_closed and answer.status == 503
+    show.line(answer.line, "bold green" if answer.good else "yellow" if shut_out or is_closed else "bold red")
+    for name, since in closed.items():
+        opening = f"./rehearse maintenance off --stack {context.stack} --site {name}"
+        show.line(f"site {name} is in maintenance since {since}; {opening}", "yellow")
     if shut_out:
         show.line("access.http does not let this host in; on the machine itself the release has answered")
+    elif is_closed:
+        # The release has answered its probe.
+        return 0
     elif not answer.good:
         show.line(answer.body)
         return 1

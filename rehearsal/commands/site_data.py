@@ -1,11 +1,8 @@
-"""`backup --site` and `restore --site`: a site's data folder as a local file."""
+"""What a preview says of the data of sites: which update deletes or moves them."""
 
-import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from contract import paths
 from contract.resources import (
@@ -18,25 +15,12 @@ from contract.resources import (
     server_of_disk,
     server_of_instance,
 )
+from operations.dump import amount_text
 from rehearsal.cloud import tokens
-from rehearsal.commands.dump import amount_text, copy, finish, local_path, pipe, send, size_text
 from rehearsal.commands.foresee import Preview
 from rehearsal.commands.machines import ssh_command
-from rehearsal.commands.owner import give_to_user
 from rehearsal.engine.compare import Op
 from rehearsal.engine.errors import RehearsalError, UserError
-
-
-def _process(
-    root: Path, stack: str, machine: str | None, verb: str, site: str, stdin: int, stdout: int
-) -> "subprocess.Popen[bytes]":
-    """The process of ssh that runs the release tool's module. Raises UserError."""
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,19}", site):
-        raise UserError(f"--site {site!r}: allowed: the name of a site, such as app")
-    tool = f"/usr/bin/python3 -B {paths.host_root()}/current/tool/data_archive.py {verb} {site}"
-    command = [*ssh_command(root, stack, machine), "--", tool]
-    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True)
-
 
 # Site, number of files and bytes of each data folder, a line each.
 _AMOUNTS = (
@@ -93,39 +77,3 @@ def _amounts(root: Path, stack: str, machine: str | None) -> str:
     if rows is None:
         return "how much cannot be seen from here"
     return ", ".join(f"{site}: {amount_text(size, number)}" for site, number, size in rows if number != "0")
-
-
-def backup(root: Path, stack: str, site: str, machine: str | None, file: str) -> int:
-    """Write an archive that only its owner can read. Returns the exit code. Raises UserError or RehearsalError."""
-    path = local_path(file)
-    if path.exists():
-        raise UserError(f"{file}: the file is there already; allowed: a new file, such as {site}-2.tar.gz")
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            give_to_user(draft)
-            process = _process(root, stack, machine, "save", site, subprocess.DEVNULL, subprocess.PIPE)
-            size = copy(pipe(process.stdout), out, "saved")
-        finish(process, "backup")
-        draft.rename(path)
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; allowed: a file in a folder that can be written") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    print(f"{file}: {size_text(size)}, the data of site {site} of stack {stack}")
-    return 0
-
-
-def restore(root: Path, stack: str, site: str, machine: str | None, file: str) -> int:
-    """Replace a site's data. Returns the exit code. Raises UserError or RehearsalError."""
-    try:
-        archive: IO[bytes] = local_path(file).open("rb")
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; allowed: what ./rehearse backup --site wrote") from None
-    with archive:
-        process = _process(root, stack, machine, "load", site, subprocess.PIPE, subprocess.DEVNULL)
-        size = send(archive, process)
-    finish(process, "restore")
-    print(f"{file}: {size_text(size)} restored into the data of site {site} of stack {stack}")
-    return 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rehearsal.commands.owner import give_to_user
+from operations.local_files import give_to_user
 from rehearsal.commands.stack_file import qualified
 from rehearsal.commands.yaml_edit import UnreadableError, with_value
 from rehearsal.commands.yaml_file import parse

@@ -7,6 +7,7 @@ import click
 
 from rehearsal.cloud import host, image, lock, machine, packages_cache, tokens
 from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.images import CLOUD_IMAGES, RECIPES, SUBSTITUTE
 from rehearsal.cloud.keys import keys_of
 from rehearsal.cloud.registry import PROVIDER
 from rehearsal.cloud.store import load_state
@@ -39,7 +40,7 @@ def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
                 return 1
             show.line("Update", "bold")
             started = time.monotonic() if ask else started
-        context, rehearsed = _prepare(root, stack, show)
+        context, rehearsed = _prepare(root, stack, show, _image_ids(preview))
         engine = Engine(context, PROVIDER, show, unprotect=overlay.UNPROTECT)
         with show:
             code, outputs = execute(root, rehearsed, engine, show)
@@ -52,24 +53,36 @@ def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
     return code
 
 
-def _prepare(root: Path, stack: Stack, show: Show) -> tuple[CloudContext, Stack]:
+def _image_ids(preview: Preview) -> set[str]:
+    """Ids of the images from which the stack's machines are made."""
+    return {record.inputs["imageId"] for record in preview.records(tokens.INSTANCE)}
+
+
+def _prepare(root: Path, stack: Stack, show: Show, image_ids: set[str]) -> tuple[CloudContext, Stack]:
     """Make this host ready. Returns what the resources work with, and the stack as the program will read it."""
     host.prepare(show.note)
-    alias = image.ensure(show.note)
     keys = keys_of(root, stack.name)
     has_new_key = keys.ensure()
     rehearsed, system_notes = overlay.rehearsed(stack, keys.public)
-    rehearsed, archive_notes = local_archives.replace_urls(rehearsed, image.cache_folder() / "archives")
+    images = _base_images(image_ids, overlay.operating_system(rehearsed), show)
+    rehearsed, archive_notes = local_archives.replace_urls(rehearsed, image.archives_folder())
     rehearsed, point, authority_notes = authority.start(rehearsed, keys.folder / authority.ROOTS, show.note)
     for text in (*system_notes, *archive_notes, *authority_notes):
         show.note(text)
-    context = CloudContext(root, load_state(stack.name), keys, alias, image.cache_folder(), show.say, point)
+    context = CloudContext(root, load_state(stack.name), keys, images, show.say, point)
     for record in context.state.records(tokens.EIP_ADDRESS):
         if "address" in record.facts:
             point(record.facts["address"])
     if has_new_key:
         machine.introduce(context)
     return context, rehearsed
+
+
+def _base_images(image_ids: set[str], system: str, show: Show) -> dict[str, image.BaseImage]:
+    """The base image for each id of a cloud's image; `system`'s for an id that the table does not have."""
+    systems = {image_id: CLOUD_IMAGES.get(image_id, system) for image_id in image_ids}
+    made = {name: image.ensure(name if name in RECIPES else SUBSTITUTE, show.note) for name in set(systems.values())}
+    return {image_id: made[name] for image_id, name in systems.items()}
 
 
 def confirm(preview: Preview, show: Show) -> bool:
@@ -91,4 +104,4 @@ def confirm(preview: Preview, show: Show) -> bool:
 def _keep_packages(context: CloudContext) -> None:
     """Keep the packages that machines have downloaded, for the next machines."""
     for record in context.state.records(tokens.INSTANCE):
-        packages_cache.collect(context.lxd, record.id, context.cache)
+        packages_cache.collect(context.lxd, record.id, context.images[record.inputs["imageId"]].cache)

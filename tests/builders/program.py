@@ -29,6 +29,8 @@ class Cloud(mocks.Mocks):
             return {"ids": [], "disks": []}, []
         if args.token.endswith(":getSwitches"):
             return {"ids": [], "vswitches": []}, []
+        if args.token.endswith(":getEipAddresses"):
+            return {"ids": [], "addresses": []}, []
         raise AssertionError(f"the program calls {args.token}")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contract.documents import Database
+from contract.service_documents import Database
 from reference.samples import FILE
 from serving import bootstrap, host_files, machines, nginx, release_files
 from settings.loader import parse

@@ -41,4 +41,4 @@ class MemoryStore:
 def cloud_context(folder: Path, keys: Keys, host: Lxd | None = None) -> CloudContext:
     """A run over a state in memory. folder: of the program and of the cache."""
     state = State(MemoryStore(), {KEY: DIGEST_KEY})
-    return CloudContext(folder, state, keys, "image", folder, lambda text: None, host=host or Lxd())
+    return CloudContext(folder, state, keys, {}, lambda text: None, host=host or Lxd())

@@ -64,10 +64,13 @@ def of_nginx(text: str) -> Any:
     return shape(nested(read["config"][0]["parsed"]))
 
 
-def shape(found: Tree) -> Tree:
-    """The directives with the number of their arguments, and of the variables in them."""
+def shape(found: Tree, is_map: bool = False) -> Tree:
+    """The directives with the number of their arguments, and of the variables in them.
+
+    is_map: the directives are those of a map, where a text stands in the place of a name.
+    """
     return tuple(
-        (name, len(arguments), sum(one.count("$") for one in arguments), shape(block))
+        ("" if is_map else name, len(arguments), sum(one.count("$") for one in arguments), shape(block, name == "map"))
         for name, arguments, block in found
     )
 

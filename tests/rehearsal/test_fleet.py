@@ -14,10 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.builders.certificates import Authority
+from tests.rehearsal.builders.deployed import Deployed, following
+from tests.rehearsal.builders.load import Load, loaded
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack, until
+from tests.rehearsal.builders.stack import CLIENT, Stack, entering, lxd, new_stack, until
 
 READ_TIMEOUT = 3
 SETTINGS: dict[str, Any] = {
@@ -25,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "serving": {"process_manager": "systemd"},
     # Sooner than a release that answers errors is refused: nginx would find it.
     "nginx": {"uwsgi_read_timeout": READ_TIMEOUT, "upstream": {"fail_timeout": 2}},
+    "metrics": {"port": 9464},
     # Writes what nginx says of the client.
     "app": {"env": {"SECRET": "of-the-app-servers"}},
 }
@@ -34,6 +38,18 @@ GUNICORN: dict[str, Any] = {
     "gunicorn": {"worker_class": "gthread"},
     "nginx": {"proxy_read_timeout": READ_TIMEOUT, "upstream": {"keepalive": 8, "weights": {"app-2": 2}}},
 }
+
+
+def metrics_for(address: str) -> dict[str, Any]:
+    """Settings that let an address read the metrics."""
+    return {"metrics": {"port": 9464}, "access": {"metrics": [f"{address}/32"]}}
+
+
+# Prints the metrics of the server with the address on its command line.
+SCRAPE = (
+    "import sys, urllib.request as asked; "
+    "print(asked.urlopen('http://' + sys.argv[1] + ':9464/metrics', timeout=10).read().decode())"
+)
 
 
 class Fleet:
@@ -67,8 +83,13 @@ class Fleet:
         )  # fmt: skip
         return done.stdout.strip()
 
+    def metrics(self, machine: str, address: str) -> dict[str, float]:
+        """What a machine reads of the server at an address, by name of the metric; empty if it reads nothing."""
+        families = text_string_to_metric_families(self.inside(machine, f'python3 -c "{SCRAPE}" {address}') + "\n")
+        return {each.name: each.value for family in families for each in family.samples}
+
     def lxc(self, *command: str) -> None:
-        subprocess.run(["lxc", *command, "--project", self.project], check=True, capture_output=True)
+        subprocess.run([CLIENT, *command, "--project", self.project], check=True, capture_output=True)
 
     def hosts(self, requests: int = 24) -> set[str]:
         """The machines that answer so many requests: the page names its own."""
@@ -122,13 +143,32 @@ def test_both_app_servers_answer_through_the_front(fleet: Fleet) -> None:
     assert fleet.get("/static/style.css").status_code == 200
 
 
+def test_each_machine_has_the_numbers_of_what_it_does(fleet: Fleet) -> None:
+    found = json.loads(fleet.stack.run("status", "--json").out)["machines"]
+    assert [machine["name"] for machine in found] == ["front", "app-1", "app-2"]
+    has = {
+        machine["name"]: [(site["workers"] is not None, site["requests"] is not None) for site in machine["sites"]]
+        for machine in found
+    }
+    assert has == {"front": [(False, True)], "app-1": [(True, False)], "app-2": [(True, False)]}
+    for machine in found:
+        metrics = fleet.metrics(fleet.machines()[machine["name"]][0], "127.0.0.1")
+        (site,) = machine["sites"]
+        assert metrics["wsgi_ecs_release_timestamp_seconds"] == site["since"]
+        assert ("wsgi_ecs_requests_per_second" in metrics) == (machine["name"] == "front")
+        # The statistics are on a socket of the site's, and the memory is of its processes.
+        has_app = machine["name"] != "front"
+        assert ("wsgi_ecs_workers_idle" in metrics) == has_app
+        assert (metrics.get("wsgi_ecs_application_memory_bytes", 0) > 1 << 20) == has_app
+
+
 def test_only_the_front_is_reached_from_outside(fleet: Fleet) -> None:
     assert listens(fleet.address, 80)
-    for port in (3031, 3032, 9191, 9192):
+    for port in (3031, 3032, 9191, 9192, 9464):
         assert not listens(fleet.address, port)
     for name, (_, address) in fleet.machines().items():
         if name != "front":
-            assert not any(listens(address, port) for port in (22, 80, 3031, 3032, 9191))
+            assert not any(listens(address, port) for port in (22, 80, 3031, 3032, 9191, 9464))
 
 
 def test_no_client_can_claim_another_address(fleet: Fleet) -> None:
@@ -138,19 +178,47 @@ def test_no_client_can_claim_another_address(fleet: Fleet) -> None:
 
 def test_secrets_are_where_the_application_runs_and_nowhere_else(fleet: Fleet) -> None:
     for name, (machine, _) in fleet.machines().items():
-        held = fleet.inside(machine, "grep -rlsI of-the-app-servers /etc /srv /run /var/log /var/lib/cloud")
-        assert held == ("" if name == "front" else "/etc/wsgi-ecs/app.env.json")
+        held = fleet.inside(machine, "grep -rlsI of-the-app-servers /etc /srv /run /var/log /var/lib/cloud").split()
+        kept = [path for path in held if re.fullmatch(r"/srv/wsgi-ecs/sites/app/releases/[0-9a-f]+/secrets.json", path)]
+        assert sorted(held) == ([] if name == "front" else ["/etc/wsgi-ecs/app.env.json", *sorted(kept)])
+        modes = fleet.inside(machine, f"stat -c '%U %a' {' '.join(kept)}") if kept else ""
+        assert set(modes.splitlines()) == ({"root 600"} if kept else set())
 
 
 def test_a_release_of_all_machines_loses_no_request(fleet: Fleet) -> None:
     before = fleet.get().json()["release"]
     fleet.stack.edit("app/app.py", 'jsonify(status="ok"', 'jsonify(status="fine"')
-    with asked(fleet) as answers:
+    # The application and a static file, which nginx on the other machine serves.
+    load = Load(fleet.address, fleet.address, ("/healthz", "/static/style.css"))
+    with loaded(load, least=3000):
         fleet.stack.up()
         time.sleep(1)
     assert fleet.get().json()["release"] != before
-    assert {status for status, _ in answers} == {200}
+    # The texts of nginx are the same, so it closes no connection either.
+    assert (load.tally.failed, load.tally.empty) == (0, 0), load.tally
     assert {fleet.get().json()["status"] for _ in range(12)} == {"fine"}
+
+
+def test_a_rollback_reaches_all_machines_or_none(fleet: Fleet) -> None:
+    release = fleet.get().json()["release"]
+    with asked(fleet) as answers:
+        done = fleet.stack.run("rollback")
+        assert done.code == 0, done.text
+        assert {fleet.get().json()["status"] for _ in range(12)} == {"ok"}
+        old = fleet.get().json()["release"]
+        done = fleet.stack.run("rollback")
+        assert done.code == 0, done.text
+        assert fleet.get().json()["release"] == release
+        app = f"/srv/wsgi-ecs/sites/app/releases/{old}/app/app.py"
+        machine, _ = fleet.machines()["app-2"]
+        fleet.inside(machine, f"sed -i '1i import no_such_module' {app}")
+        done = fleet.stack.run("rollback")
+        assert done.code == 1
+        assert "No module named 'no_such_module'" in done.text
+        assert f"machine app-1 goes back to release {release}" in done.out
+        time.sleep(1)
+    assert {status for status, _ in answers} == {200}
+    assert {fleet.get().json()["release"] for _ in range(12)} == {release}
 
 
 @pytest.mark.parametrize(
@@ -229,8 +297,9 @@ def test_nginxs_machine_serves_again_after_a_reboot(fleet: Fleet) -> None:
 
 def test_app_servers_are_made_anew_one_that_is_gone_and_one_that_begins_with_other_packages(fleet: Fleet) -> None:
     before = fleet.machines()
+    front, address = before["front"]
     # Supervisor is one of the packages that an app server begins with.
-    fleet.stack.settings = {**SETTINGS, "serving": {"process_manager": "supervisor"}}
+    fleet.stack.settings = {**SETTINGS, "serving": {"process_manager": "supervisor"}, **metrics_for(address)}
     with asked(fleet) as answers:
         fleet.lxc("delete", "-f", before["app-1"][0])
         fleet.stack.up()
@@ -240,11 +309,16 @@ def test_app_servers_are_made_anew_one_that_is_gone_and_one_that_begins_with_oth
     assert max(seconds for _, seconds in answers) < 2 * READ_TIMEOUT + 1
     assert {name for name in after if after[name][0] != before[name][0]} == {"app-1", "app-2"}
     assert fleet.hosts() == {after["app-1"][0], after["app-2"][0]}
+    for name in ("front", "app-1", "app-2"):
+        assert fleet.metrics(front, after[name][1])["wsgi_ecs_release_info"] == 1
+    # Neither this host nor an app server is named.
+    assert not any(listens(each, 9464) for _, each in (*after.values(), ("", fleet.address)))
+    assert fleet.metrics(after["app-1"][0], address) == {}
 
 
 def test_gunicorn_takes_over_on_the_same_machines(fleet: Fleet) -> None:
     before = fleet.machines()
-    fleet.stack.settings = GUNICORN
+    fleet.stack.settings = {**GUNICORN, **metrics_for(before["front"][1])}
     fleet.stack.up()
     assert fleet.machines() == before
     pages = [fleet.get("/").text for _ in range(24)]
@@ -375,6 +449,12 @@ def several(fleet: Fleet) -> Sites:
     return Sites(fleet)
 
 
+def test_metrics_end_with_their_setting(several: Sites) -> None:
+    for machine, _ in several.fleet.machines().values():
+        assert several.fleet.metrics(machine, "127.0.0.1") == {}
+        assert "wsgi-ecs-metrics" not in several.fleet.inside(machine, "ls /etc/systemd/system")
+
+
 def test_each_site_has_a_user_of_its_own_on_the_app_servers_and_its_passwords_on_nginxs_machine(several: Sites) -> None:
     for name, (machine, _) in several.fleet.machines().items():
         users = set(several.fleet.inside(machine, "ps -eo user:32= | sort -u").split())
@@ -397,6 +477,69 @@ def test_what_nginx_does_for_one_app_server_it_does_for_several(several: Sites) 
         assert several.ask(site, "/static/small.txt").text == "a few words", site
     # Under HTTPS the application, on another machine, knows of it.
     assert [several.ask(site, "/seen").json()["wsgi.url_scheme"] for site in ("gthread", "gevent")] == ["https", "http"]
+
+
+@pytest.fixture(scope="module")
+def deployed(several: Sites, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    return Deployed(several.fleet.stack, tmp_path_factory.mktemp("deployed"))
+
+
+def test_commands_reach_every_machine_over_ssh_alone(several: Sites, deployed: Deployed) -> None:
+    machines = several.fleet.machines()
+    assert deployed.run("ssh", "--machine", "app-2", "hostname").out.strip() == machines["app-2"][0]
+    assert deployed.run("run", "--site", "sync", "--", "id", "-un").out == "wsgi-sync\n"
+    where = 'import os, socket; print(socket.gethostname(), "APP_RELEASE" in os.environ)'
+    assert deployed.run("run", "--site", "sync", "--", "python", "-c", where).out == f"{machines['app-1'][0]} True\n"
+    missing = deployed.run("run", "--site", "sync", "--", "nothere")
+    assert (missing.code, "nothere as site sync cannot start" in missing.err) == (1, True)
+    said = deployed.run("run", "--site", "nowhere", "--", "id")
+    assert (said.code, said.err.startswith("stack: --site nowhere: no such site; allowed: ")) == (2, True)
+
+
+def test_a_command_has_the_users_terminal(deployed: Deployed) -> None:
+    script = "trap 'stty size; echo $TERM; exit 7' INT; echo ready; while :; do sleep 0.2; done"
+    ran = ("run", "--site", "sync", "--", "sh", "-c", script)
+    code, printed = deployed.typed(*ran, after="ready\r\n", keys="\x03", size=(44, 120))
+    assert code == 7
+    assert "44 120" in printed
+    assert "vt100" in printed
+
+
+def test_the_logs_of_all_machines_are_one_and_are_followed(several: Sites, deployed: Deployed) -> None:
+    followed = following(deployed, "-n", "1")
+    followed.until("front ")
+    several.ask("sync", "/nowhere", headers={"User-Agent": "first-mark"})
+    followed.until("first-mark")
+    front, app = (several.fleet.machines()[name][0] for name in ("front", "app-1"))
+    log = "/var/log/wsgi-ecs/sync/access.log"
+    several.fleet.inside(front, f"mv {log} {log}.1 && kill -USR1 $(cat /run/nginx.pid)")
+    until(lambda: several.fleet.inside(front, f"test -e {log} && echo there") == "there")
+    several.ask("sync", "/nowhere", headers={"User-Agent": "second-mark"})
+    several.fleet.inside(app, "printf 'third-mark \\033[31m\\n' >>/var/log/wsgi-ecs/sync/c.log")
+    followed.until("second-mark")
+    followed.until("third-mark \\x1b[31m")
+    assert followed.stop() == 130
+    readers = "pgrep -f 'sys.modules\\[|[j]ournalctl -q' || true"
+    until(lambda: not any(several.fleet.inside(each, readers) for each in (front, app)), 30)
+    found = deployed.run("logs", "--since", "5m", "--site", "sync", "--status", "4xx", "--grep", "-mark").out
+    assert [line.split()[2:4] for line in found.splitlines()] == [["front", "sync/nginx-access"]] * 2
+    both = deployed.run("logs", "--since", "5m", "--grep", "(second|third)-mark").out
+    assert [line.split()[2] for line in both.splitlines()] == ["front", "app-1"]
+
+
+def test_another_host_key_is_refused_with_what_to_do(several: Sites, deployed: Deployed) -> None:
+    (known,) = deployed.home.rglob("known_hosts")
+    text = known.read_text()
+    front, app = (several.fleet.machines()[name][0] for name in ("front", "app-1"))
+    # The key of another machine.
+    keys = dict(line.split(" ", 1) for line in text.splitlines())
+    known.write_text(f"{front} {keys[app]}\n")
+    done = deployed.run("ssh", "--", "true")
+    known.write_text(text)
+    assert done.code == 255
+    assert "HOST IDENTIFICATION HAS CHANGED" in done.err
+    assert f"if you know why the key has changed: ssh-keygen -R {front} -f {known}" in done.err
+    assert deployed.run("ssh", "--", "true").code == 0
 
 
 @pytest.mark.parametrize("turn", range(len(METHODS)))
@@ -430,6 +573,35 @@ def test_requests_are_shared_as_each_method_says(several: Sites, turn: int) -> N
             # Now and then nginx asks the port that nobody has, and goes to the next.
             assert abs(two - 60 * weight / (1 + weight)) <= 4, (site, one, two)
     print(found)
+
+
+def test_a_site_is_closed_and_rolled_back_over_ssh_alone(several: Sites, deployed: Deployed) -> None:
+    site = ("--site", "gthread")
+    assert deployed.run("maintenance", "on", *site).out.startswith("site gthread: in maintenance since ")
+    assert (several.ask("gthread").status_code, several.ask("sync").status_code) == (503, 200)
+    table = [line.split() for line in deployed.run("releases", *site).out.splitlines()]
+    serving, before = table[1][0], table[2][0]
+    done = deployed.run("rollback", *site)
+    assert done.code == 0
+    assert [line for line in done.out.splitlines() if line.startswith("machine ")] == [
+        f"machine {name}" for name in ("app-1", "app-2", "front")
+    ]
+    assert f"wsgi-ecs: release {before} serves; the site is in maintenance since " in done.out
+    assert several.ask("gthread").status_code == 503
+    assert deployed.run("rollback", *site, serving).code == 0
+    found = json.loads(deployed.run("status", "--json").out)["machines"][0]["sites"]
+    assert {each["name"]: each["release"] for each in found}["gthread"] == serving
+    assert deployed.run("maintenance", "off", *site).out == "site gthread: not in maintenance\n"
+    assert several.ask("gthread").status_code == 200
+    for words, said in (
+        (("rollback", *site, "zzz"), f"no release zzz is kept; kept: {serving}, {before}"),
+        (("rollback", "--site", "nowhere"), "--site nowhere: no such site; allowed: gevent, gthread, "),
+        (("releases",), "has several sites; allowed: --site with one of "),
+        (("maintenance", "on"), "no --site; allowed: --site with one of "),
+    ):
+        refused = deployed.run(*words)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert said in refused.err
 
 
 def test_a_trusted_proxy_names_the_client_and_nobody_else_does(several: Sites) -> None:

@@ -1,34 +1,45 @@
-"""uWSGI and nginx from their real sources, on a machine of their own."""
+"""uWSGI, nginx and Python from their real sources, on a machine of their own."""
 
 import functools
 import gzip
 import hashlib
 import http.server
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from rehearsal.cloud import image, trust
+from rehearsal.cloud import image, source_archives, trust
+from rehearsal.cloud.images.debian12 import DEBIAN12
 from rehearsal.commands.local_archives import replace_urls
 from rehearsal.commands.stack_file import load
 from tests.builders.stack import PROJECT
-from tests.rehearsal.builders.stack import Stack, lxd
+from tests.rehearsal.builders.stack import Stack, asked, lxd
 
 GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
 SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name in ("uwsgi", "nginx")}
 UWSGI, NGINX = (SOURCES[name]["version"] for name in ("uwsgi", "nginx"))
 # The same sources under other versions: what is shown is the change, not another nginx.
 SECOND, BROKEN = "1.22.2", "1.22.3"
+PYTHON = {
+    "install": "source",
+    "version": "3.11.2",
+    "archive": "https://www.python.org/ftp/python/3.11.2/Python-3.11.2.tgz",
+    "sha256": "2411c74bda5bbcfcddaf4531f66d1adc73f247f529aee981b029513aefdbf849",
+}
+# A version that is not the OS's, of the same length in the archive.
+OWN = "3.11.9"
 
 pytestmark = pytest.mark.skipif(
-    not trust.packages(image.SUITE).sources, reason="only a Debian host has Debian's source packages"
+    not trust.packages(DEBIAN12.suite).sources, reason="only a Debian host has Debian's source packages"
 )
 
 
@@ -39,16 +50,19 @@ def source(name: str, version: str, archive: Path | str, data: bytes) -> dict[st
 
 def test_a_rehearsal_takes_the_makers_own_files_from_the_registries(tmp_path: Path) -> None:
     guide = load(PROJECT, "guide-emperor")
+    guide = replace(guide, config={**guide.config, "wsgi-ecs:python": json.dumps(PYTHON)})
     made, notes = replace_urls(guide, tmp_path)
     assert notes == [
         "nginx.archive: taken from Debian's source package, the same checksum",
         "uwsgi.archive: taken from the package index, the same checksum",
+        "python.archive: taken from Debian's source package, the same checksum",
     ]
-    for name, server in SOURCES.items():
+    sources = {**SOURCES, "python": PYTHON}
+    for name, server in sources.items():
         file = tmp_path / server["sha256"]
         assert json.loads(made.config[f"wsgi-ecs:{name}"]) == {**server, "archive": str(file)}
         assert hashlib.sha256(file.read_bytes()).hexdigest() == server["sha256"]
-    assert {path.name for path in tmp_path.iterdir()} == {server["sha256"] for server in SOURCES.values()}
+    assert {path.name for path in tmp_path.iterdir()} == {server["sha256"] for server in sources.values()}
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +259,95 @@ def test_systemd_starts_the_same_nginx(stack: Stack, address: str) -> None:
     stack.shell("systemctl restart nginx")
     assert running(stack) == f"/usr/local/nginx-{NGINX}/sbin/nginx"
     assert stack.get(address, "/healthz").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def python(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Settings of a Python from the real sources, which say another version and compile faster."""
+    cache = image.CACHE / "archives"
+    assert source_archives.find(cache, "python", PYTHON["version"], PYTHON["sha256"], download=True)
+    data = gzip.decompress((cache / PYTHON["sha256"]).read_bytes())
+    for old, new in (
+        (b'PY_VERSION              "3.11.2"', b'PY_VERSION              "3.11.9"'),
+        (b"PY_MICRO_VERSION        2", b"PY_MICRO_VERSION        9"),
+        (b"-O3 -Wall", b"-O0 -Wall"),
+    ):
+        assert old in data
+        data = data.replace(old, new)
+    file = tmp_path_factory.mktemp("python") / "Python.tgz"
+    file.write_bytes(gzip.compress(data, 1))
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"install": "source", "version": OWN, "archive": str(file), "sha256": sha256}
+
+
+def with_python(stack: Stack, python: dict[str, Any]) -> dict[str, Any]:
+    """The stack's settings with another site beside the first, which alone gets the Python."""
+    sites = {"app": {"python": python}, "plain": {"site": {"location": "/plain/"}}}
+    # The release before it is kept, and with it the uWSGI for the OS's Python.
+    return {**stack.settings, "sites": sites, "release": {"keep": 2}}
+
+
+def pythons(stack: Stack) -> str:
+    return stack.shell("cd /usr/local; ls -d python* uwsgi* || true")
+
+
+def test_a_site_changes_to_its_own_python_beside_the_old_release(
+    stack: Stack, address: str, python: dict[str, Any]
+) -> None:
+    stack.settings = with_python(stack, python)
+    with asked(lambda: stack.get(address, "/healthz")) as statuses:
+        done = stack.run("up", seconds=1800)
+    assert done.code == 0, done.text
+    assert set(statuses) == {200}
+    assert re.search(rf"python {OWN} is built \([0-9]+ s\)", done.text)
+    assert f"Python {OWN}" in stack.get(address).text
+    assert "Python 3.11.2" in stack.get(address, "/plain/").text
+    uwsgi = f"uwsgi-{UWSGI}-usr-local-python-{OWN}"
+    assert set(pythons(stack).split()) == {"python", f"python-{OWN}", "uwsgi", f"uwsgi-{UWSGI}", uwsgi}
+    running = stack.shell("for p in $(pgrep uwsgi); do readlink /proc/$p/exe; done").split()
+    assert {f"/usr/local/{uwsgi}/bin/uwsgi", f"/usr/local/uwsgi-{UWSGI}/bin/uwsgi"} <= set(running)
+    code = "import ssl, sys, zlib; print(sys.version.split()[0], sys.base_prefix)"
+    ran = stack.run("run", "--site", "app", "--", "python", "-c", code)
+    assert ran.out.split() == [OWN, f"/usr/local/python-{OWN}"]
+    assert stack.shell(f"find /usr/local/python-{OWN} '(' -not -user root -o -perm /022 ')'") == ""
+
+
+def test_a_python_that_does_not_come_leaves_the_old_release_serving(
+    stack: Stack, address: str, python: dict[str, Any], tmp_path: Path
+) -> None:
+    kept, there = stack.settings, pythons(stack)
+    stack.settings = with_python(stack, {**python, "sha256": "ab" * 32})
+    wrong = stack.run("up")
+    (tmp_path / "Python").mkdir()
+    configure = tmp_path / "Python/configure"
+    configure.write_text("#!/bin/sh\necho 'configure: error: broken on purpose'; exit 1\n")
+    configure.chmod(0o755)
+    subprocess.run(["tar", "-czf", "broken.tgz", "Python"], cwd=tmp_path, check=True)
+    broken = (tmp_path / "broken.tgz").read_bytes()
+    sha256 = hashlib.sha256(broken).hexdigest()
+    stack.settings = with_python(
+        stack, {**python, "version": "3.12.1", "archive": str(tmp_path / "broken.tgz"), "sha256": sha256}
+    )
+    failed = stack.run("up")
+    # What serves was built from another archive of the same version.
+    stack.settings = with_python(stack, {**python, "archive": str(tmp_path / "broken.tgz"), "sha256": sha256})
+    other = stack.run("up")
+    stack.settings = kept
+    assert (wrong.code, failed.code, other.code) == (2, 1, 1)
+    assert "sites.app.python.sha256: " in wrong.text
+    assert "python 3.12.1 does not build: ./configure" in failed.text
+    assert "configure: error: broken on purpose" in failed.text
+    assert "next: choose another python.version" in failed.text
+    assert f"/usr/local/python-{OWN} was built from another archive, and a kept release runs on it" in other.text
+    assert pythons(stack) == there
+    assert f"Python {OWN}" in stack.get(address).text
+
+
+def test_a_python_is_removed_when_no_kept_release_runs_on_it(stack: Stack, address: str) -> None:
+    sites = {**stack.settings["sites"], "app": {}}
+    stack.settings = {**stack.settings, "sites": sites, "release": {"keep": 1}}
+    with asked(lambda: stack.get(address, "/healthz")) as statuses:
+        assert "from source" not in stack.up().text
+    assert set(statuses) == {200}
+    assert "Python 3.11.2" in stack.get(address).text
+    assert set(pythons(stack).split()) == {"uwsgi", f"uwsgi-{UWSGI}"}

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import gzip
+import json
 import re
 import secrets
 import socket
@@ -48,6 +49,7 @@ FRONTS: dict[str, dict[str, Any]] = {
         "send_timeout": 2,
         "error_page": {404: "errors/none.html", 502: "errors/down.html", 503: "errors/down.html"},
         "intercept_errors": True,
+        "maintenance": {"page": "errors/closed.html", "retry_after": 60},
     },
     "cached": {"cache": {"valid": 2, "bypass_cookies": ["session"], "bypass_header": "X-Fresh"}},
     "closed": {
@@ -58,11 +60,13 @@ FRONTS: dict[str, dict[str, Any]] = {
         "deny": ["203.0.113.7/32"],
         "limit_req": {"rate": "1000r/s", "burst": 0},
         "gzip_types": [],
+        "maintenance": {"allow": ["203.0.113.9/32"]},
     },
     "limited": {
         **PROXY,
         "auth_basic": "Staff",
         "auth_basic_users": {"ada": SHA512},
+        "access_log_format": "json",
         "limit_req": {"rate": "1r/s", "burst": 3},
         "limit_conn": 2,
         "methods": ["GET", "POST"],
@@ -90,9 +94,8 @@ class Front:
         if site.startswith("limited"):
             headers.setdefault("X-Forwarded-For", self.client())
             options["auth"] = options.get("auth") or ADA
-        return httpx.request(
-            method, f"http://{self.address}{path}", headers=headers, trust_env=False, timeout=20, **options
-        )
+        options = {"timeout": 20, **options}
+        return httpx.request(method, f"http://{self.address}{path}", headers=headers, trust_env=False, **options)
 
     def client(self) -> str:
         """The address of a client that was not here before."""
@@ -128,6 +131,7 @@ def front(project_copy: Path) -> Iterator[Front]:
     static = application / "static"
     static.mkdir()
     (static / "small.txt").write_text("a few words")
+    (application / "errors/closed.html").write_text("<h1>Closed until noon</h1>\n")
     (static / "page.css").write_text("b { color: red }\n" * 200)
     (static / "packed.js").write_text("let packed = false;")
     (static / "packed.js.gz").write_bytes(gzip.compress(b"let packed = true;"))
@@ -306,6 +310,84 @@ def test_an_application_that_is_gone(front: Front, kind: str) -> None:
     until(lambda: front.ask(plain).status_code == front.ask(cached, "/count?new").status_code == 200)
 
 
+@contextlib.contextmanager
+def maintenance(front: Front, site: str) -> Iterator[None]:
+    """A site in maintenance."""
+    done = front.stack.run("maintenance", "on", "--site", site)
+    assert (done.code, done.out.partition(" since ")[0]) == (0, f"site {site}: in maintenance")
+    try:
+        yield
+    finally:
+        front.stack.run("maintenance", "off", "--site", site)
+    assert front.ask(site, headers=OFFICE, auth=ADA).status_code == 200
+
+
+def test_a_site_in_maintenance_answers_503_at_every_path_and_the_others_serve(front: Front, kind: str) -> None:
+    site = f"cached-{kind}"
+    front.ask(site, "/count?closed")
+    with maintenance(front, site):
+        for method, path in (
+            ("GET", "/count?closed"),
+            ("GET", "/static/small.txt"),
+            ("POST", "/upload"),
+            ("GET", "/.x"),
+        ):
+            answer = front.ask(site, path, method)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "300"), path
+            assert (answer.headers["Cache-Control"], "X-Cache" in answer.headers) == ("no-store", False)
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "<h1>Closed for maintenance</h1>" in answer.text
+        assert front.ask(site, "/healthz").status_code == 200
+        assert front.ask(f"open-{kind}").status_code == front.ask(f"limited-{kind}").status_code == 200
+
+
+def test_a_page_of_the_application_has_its_files(front: Front, kind: str) -> None:
+    site = f"open-{kind}"
+    with maintenance(front, site):
+        for method in ("GET", "POST"):
+            answer = front.ask(site, "/status/503", method)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert answer.text == "<h1>Closed until noon</h1>\n"
+        assert front.ask(site, "/static/page.css").status_code == 200
+        assert front.ask(site, "/.maintenance/errors/closed.html").status_code == 404, "it has no address"
+
+
+def test_chosen_addresses_reach_a_site_in_maintenance(front: Front, kind: str) -> None:
+    site = f"closed-{kind}"
+    with maintenance(front, site):
+        assert front.ask(site, headers=OFFICE, auth=ADA).status_code == 200
+        # The nearest address that is no proxy counts.
+        for claim in ("203.0.113.8", "203.0.113.9, 203.0.113.8", "127.0.0.1"):
+            assert front.ask(site, headers={"X-Forwarded-For": claim}, auth=ADA).status_code == 503
+        assert front.ask(site, auth=ADA).status_code == 503
+        assert [front.inside(site, path)[0] for path in ("/healthz", "/")] == [200, 503]
+
+
+def test_status_says_how_many_requests_wait(front: Front, kind: str) -> None:
+    """Four at a time are in work under uWSGI; gunicorn accepts all of them."""
+    site = f"open-{kind}"
+    look = "wsgi-ecs-status --json --no-drift | tr -d '\\n'; echo; sleep 0.2"
+    with ThreadPoolExecutor(7) as pool:
+        looks = pool.submit(front.stack.shell, f"for each in $(seq 30); do {look}; done")
+        slow = [pool.submit(front.ask, site, "/sleep/6", timeout=60) for _ in range(6)]
+        assert [answer.result().status_code for answer in slow] == [200] * 6
+    found = []
+    for line in looks.result().splitlines():
+        workers = {each["name"]: each["workers"] for each in json.loads(line)["sites"]}
+        found.append((workers[site]["busy"], workers[site]["idle"], workers[site]["queue"]))
+        assert workers[f"cached-{kind}"]["busy"] == 0
+    assert {"uwsgi": (4, 0, 2), "http": (6, None, 0)}[kind] in found
+    assert f"site {site}: release " in front.stack.run("status").out
+
+
+def test_maintenance_of_no_such_site_is_one_line(front: Front) -> None:
+    done = front.stack.run("maintenance", "on", "--site", "nowhere")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "--site nowhere: no such site; allowed: cached-http, " in done.err
+    assert "no --site; allowed: --site with one of " in front.stack.run("maintenance", "off").err
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -390,6 +472,19 @@ def test_the_hashes_are_kept_from_others(front: Front, kind: str) -> None:
         for file in (front.stack.folder / ".rehearsal").rglob("*")
         if file.is_file() and SHA512.encode() in file.read_bytes()
     ]
+
+
+def test_a_log_of_json_has_times_and_the_release(front: Front, kind: str) -> None:
+    site, mark = f"limited-{kind}", secrets.token_hex(4)
+    client = front.client()
+    front.ask(site, "/sleep/1?" + mark, headers={"X-Forwarded-For": client, "User-Agent": 'a "name" \\\\ of\tours'})
+    logged = front.stack.shell(f"grep {mark} /var/log/wsgi-ecs/{site}/access.log")
+    release = front.stack.shell(f"wsgi-ecs-status | sed -n 's/^site {site}: release \\([0-9a-f]*\\).*/\\1/p'")
+    line = json.loads(logged)
+    assert (line["remote_addr"], line["method"], line["status"], line["release"]) == (client, "GET", 200, release)
+    assert (line["uri"], line["user_agent"]) == (f"/sleep/1?{mark}", 'a "name" \\\\ of\tours')
+    assert line["request_time"] >= float(line["upstream_time"]) >= 1
+    assert re.fullmatch("[0-9a-f]{32}", line["request_id"])
 
 
 def test_a_log_is_turned_and_no_line_is_lost(front: Front, kind: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.rehearsal.builders.load import Load, loaded
 from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
 
 SERVING = {"app_server": "granian"}
@@ -39,6 +40,21 @@ def health():
 
 create = application
 """
+
+
+LONG_SECONDS = 10
+SLOW = f"""@app.route("/long")
+def long():
+    time.sleep({LONG_SECONDS})
+    return "long"
+
+
+"""
+
+
+def without_nginx(server: str, **settings: str) -> dict[str, Any]:
+    serving = {"app_server": server, "process_manager": "systemd", "front": "none"}
+    return {"serving": serving, server: settings}
 
 
 class Granian:
@@ -133,13 +149,30 @@ def test_nothing_runs_of_the_release_before(served: Granian) -> None:
     assert served.stack.shell(f"pgrep -f '[s]ites/sky/slots/{other}/' || true") == ""
 
 
-def test_without_nginx_it_answers_the_world(served: Granian) -> None:
+def test_without_nginx_each_server_gives_its_port_to_the_next(served: Granian) -> None:
+    """Each release is another server's, so that each of them is the old program once."""
     if served.kind != "port-systemd":
         pytest.skip("one machine shows it")
-    served.stack.settings = {
-        "serving": {**SERVING, "process_manager": "systemd", "front": "none"},
-        "granian": {"bind": "0.0.0.0:8000"},
-    }
+    served.stack.edit("app/app.py", '@app.route("/favicon.ico")', f'{SLOW}@app.route("/favicon.ico")')
+    served.stack.settings = without_nginx("granian", bind="0.0.0.0:8000")
     address = served.stack.up().output("address")
     answer = served.stack.get(address, "/healthz", 8000)
     assert (answer.status_code, answer.headers.get("server")) == (200, "granian")
+    load, long = Load(address, address, port=8000), Load(address, address, ("/long",), port=8000, connections=1, rate=1)
+    with loaded(load, least=3000):
+        served.stack.settings = without_nginx("gunicorn", bind="0.0.0.0:8000")
+        served.stack.up()
+    # Granian's old workers end one after the other, and until the last has ended the kernel may give them a connection.
+    assert load.tally.failed <= load.tally.requests / 500, load.tally
+    load = Load(address, address, port=8000)
+    with loaded(load, long, least=1):
+        # A worker of gunicorn that is busy with a long request is not given another one.
+        served.stack.settings = without_nginx("uwsgi", http="0.0.0.0:8000")
+        served.stack.up()
+    assert (load.tally.failed, long.tally.failed) == (0, 0), (load.tally, long.tally)
+    assert load.tally.slowest < LONG_SECONDS, load.tally
+    load = Load(address, address, port=8000)
+    with loaded(load, least=3000):
+        served.stack.edit("app/app.py", "GET /healthz ", "GET /healthz  ")
+        served.stack.up()
+    assert load.tally.failed == 0, load.tally

@@ -14,7 +14,10 @@ from tests.rehearsal.builders.stack import Stack, until
 
 @dataclass(frozen=True)
 class Guide:
-    """A stack and what shows that it is the guide's set-up: where, by which server, and which processes."""
+    """A stack and what shows that it is the guide's set-up: where, by which server, and which processes.
+
+    stats: port of uWSGI's statistics, 0 for none.
+    """
 
     name: str
     port: int
@@ -43,13 +46,13 @@ GUIDES = (
         "    processes: 4\n",
     ),
     Guide(
-        "guide-aliyun", 80, "uWSGI", True, 9191, "bin/uwsgi",
+        "guide-aliyun", 80, "uWSGI", True, 0, "bin/uwsgi",
         ("uwsgi_param UWSGI_PYHOME ", "uwsgi_param UWSGI_CHDIR ", "uwsgi_param UWSGI_SCRIPT wsgi:app;",
          "server 127.0.0.1:808", "processes = 4", "threads = 2"),
         "    processes: 4\n",
     ),
     Guide(
-        "guide-emperor", 80, "uWSGI", True, 9191, "bin/uwsgi --ini app-",
+        "guide-emperor", 80, "uWSGI", True, 0, "bin/uwsgi --ini app-",
         ("wsgi-file = ", "callable = application", "processes = 8", "enable-threads = true", "pidfile = "),
         "    processes: 8\n",
         user="nginx",
@@ -140,7 +143,7 @@ def test_a_static_file_comes_from_disk(served: Served) -> None:
 
 
 def test_a_body_that_does_not_fit_in_memory_arrives(served: Served) -> None:
-    # The page takes no POST, which it says once all of it is there.
+    # The page takes no POST, and reads none.
     answer = httpx.post(
         f"http://{served.address}:{served.guide.port}/", content=b"x" * 1_000_000, trust_env=False, timeout=20
     )

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal.cloud import group_bridge
+from rehearsal.cloud import daemon, group_bridge
 from rehearsal.cloud.image import CACHE
-from rehearsal.cloud.lxd import data_folder
 from tests.rehearsal.builders.stack import Done, Stack, new_stack, traces
 
 # An nftables.conf as many servers have it, and one rule for the bridge of one stack.
@@ -117,7 +116,7 @@ def test_a_disk_that_fills_up_during_the_run_is_told_and_destroy_goes_on(stack: 
     assert traces(stack) == set()
 
 
-@pytest.mark.parametrize("folder", [CACHE.parent, data_folder() / "storage-pools"])
+@pytest.mark.parametrize("folder", [CACHE.parent, daemon.current().folder / "storage-pools"])
 def test_a_disk_without_room_is_refused_with_both_figures(stack: Stack, folder: Path) -> None:
     done = run(stack, full(folder, "size=200m"))
     needed = "0.25" if folder == CACHE.parent else "1.00"

@@ -14,7 +14,7 @@ import pytest
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.cloud.store import load_state
 from rehearsal.engine.state import encode
-from tests.rehearsal.builders.stack import Stack, new_stack, traces
+from tests.rehearsal.builders.stack import CLIENT, Stack, new_stack, traces
 
 SECONDS = 240
 
@@ -115,12 +115,12 @@ def test_a_record_that_is_damaged_stands_in_nobodys_way(stack: Stack) -> None:
     assert killed(stack, "up", lambda: begun(stack, "Instance")) is None
     (machine,) = load_state(stack.name).records("alicloud:ecs/instance:Instance")
     project, key = f"wsgi-ecs-{stack.name}", f"user.resource.{machine.serial}"
-    subprocess.run(["lxc", "project", "set", project, f"{key}={encode(machine)[:-1]}"], check=True)
+    subprocess.run([CLIENT, "project", "set", project, f"{key}={encode(machine)[:-1]}"], check=True)
     for command in ("preview", "status", "destroy"):
         done = stack.run(command)
         assert (done.code, done.err.count("\n")) == (2, 1), done.text
     named = re.search(
-        rf"{re.escape(key)}: damaged; run (lxc .*), then ./rehearse destroy --stack {stack.name}", done.err
+        rf"{re.escape(key)}: damaged; run ({CLIENT} .*), then ./rehearse destroy --stack {stack.name}", done.err
     )
     assert named, done.err
     subprocess.run(shlex.split(named[1]), check=True)

@@ -4,7 +4,9 @@ The tests of a stack run in this order.
 """
 
 import gzip
+import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,6 +159,9 @@ def test_a_dump_brings_back_what_was_lost(site: Databased) -> None:
     assert dump.stat().st_mode & 0o777 == 0o600
     assert "Zoë 🦉" in gzip.decompress(dump.read_bytes()).decode()
     assert "is there already" in site.run("backup", str(dump)).err
+    machines = json.loads(site.run("status", "--json").out)["machines"]
+    (made,) = (machine["database"]["backup"] for machine in machines if machine["database"])
+    assert abs(made - time.time()) < 120
     site.on("db", "mysql", "-e", "DELETE FROM app.people; INSERT INTO app.people (name) VALUES ('Mallory')")
     assert site.names() == ["Mallory"]
     part = site.folder / "part.sql.gz"
@@ -208,7 +213,8 @@ def test_a_schema_file_is_applied_once_and_never_changed(site: Databased) -> Non
     done = site.up()
     assert "applying second.sql" in done.out
     assert "applying schema.sql" not in done.out
-    assert site.on("db", "mysql", "-NBe", "SELECT DISTINCT town FROM app.people") == "Zürich"
+    utf8 = "--default-character-set=utf8mb4"
+    assert site.on("db", "mysql", utf8, "-NBe", "SELECT DISTINCT town FROM app.people") == "Zürich"
     site.edit("second.sql", "Zürich", "Genf")
     refused = site.run("up")
     assert refused.code == 1
@@ -220,7 +226,8 @@ def test_a_schema_file_is_applied_once_and_never_changed(site: Databased) -> Non
     assert "the dump has 1 of mysql.schema_files, this release has 2: raise release.generation" in older.err
     site.settings["release"] = {"generation": 1}
     assert "applying second.sql" in site.up().out
-    assert site.on("db", "mysql", "-NBe", "SELECT DISTINCT town FROM app.people") == "Zürich"
+    utf8 = "--default-character-set=utf8mb4"
+    assert site.on("db", "mysql", utf8, "-NBe", "SELECT DISTINCT town FROM app.people") == "Zürich"
     (site.folder / "third.sql").write_text("ALTER TABLE people\n  ADD town INT;")
     site.settings["mysql"] = {**mysql, "schema_files": [first, "second.sql", "third.sql"]}
     broken = site.run("up")
@@ -253,7 +260,7 @@ def test_rows_outlive_every_machine(site: Databased) -> None:
 
 def test_what_was_answered_outlives_a_new_database_server_under_requests(site: Databased) -> None:
     before = site.machines()
-    site.edit("kinds/systems/debian12.py", '("mariadb-server",)', '("mariadb-server", "less")')
+    site.edit("kinds/systems/centos7.py", '("mariadb-server",)', '("mariadb-server", "logrotate")')
     with site.asked(write=True) as answers:
         done = site.up()
         site.until(lambda: answers[-1][1] == 200)

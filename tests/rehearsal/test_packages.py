@@ -12,7 +12,7 @@ from tests.builders.encrypted import PASSPHRASE, encrypt
 from tests.builders.forms import Marks, mark_of
 from tests.rehearsal.builders import private
 from tests.rehearsal.builders.machine import boot_id
-from tests.rehearsal.builders.stack import Stack, lxd, new_stack
+from tests.rehearsal.builders.stack import Stack, database_text, lxd, new_stack
 
 PROJECT = """
 [project]
@@ -155,5 +155,5 @@ def test_private_packages_are_installed_and_no_login_is_left_or_shown(shop: Stac
     command = ["grep", "-rlaFs", "-D", "skip", "-f", "/dev/stdin", *places, str(shop.folder)]
     found = subprocess.run(command, input=b"\n".join(marks.forms), capture_output=True).stdout.decode()
     assert found == ""
-    dump = subprocess.run(["lxd", "sql", "global", ".dump"], capture_output=True, check=True).stdout
+    dump = database_text()
     assert marks.within(dump) == set()

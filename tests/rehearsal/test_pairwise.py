@@ -294,6 +294,8 @@ def filled(plan: ServingPlan, name: str, number: int) -> dict[str, str]:
         "release": "0123456789ab",
         "release_dir": f"{SCRATCH}/release",
         "slot_dir": f"{SCRATCH}/rows/{name}",
+        "view_dir": f"{SCRATCH}/rows/{name}",
+        "app_host": "127.0.0.1",
         "venv": f"{SCRATCH}/venv",
         "nginx_group": "www-data",
         "cpus": "2",
@@ -426,7 +428,7 @@ def answers(machine: Stack) -> dict[str, dict[str, str]]:
     started = time.monotonic()
     done = subprocess.run(
         machine.command("ssh", "--", script),
-        cwd=machine.folder, input=packed({**rendered(), **broken()}), capture_output=True, timeout=150,
+        cwd=machine.folder, input=packed({**rendered(), **broken()}), capture_output=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     print(f"checked in {time.monotonic() - started:.0f} s")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.rehearsal.builders.preview import foretold, machines, names, performed
-from tests.rehearsal.builders.stack import Done, Stack, lxd, traces, until
+from tests.rehearsal.builders.stack import CLIENT, Done, Stack, lxd, traces, until
 
 # Nobody, who may read all files: LXD's socket wants to be written to. The project may be in a folder of root's.
 NOBODY = [
@@ -173,7 +173,7 @@ def test_another_bootstrap_replaces_the_server_and_says_why_and_how_long(stack: 
 
 def test_a_stopped_machine_is_seen_and_left_to_up(stack: Stack) -> None:
     project, (machine,) = f"wsgi-ecs-{stack.name}", [path.rsplit("/", 1)[1].split("?")[0] for path in machines(stack)]
-    subprocess.run(["lxc", "stop", "--force", "--project", project, machine], check=True, timeout=60)
+    subprocess.run([CLIENT, "stop", "--force", "--project", project, machine], check=True, timeout=60)
 
     def status() -> str:
         return str(lxd(f"/1.0/instances/{machine}?project={project}")["status"])

@@ -18,16 +18,16 @@ from typing import Any
 
 import pytest
 
-from rehearsal.cloud import image
+from rehearsal.cloud import daemon, image
 from rehearsal.cloud.keys import keys_of
 from tests.builders.certificates import Authority
 from tests.builders.encrypted import derived, encrypt, new_salt
 from tests.builders.forms import AWKWARD, Marks, mark_of
 from tests.rehearsal.builders.database import Databased
-from tests.rehearsal.builders.stack import lxd, new_stack
+from tests.rehearsal.builders.stack import database_text, lxd, new_stack
 
 DOMAIN = "shop.example.test"
-LXD = Path("/var/lib/lxd")
+DAEMON = daemon.current()
 GENERATIONS = ("first", "rotated")
 # MariaDB's own, with a log of what was in them before: hashes of passwords are there.
 TABLES = "/srv/data/mysql"
@@ -86,6 +86,11 @@ def expected(generation: str) -> dict[str, dict[str, tuple[str, set[str]]]]:
             "/etc/wsgi-ecs/blog.env.json": ("640 root:wsgi-blog", {"typed", "sealed", "mysql"}),
             "/etc/wsgi-ecs/shop.env.json": ("640 root:wsgi-shop", {"typed", "sealed", "mysql", "shop"}),
             f"/etc/wsgi-ecs/tls/{DOMAIN}.key": ("600 root:root", {"key"}),
+            "/srv/wsgi-ecs/sites/blog/releases/?/secrets.json": ("600 root:root", {"typed", "sealed", "ada"}),
+            "/srv/wsgi-ecs/sites/shop/releases/?/secrets.json": (
+                "600 root:root",
+                {"typed", "sealed", "shop", "ada", "bob"},
+            ),
             "/srv/wsgi-ecs/sites/blog/slots/?/htpasswd": ("640 root:wsgi-blog-web", {"ada"}),
             "/srv/wsgi-ecs/sites/shop/slots/?/htpasswd": ("640 root:wsgi-shop-web", {"ada", "bob"}),
         },
@@ -156,13 +161,17 @@ class Guarded(Databased):
                 self.on(name, "journalctl", "-q", "-a", "-o", "json", "--no-pager")
             )
         # Its database as text, beside the files that it keeps it in.
-        dump = subprocess.run(["lxd", "sql", "global", ".dump"], capture_output=True, check=True).stdout
+        dump = database_text()
         assert self.name.encode() in dump
         self.told[f"{generation} LXD's database"] = self.marks.within(dump)
         machines = [f"{self.project}_{record['id']}" for record in self.machines().values()]
-        known = [path for path in LXD.iterdir() if path.name not in ("storage-pools", "images", "shmounts", "devlxd")]
-        outside = [*(LXD / f"storage-pools/wsgi-ecs/containers/{name}/backup.yaml" for name in machines), *known]
-        for path, names in self._searched([*outside, Path("/var/log/lxd"), Path("/var/log/lxd-rehearsal.log")]):
+        large = ("storage-pools", "images", "shmounts", "devlxd", "guestapi")
+        known = [path for path in DAEMON.folder.iterdir() if path.name not in large]
+        outside = [
+            *(DAEMON.folder / f"storage-pools/wsgi-ecs/containers/{name}/backup.yaml" for name in machines),
+            *known,
+        ]
+        for path, names in self._searched([*outside, Path(DAEMON.logs), Path("/var/log/wsgi-ecs-rehearsal.log")]):
             self.told[f"{generation} {path}"] = names
         # But for the stack's file, which has in plain text what was typed as such.
         here = [
@@ -186,7 +195,9 @@ class Guarded(Databased):
                 inside, path, marks = TABLES, root / TABLES[1:], set()
             status = path.stat()
             owner = f"{users[status.st_uid - base]}:{groups[status.st_gid - base]}"
-            either = re.sub("/slots/[ab]/", "/slots/?/", inside)
+            either = re.sub(
+                "/(slots/[ab]|releases/[0-9a-f]+)/", lambda found: f"/{found[1].partition('/')[0]}/?/", inside
+            )
             # The slot that has ended has none any more.
             found[inside if either in found else either] = f"{status.st_mode & 0o7777:o} {owner}", marks
         return found

@@ -5,6 +5,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def test_headers_that_nginx_accepts_reach_the_application(seen: Seen, name: str)
     assert seen.get(name, **many).status_code == 200
     assert seen.get(name, f"/?{'q' * 14000}").status_code == 200
     assert seen.get(name, **{"X-A": "a" * 17000}).status_code == 400
+
+
+@each
+def test_an_answer_arrives_though_the_application_leaves_the_body_unread(seen: Seen, name: str) -> None:
+    def post(_: int) -> int:
+        url, headers = f"http://{seen.address}/", {"Host": f"{name}.example.com"}
+        return httpx.post(url, headers=headers, content=b"x" * 300_000, trust_env=False, timeout=30).status_code
+
+    with ThreadPoolExecutor(8) as several:
+        assert set(several.map(post, range(80))) == {200}
 
 
 @each

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from rehearsal.cloud import group_bridge
-from tests.rehearsal.builders.stack import Stack, lxd, new_stack, traces
+from rehearsal.cloud import daemon, group_bridge
+from tests.rehearsal.builders.stack import CLIENT, Stack, lxd, new_stack, traces
 
 
 def lxc(*words: str) -> str:
-    return subprocess.run(["lxc", *words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([CLIENT, *words], check=True, capture_output=True, text=True).stdout
 
 
 def image(folder: Path) -> Path:
@@ -109,7 +109,7 @@ def test_somebody_elses_project_of_a_stacks_name_is_let_be(stack: Stack, others:
     done = Stack(stack.folder, project.removeprefix("wsgi-ecs-")).run(command)
     assert done.code == 2
     assert done.err == (
-        f"rehearse: LXD's project {project} is not of a rehearsal, so it is left alone; "
-        "rename it (lxc project rename) or choose another stack name\n"
+        f"rehearse: {daemon.name()}'s project {project} is not of a rehearsal, so it is left alone; "
+        f"rename it ({CLIENT} project rename) or choose another stack name\n"
     )
     assert dump(others) == before

@@ -16,7 +16,7 @@ from rehearsal.cloud.pebble import Pebble
 from tests.builders.encrypted import PASSPHRASE
 from tests.rehearsal.builders.database import CONNECT, Databased
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import Done, new_stack, traces
+from tests.rehearsal.builders.stack import CLIENT, Done, new_stack, traces
 
 WWW, NAMES = "www.example.test", "names.example.test"
 ADA = ("ada", "rehearse")
@@ -191,12 +191,12 @@ def test_the_command_has_proved_it(showcase: Showcase) -> None:
 
 def test_an_app_server_that_is_frozen_is_done_without(showcase: Showcase) -> None:
     machine = showcase.machines()["app-2"]["id"]
-    subprocess.run(["lxc", "pause", machine, "--project", showcase.project], check=True)
+    subprocess.run([CLIENT, "pause", machine, "--project", showcase.project], check=True)
     try:
         answers = [showcase.ask(domain, "/healthz", auth=ADA) for domain in (WWW, NAMES) for _ in range(12)]
         answers += [showcase.ask(WWW, "/people/healthz") for _ in range(12)]
     finally:
-        subprocess.run(["lxc", "start", machine, "--project", showcase.project], check=True)
+        subprocess.run([CLIENT, "start", machine, "--project", showcase.project], check=True)
     assert {answer.status_code for answer in answers} == {200}
 
 

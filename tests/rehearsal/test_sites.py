@@ -1,12 +1,15 @@
 """Two sites on one machine, with each process manager: what happens to one leaves the other as it is."""
 
+import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.rehearsal.builders.load import Load, loaded
 from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
 
 SKY = {"site": {"server_name": "sky.example.test"}, "app": {"wsgi_file": "SKY.wsgi", "callable": "application"}}
@@ -107,16 +110,107 @@ def test_what_systemd_hides_of_tmp_holds_nobody_up(sites: Sites) -> None:
     assert sites.get("/healthz").status_code == sites.get("/sea/healthz").status_code == 200
 
 
+def change(stack: Stack, kind: str) -> None:
+    """Change what the next release of both sites brings."""
+    if kind == "code":
+        stack.edit("app/app.py", "GET /healthz ", "GET /healthz  ")
+    elif kind == "requirements":
+        with (stack.folder / "app/requirements.txt").open("a") as file:
+            file.write("six==1.17.0\n")
+    elif kind == "nginx":
+        stack.settings = {**stack.settings, "nginx": {"client_body_timeout": 31}}
+    else:
+        sites = {name: {**settings} for name, settings in stack.settings["sites"].items()}
+        if kind == "server":
+            sites["sky"]["uwsgi"] = {**sites["sky"].get("uwsgi", {}), "harakiri": 61}
+            sites["sea"]["gunicorn"] = {"max_requests": 50000}
+        else:
+            for site in sites.values():
+                site["app"] = {**site.get("app", {}), "env": {**site.get("app", {}).get("env", {}), "TOKEN": "new"}}
+        stack.settings = {**stack.settings, "sites": sites}
+
+
+def loads(sites: Sites) -> list[Load]:
+    """200 connections to both sites, half of them kept."""
+    paths = [(f"{location}healthz", f"{location}static/style.css") for location in ("/", "/sea/")]
+    return [Load(sites.address, "sky.example.test", path, connections=100, rate=150) for path in paths]
+
+
+def test_a_release_under_load_loses_no_request(sites: Sites) -> None:
+    """nginx is reloaded for its own settings, and for sky's port at supervisor."""
+    # The switch is the same for all kinds. Where only nginx's settings change, a rollback shows the others below.
+    kinds = ("code", "requirements", "server", "secrets", "nginx") if sites.kind == "supervisor" else ("nginx",)
+    running = loads(sites)
+    with loaded(*running):
+        for number, kind in enumerate(kinds, 1):
+            change(sites.stack, kind)
+            done = sites.stack.up()
+            assert len(re.findall("wsgi-ecs: release .* serves", done.text)) == 2
+            until(lambda: all(load.tally.requests >= 1500 * number for load in running), 120)  # noqa: B023
+    for load in running:
+        print(load.tally)
+        assert load.tally.failed == 0, load.tally
+
+
+def test_status_has_the_numbers_of_each(sites: Sites) -> None:
+    done = sites.stack.run("status", "--json")
+    assert done.code == 0, done.text
+    (machine,) = json.loads(done.out)["machines"]
+    assert {site["name"]: site["release"] for site in machine["sites"]} == {
+        "sky": sites.get("/healthz").json()["release"],
+        "sea": sites.get("/sea/healthz").json()["release"],
+    }
+    for site in machine["sites"]:
+        workers, requests = site["workers"], site["requests"]
+        assert workers["processes"] in range(1, len(sites.pids(site["name"])) + 1)
+        # uWSGI says what is idle, gunicorn does not.
+        is_uwsgi = site["name"] == "sky" or sites.kind == "emperor"
+        assert (workers["idle"] is not None, workers["queue"]) == (is_uwsgi, 0)
+        assert 1 << 20 < workers["memory"] < 1 << 30
+        assert requests["number"] > 0
+        assert requests["errors"] == 0
+        assert 0 <= time.time() - site["since"] < 3600
+
+
 def test_a_change_of_one_leaves_the_others_processes_alone(sites: Sites) -> None:
     settings, before, release = sites.stack.settings, sites.pids("sky"), sites.get("/sea/healthz").json()["release"]
     kept = {key: value for key, value in settings["sites"].items() if key != "sea"}
     changed = {**SEA, **settings["sites"]["sea"], "app": {"env": {"SECRET": "of-the-sea"}, "health": "/healthz?x=1"}}
     sites.stack.settings = {**settings, "sites": {**kept, "sea": changed}}
-    with asked(lambda: sites.get("/healthz")) as statuses:
-        sites.stack.up()
+    sites.stack.run("maintenance", "on", "--site", "sea")
+    with asked(lambda: sites.get("/healthz")) as statuses, asked(lambda: sites.get("/sea/")) as closed:
+        done = sites.stack.up()
     assert sites.get("/sea/healthz").json()["release"] != release
     assert sites.pids("sky") == before
     assert set(statuses) == {200}
+    assert set(closed) == {503}, "a release leaves it in maintenance"
+    assert "serves; the site is in maintenance since " in done.out
+    assert "site sea is in maintenance since " in done.out
+    assert sites.stack.run("maintenance", "off", "--site", "sea").out == "site sea: not in maintenance\n"
+    assert sites.get("/sea/").status_code == 200
+
+
+def test_a_rollback_of_one_leaves_the_other_alone(sites: Sites) -> None:
+    before, release = sites.pids("sky"), sites.get("/sea/healthz").json()["release"]
+    running = loads(sites)
+    with loaded(*running, least=1500):
+        done = sites.stack.run("rollback", "--site", "sea")
+        assert done.code == 0, done.text
+        old = sites.get("/sea/healthz").json()["release"]
+        assert old != release
+        assert sites.pids("sky") == before
+        assert f"starting release {old} beside {release}" in done.out
+        assert f"serves, rolled back from {release}" in sites.stack.run("releases", "--site", "sea").out
+        assert f"site sea: release {old} goes on serving" in sites.stack.run("preview").out
+        refused = sites.stack.run("rollback", "--site", "sea", "nothing")
+        assert refused.code == 2
+        assert refused.err.startswith(f"wsgi-ecs: site sea: no release nothing is kept; kept: {old}, {release}")
+        assert sites.stack.run("rollback", "--site", "sea", release[:6]).code == 0
+        assert sites.get("/sea/healthz").json()["release"] == release
+    for load in running:
+        print(load.tally)
+        # nginx is not reloaded, and closes no connection.
+        assert (load.tally.failed, load.tally.empty) == (0, 0), load.tally
 
 
 def test_a_broken_release_of_one_is_refused_alone(sites: Sites) -> None:
@@ -130,7 +224,6 @@ def test_a_broken_release_of_one_is_refused_alone(sites: Sites) -> None:
     assert re.search(r"GET /sea/nowhere/at/all \(Host: .+\) with status 404", done.text)
     assert {site: sites.pids(site) for site in ("sky", "sea")} == before
     assert sites.get("/sea/healthz").status_code == 200
-    sites.stack.up()
 
 
 def test_a_site_that_goes_leaves_the_other_serving_and_nothing_behind(sites: Sites) -> None:
@@ -171,7 +264,7 @@ def test_a_killed_worker_of_one_comes_back_and_the_other_does_not_notice(sites: 
 
 
 def test_both_serve_after_a_reboot(sites: Sites) -> None:
-    before = sites.stack.shell("cat /proc/sys/kernel/random/boot_id")
+    before = sites.stack.shell("wsgi-ecs-maintenance on --site sky >&2; cat /proc/sys/kernel/random/boot_id")
     sites.stack.run("ssh", "--", "systemctl reboot")
     sites.until(
         lambda: (
@@ -180,6 +273,9 @@ def test_both_serve_after_a_reboot(sites: Sites) -> None:
         ),
         60,
     )
+    assert (sites.get("/").status_code, sites.get("/sea/").status_code) == (503, 200)
+    assert "site sky: release" in sites.stack.shell("wsgi-ecs-maintenance off --site sky; wsgi-ecs-status")
+    assert sites.get("/").status_code == 200
 
 
 def test_the_short_commands_take_one_site_or_all(sites: Sites) -> None:
@@ -206,5 +302,3 @@ def test_ports_that_something_else_has_taken_are_told(sites: Sites) -> None:
     assert done.code == 1
     assert "all of the ports 8080, 8081 are in use" in done.text
     assert sites.get("/healthz").status_code == 200
-    sites.stack.shell("systemctl stop other")
-    sites.stack.up()

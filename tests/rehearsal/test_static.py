@@ -44,6 +44,8 @@ FILES = {
     "flask/wsgi.py": "from shop import app\n",
     "flask/shop/__init__.py": FACTORY,
     "flask/shop/static/style.css": "of the package",
+    "flask/shop/static/page.1a2b3c4d.css": "first",
+    "flask/shop/templates/page.html": "of the first release",
     "flask/shop/static/node_modules/lib/lib.js": "a library",
     "flask/stacks/__init__.py": "",
     "flask/stacks/cards.py": "CARDS = 'cards'\n",
@@ -92,7 +94,7 @@ def static(project_copy: Path) -> Iterator[Static]:
         (folder / name).write_text(text)
     stack.settings = {
         "sites": {
-            "flask": _site(folder, "flask", "wsgi", serving={"app_server": "gunicorn"}),
+            "flask": _site(folder, "flask", "wsgi", serving={"app_server": "gunicorn"}, release={"keep": 2}),
             "django": _site(folder, "django", "site_files.wsgi"),
             "plain": _site(folder, "plain", "app", nginx={"static": NAMED}),
         }
@@ -138,6 +140,37 @@ def test_a_name_that_no_site_has_reaches_no_application(static: Static) -> None:
         assert "the application" not in answer.text
     names = "django.example.test, flask.example.test, plain.example.test"
     assert f"the server answers to {names} only; a request to {static.address} itself gets 404" in static.done.out
+
+
+def test_a_page_of_the_release_before_finds_its_files(static: Static) -> None:
+    folder = Path(static.stack.settings["sites"]["flask"]["app"]["source"]) / "shop"
+    assert static.get("flask", "/static/page.1a2b3c4d.css").text == "first"
+    (folder / "static/page.1a2b3c4d.css").unlink()
+    (folder / "templates/page.html").unlink()
+    (folder / "static/page.5e6f7a8b.css").write_text("second")
+    (folder / "static/style.css").write_text("of the second release")
+    static.stack.up()
+    old = static.get("flask", "/static/page.1a2b3c4d.css")
+    assert (old.text, old.headers["cache-control"]) == ("first", "max-age=3600")
+    assert old.headers["content-type"] == "text/css"
+    assert old.headers["x-content-type-options"] == "nosniff"
+    assert static.get("flask", "/static/page.5e6f7a8b.css").text == "second"
+    assert static.get("flask", "/static/style.css").text == "of the second release"
+    # Nothing else of the release before: neither by the folder beside, nor by the names that nginx has for itself.
+    for path in (
+        "/static/..%2ftemplates/page.html",
+        "/static/%2e%2e/templates/page.html",
+        "/static/none.css",
+        "/static/lib/",
+        "/.kept/static/page.1a2b3c4d.css",
+        "/kept-1/app/shop/templates/page.html",
+    ):
+        assert static.get("flask", path).status_code == 404, path
+    (folder / "static/page.5e6f7a8b.css").unlink()
+    static.stack.up()
+    assert static.get("flask", "/static/page.5e6f7a8b.css").text == "second"
+    # release.keep is 2, so the first release is gone.
+    assert static.get("flask", "/static/page.1a2b3c4d.css").status_code == 404
 
 
 def test_destroy_leaves_neither_keys_nor_anything_else(static: Static) -> None:

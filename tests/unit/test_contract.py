@@ -10,18 +10,17 @@ import pytest
 from contract import documents
 from contract.codec import decode, encode
 from contract.documents import (
-    Account,
     Build,
     Endpoint,
     HostState,
     OwnNginx,
     Probe,
     Release,
-    ServiceState,
     SlotState,
     slot_state,
 )
 from contract.placeholders import FACTS, UnfilledError, facts_in, fill, fill_known, filled
+from contract.service_documents import Account, ServiceState
 from serving import make_plan
 from settings.loader import parse
 from tests.unit.machine import PROJECT, python36

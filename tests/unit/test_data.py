@@ -271,7 +271,7 @@ def test_a_file_that_is_not_the_sites_own_refuses_no_release(
 def test_nginx_follows_no_link_that_the_application_puts_into_a_served_folder() -> None:
     served = {"/media/": "media", "/a/": "own/avatars"}
     (site,) = machines(parse({"data": {"served": served}}, "test"))[0].plan.sites
-    blocks = {path: site.configs["server.conf"].split(f"location {path} {{")[1].split("}")[0] for path in served}
+    blocks = {path: site.configs["server.conf"].split(f"location {path} {{")[1].split("\n    }")[0] for path in served}
     for path, folder in served.items():
         assert f"alias {site.place.data}/{folder}/;\n" in blocks[path]
         assert f"disable_symlinks on from={site.place.data};\n" in blocks[path]

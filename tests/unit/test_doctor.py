@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from rehearsal import cli
-from rehearsal.commands import doctor, passphrase
+from rehearsal.commands import doctor, overlay, passphrase
 from rehearsal.commands.stack_file import load
 from settings import files
 from settings.loader import read
@@ -94,7 +94,7 @@ def test_with_sites_the_site_of_the_folder_gets_its_settings(root: Path) -> None
     config = written(root, "two")
     assert config["wsgi-ecs:sites"]["blog"]["app"]["module"] == "press.wsgi"
     assert config["wsgi-ecs:sites"]["shop"] == {"app": {"source": "../gallery"}}
-    assert config["wsgi-ecs:server"]["os"] == "debian12"
+    assert config["wsgi-ecs:server"]["os"] == "debian13"
     assert "sites: none has this folder; allowed: a site with app.source" in run(
         "doctor", "chat", "--stack", "two", "--write", code=2
     )
@@ -131,6 +131,19 @@ def test_a_preview_names_variables_without_which_the_project_does_not_start(root
     ]
     run("secret", "set", "app.env.KEY", "--stack", "a", given="a secret\n")
     assert doctor.hints(root, load(root, "a")) == []
+
+
+def test_a_preview_holds_advice_against_the_stacks_own_system_as_doctor_does(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(overlay, "refusal", lambda key, value, system, beside=(): asked.append(system))
+    text = "config:\n  wsgi-ecs:server: {os: alinux3}\n  wsgi-ecs:app: {source: ../press}\n"
+    (root / "stacks/Pulumi.a.yaml").write_text(text)
+    for ask in (lambda: doctor.hints(root, load(root, "a")), lambda: run("doctor", "press", "--stack", "a")):
+        asked.clear()
+        assert ask()
+        assert set(asked) == {"alinux3"}
 
 
 def test_what_the_settings_refuse_is_not_written(root: Path) -> None:

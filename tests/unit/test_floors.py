@@ -8,9 +8,12 @@ import pytest
 
 from kinds import app_servers, process_managers, systems
 from kinds.databases import DATABASES
+from kinds.systems import Apt
+from rehearsal.cloud.images import CLOUD_IMAGES, RECIPES, SUBSTITUTE
 from settings import SiteSettings
 from settings.stack import SITE_KEYS, Document
 from tests.builders.stack import PROJECT
+from tests.unit.machine import module
 
 # Floor → the floors and Pulumi packages that it may import. Each stands on what is listed before it.
 FLOORS: dict[str, set[str]] = {
@@ -26,7 +29,8 @@ FLOORS: dict[str, set[str]] = {
         "pulumi", "pulumi_alicloud", "pulumi_command",
     },
     "machine": {"contract"},
-    "rehearsal": {"contract", "schema", "kinds", "settings", "inspection", "pulumi"},
+    "operations": {"contract", "schema", "kinds"},
+    "rehearsal": {"contract", "schema", "kinds", "settings", "inspection", "operations", "pulumi"},
     "reference": {"contract", "schema", "kinds", "settings", "serving", "rehearsal"},
 }  # fmt: skip
 WATCHED = {*FLOORS, "pulumi", "pulumi_alicloud", "pulumi_command", "jinja2", "tests"}
@@ -68,8 +72,10 @@ def test_a_kind_is_named_where_it_is_registered() -> None:
         assert Document.model_fields[key].annotation is kind
     for manager in process_managers.PROCESS_MANAGERS.values():
         assert Document.model_fields[manager.key].annotation in manager.__mro__
-    for system in systems.SYSTEMS.values():
-        assert systems.SYSTEMS[system.rehearsed_on].rehearsed_on == system.rehearsed_on
+    assert set(CLOUD_IMAGES.values()) == set(systems.SYSTEMS)
+    assert SUBSTITUTE in set(RECIPES) <= set(systems.SYSTEMS)
+    apt = {name for name, system in systems.SYSTEMS.items() if isinstance(system.packaging, Apt)}
+    assert set(module("hints")._APT) == apt
 
 
 def test_a_site_has_of_the_document_what_it_may_say_itself() -> None:

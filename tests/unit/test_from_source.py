@@ -23,6 +23,7 @@ from settings.files import check
 from settings.loader import parse
 from tests.builders.stack import PROJECT
 from tests.unit.machine import module
+from tests.unit.machine.build_user import builds_as_tests
 
 SHA = "ab" * 32
 UWSGI = {"install": "source", "version": "2.0.31", "archive": "uwsgi.tar.gz", "sha256": SHA}
@@ -120,6 +121,11 @@ def test_a_release_starts_the_uwsgi_that_is_chosen(
     assert ("uwsgi-plugin-python3" in plan.packages) == plugin
 
 
+def test_the_uwsgi_of_epel_is_where_its_package_has_it() -> None:
+    plan = make_plan(parse({"server": {"os": "centos7"}, "uwsgi": {"install": "os"}}, FILE))
+    assert plan.sites[0].release.command == "/usr/sbin/uwsgi"
+
+
 def test_a_new_server_begins_with_what_is_there_without_a_release() -> None:
     settings = parse({"server": {"os": "debian12"}, "uwsgi": UWSGI, "nginx": NGINX}, FILE)
     plan = make_plan(settings)
@@ -151,27 +157,9 @@ def test_nginx_from_source_takes_the_places_of_the_oss() -> None:
     assert "modules-enabled" in plan_of().configs["nginx.conf"]
 
 
-class Builder:
-    """Builds as the user of the tests."""
-
-    def __init__(self, home: Path) -> None:
-        self.user = SimpleNamespace(pw_dir=str(home))
-
-    def own(self, path: str) -> None: ...
-
-    def end_leftovers(self) -> None: ...
-
-    def run(self, *command: str, **options: Any) -> Any:
-        return module("commands").run(*command, **options)
-
-
 @pytest.fixture
 def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    tool = module("builds")
-    (tmp_path / "home").mkdir()
-    monkeypatch.setattr(tool, "Builder", lambda: Builder(tmp_path / "home"))
-    monkeypatch.setattr(tool.files, "own", lambda path, group, mode: Path(path).chmod(mode))
-    return tool
+    return builds_as_tests(tmp_path, monkeypatch)
 
 
 def sdist(script: str) -> bytes:
@@ -255,12 +243,14 @@ def test_a_folder_of_somebody_else_is_left_alone(builds: Any, tmp_path: Path) ->
 @pytest.fixture
 def built(builds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The versions 1, 2 and 3 in their folders; a function that says which ones the kept releases need."""
-    monkeypatch.setattr(builds, "_PARENTS", (str(tmp_path / "local"),))
+    monkeypatch.setattr(paths, "BUILD_FOLDERS", (str(tmp_path / "local"),))
     monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
     (tmp_path / "local").mkdir()
     data = sdist(WORKS)
     for version in "123":
-        make(builds, wanted(tmp_path, data, version=version, folder=str(tmp_path / f"local/uwsgi-{version}")), data)
+        make(
+            builds, wanted(tmp_path / "local", data, version=version, folder=f"{tmp_path}/local/uwsgi-{version}"), data
+        )
     (own,) = plan_of().sites
 
     def need(site: str, *versions: str) -> None:

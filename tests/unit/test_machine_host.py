@@ -46,7 +46,7 @@ def has_only(server: Server, *sites: str) -> None:
     wanted = {name: {name} for name in own} | {f"{name}-web": {name, "wsgi-build", "www-data"} for name in own}
     assert groups == wanted
     for folder in FOLDERS:
-        there = {path.name for path in (server.root / folder).parent.iterdir() if path.name != "nginx.log"}
+        there = {path.name for path in (server.root / folder).parent.iterdir()} - {"nginx.log", "audit.log"}
         assert there == {(server.root / folder.format(site)).name for site in sites}, folder
     assert {part.site for block in server.loaded for part in block.parts} == set(sites)
     assert {key.rpartition("-")[0] for key in server.programs} <= set(sites)
@@ -71,6 +71,27 @@ def test_new_sites_wait_with_users_and_folders_of_their_own(server: Server) -> N
 def test_the_same_again_does_nothing(server: Server) -> None:
     assert server.prepare() == "wsgi-ecs: what the sites share is in place: nothing to do\n"
     assert server.commands == []
+
+
+def test_nginx_is_reloaded_only_for_what_it_reads(server: Server) -> None:
+    # Until a site's first release nobody knows whether nginx has loaded its page.
+    for site in ("shop", "blog"):
+        server.apply(server.archive(site=site), {"KEY": site})
+    host = server.host()
+
+    def reloads(folder: Path, parts: dict[str, Any]) -> int:
+        server.run(folder, json.dumps(parts), verb="prepare")
+        return server.commands.count("nginx -s reload")
+
+    # Another machine's address is read when nginx starts.
+    assert reloads(server.unpack(host), {"hosts": {"app-1": "192.0.2.7"}, "tls": {}}) == 1
+    same = server.host(generation=1)
+    assert same.id != host.id
+    assert reloads(server.unpack(same), {"hosts": {"app-1": "192.0.2.7"}, "tls": {}}) == 0
+    (server.folder("shop") / "current/server.conf").unlink()
+    assert reloads(server.unpack(host), {"hosts": {"app-1": "192.0.2.7"}, "tls": {}}) == 1
+    other = server.host(None, "sendfile on", "sendfile off")
+    assert reloads(server.unpack(other), {"hosts": {"app-1": "192.0.2.7"}, "tls": {}}) == 1
 
 
 def test_a_site_that_is_no_longer_named_is_removed_and_the_others_serve_on(server: Server) -> None:
@@ -238,8 +259,6 @@ def test_the_releases_of_two_sites_share_nothing_and_leave_each_other_alone(serv
         [slot["pidfile"] for slot in slots],
     ):
         assert len(set(values)) == len(values)
-    ports = {site: {slot["facts"]["stats_port"] for slot in slots if slot["site"] == site} for site in ("shop", "blog")}
-    assert not ports["shop"] & ports["blog"]
     owned = [line.split(" ", 2) for line in (server.root / "owned").read_text().splitlines()]
     owners = {path.removesuffix(".new"): group for group, _, path in owned}
     is_emperor = server.config["serving"]["process_manager"] == "emperor"
@@ -247,8 +266,9 @@ def test_the_releases_of_two_sites_share_nothing_and_leave_each_other_alone(serv
         user = "wsgi-app" if is_emperor else f"wsgi-{site}"
         assert owners[f"{server.root}/etc/{site}.env.json"] == user
         assert owners[f"{server.root}/log/{site}/a.log"] == user
-        group = {owner for path, owner in owners.items() if path.startswith(f"{server.folder(site)}/releases/")}
-        assert group == {f"{user}-web"}
+        kept = {path: owner for path, owner in owners.items() if path.startswith(f"{server.folder(site)}/releases/")}
+        assert {owner for path, owner in kept.items() if path.endswith("/secrets.json")} == {"root"}
+        assert {owner for path, owner in kept.items() if not path.endswith("/secrets.json")} == {f"{user}-web"}
 
 
 def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server) -> None:

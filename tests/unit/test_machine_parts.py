@@ -15,7 +15,7 @@ import pytest
 
 from contract import paths
 from contract.codec import encode
-from contract.documents import Endpoint, Manifest, Probe
+from contract.documents import Build, Endpoint, Manifest, Probe
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.process_managers import emperor
 from serving import bootstrap, host_files, machines, make_plan, release_files
@@ -182,9 +182,9 @@ print(logs.printed("log", 0))
 """
 
 
-def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_path: Path) -> None:
-    long = [f"  File worker.py, line {number}" for number in range(60)]
-    (tmp_path / "log").write_text("\n".join(["before", "ModuleNotFoundError: No module named 'x'", *long]))
+def printed(tmp_path: Path, *lines: str) -> list[str]:
+    """What logs.printed shows of a log with these lines."""
+    (tmp_path / "log").write_text("\n".join(lines))
     done = subprocess.run(
         [python36() or sys.executable, "-B", "-S", "-c", PRINTED],
         cwd=tmp_path,
@@ -193,7 +193,21 @@ def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_p
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == ["ModuleNotFoundError: No module named 'x'", *long[-40:]]
+    return done.stdout.splitlines()
+
+
+def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_path: Path) -> None:
+    long = [f"  File worker.py, line {number}" for number in range(60)]
+    error = "ModuleNotFoundError: No module named 'x'"
+    assert printed(tmp_path, "before", error, *long) == [error, *long[-40:]]
+
+
+def test_a_program_that_has_just_started_again_does_not_hide_why(tmp_path: Path) -> None:
+    begins = ["*** Starting uWSGI 2.0.31 ***", "compiled with", "*** Operational MODE: single process ***"]
+    said = ["Traceback", "ModuleNotFoundError: No module named 'x'"]
+    for again in ([], begins[:1], begins):
+        assert printed(tmp_path, *begins, *said, *again)[:2] == said
+    assert printed(tmp_path, *begins, *said, *begins, "new") == ["new"]
 
 
 RUN = r"""
@@ -364,9 +378,9 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
     monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
     monkeypatch.setattr(module("files"), "own", lambda *_: None)
 
-    def made(python: str) -> str:
+    def made(python: str, *builds: Build) -> str:
         ran.clear()
-        release = site.release._replace(python=python, build_pins=[], server_pins=[], uv="")
+        release = site.release._replace(python=python, build_pins=[], server_pins=[], uv="", builds=[*builds])
         path = str(venvs.make(release, str(tmp_path), print, {}))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
         return path
@@ -379,6 +393,10 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
     assert made("/usr/bin/python3") != first
     versions["/usr/bin/python3.11"] = "3.11.11"
     assert made("/usr/bin/python3.11") != first
+    # A Python from source says the same in two folders.
+    assert made("/opt/a-3/bin/python3", Build("python", "3", "/opt/a-3", "/opt/a", "", "", [])) != made(
+        "/opt/b-3/bin/python3", Build("python", "3", "/opt/b-3", "/opt/b", "", "", [])
+    )
 
 
 def test_a_file_that_has_no_room_leaves_the_old_one_whole(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from components.archive import Archive
+from contract.documents import Probe
 from serving import make_plan, release_files
 from settings.loader import parse
 from tests.unit.machine import module, python36
@@ -57,7 +59,8 @@ def test_a_first_release_takes_over_from_the_built_in_page(server: Server) -> No
     assert None not in server.served
     assert json.loads(server.programs["app-b"].env) == {"KEY": "one"}
     assert server.programs["app-b"].asked[0]["PATH_INFO"] == "/healthz"
-    assert "@@" not in "".join(path.read_text() for path in (server.site / "slots/b").iterdir())
+    files = [path for path in (server.site / "slots/b").iterdir() if path.is_file() and not path.is_symlink()]
+    assert "@@" not in "".join(path.read_text() for path in files)
 
 
 def test_a_release_that_does_not_start_leaves_the_old_one_serving(steady: tuple[Server, Archive]) -> None:
@@ -124,7 +127,7 @@ def test_a_probe_has_the_address_of_the_server_until_the_site_has_a_domain(serve
     [
         ("redirect", "with status 302 (Location: https://example.com/login): ", "set app.health to a path that"),
         ("400", "with status 400: ", "allow 198.51.100.7 in it (Django: ALLOWED_HOSTS) or set site.server_name"),
-        ("silent", " within 0 s: ", "raise app.start_seconds (60) if"),
+        ("silent", " within 1 s: ", "raise app.start_seconds (60) if"),
     ],
 )
 def test_a_refusal_says_what_was_asked_and_what_to_do(
@@ -238,7 +241,7 @@ def test_a_rotated_secret_starts_it_again(server: Server, good: Archive) -> None
         for path in server.root.rglob("*")
         if path.is_file() and {SECRET, json.dumps(SECRET)[1:-1]} & {*path.read_text(errors="replace").split('"')}
     ]
-    assert holders == [server.env_file]
+    assert sorted(holders) == [server.env_file, server.site / "releases" / good.id / "secrets.json"]
 
 
 def test_nothing_on_standard_input_keeps_the_environment(server: Server, good: Archive) -> None:
@@ -304,11 +307,13 @@ def test_a_name_that_leads_out_of_the_release_is_refused(server: Server) -> None
     assert not list((server.root / "srv").glob(identifier + "*"))
 
 
-def test_a_killed_run_is_completed_by_the_next(server: Server, good: Archive) -> None:
-    new = server.archive(requirements="# 2\n")
+@pytest.mark.parametrize("nginx", ["", "# other\n"])
+def test_a_killed_run_is_completed_by_the_next(server: Server, good: Archive, nginx: str) -> None:
+    new = server.archive(requirements="# 2\n", nginx=nginx)
     server.apply(new, {"KEY": "two"})
     commands = list(server.commands)
     assert len(commands) > 8
+    assert ("nginx -s reload" in commands) == bool(nginx)
     turns = [(good, {"KEY": "one"}), (new, {"KEY": "two"})]
     for at, command in enumerate(commands):
         # What only asks leaves the machine as the command before it did.
@@ -328,19 +333,83 @@ def test_a_killed_run_is_completed_by_the_next(server: Server, good: Archive) ->
 
 @pytest.mark.parametrize("effect", [False, True])
 def test_a_run_killed_before_its_proof_is_undone_by_the_next(server: Server, good: Archive, effect: bool) -> None:
-    bad = server.archive("nginx")
+    bad = server.archive("nginx", nginx="# other\n")
     server.apply(bad, {"KEY": "two"}, wanted=1)
     reload = next(at for at, command in enumerate(server.commands) if "reload" in command)
     server.signal_at = (reload, signal.SIGKILL, effect)
     server.apply(bad, {"KEY": "two"}, wanted=-signal.SIGKILL)
     server.signal_at = None
     assert server.state()["release"] == bad.id
+    # Until nginx has loaded the new texts, its requests see the slot of the old texts.
+    assert server.serving == (bad.id if effect else good.id)
     output = server.apply(good, {"KEY": "one"})
     assert f"the previous run was interrupted before the health check of release {bad.id}; rolling back" in output
     assert "nothing to do" in output
     assert None not in server.served
     only_slot(server, good.id)
     assert json.loads(server.env_file.read_text()) == {"KEY": "one"}
+
+
+def test_nginx_is_reloaded_only_for_other_texts(server: Server, good: Archive) -> None:
+    worker = server.worker
+    code = server.archive(requirements="# 2\n")
+    server.apply(code, {"KEY": "one"})
+    assert set(server.served) == {good.id, code.id}
+    server.apply(code, {"KEY": "two"})
+    bad = server.archive("nginx", "# 2\n")
+    server.apply(bad, {"KEY": "two"}, wanted=1)
+    assert not any("reload" in command for command in server.commands)
+    assert server.worker == worker
+    only_slot(server, code.id)
+    other = server.archive(nginx="# other\n")
+    server.apply(other, {"KEY": "two"})
+    assert server.commands.count("nginx -s reload") == 1
+    assert set(server.served) == {code.id, other.id}
+    only_slot(server, other.id)
+
+
+def test_a_slot_shows_the_other_slot_to_an_nginx_that_has_its_texts(server: Server, good: Archive) -> None:
+    old = server.state()
+    other = server.archive(nginx="# other\n")
+    server.apply(other)
+    new = server.state()
+    old_view, new_view = (Path(state["facts"]["view_dir"]).name for state in (old, new))
+    assert old_view != new_view
+    slots = server.site / "slots"
+    assert (slots / new["slot"] / old_view).readlink() == Path("..", old["slot"], old_view)
+    assert (slots / old["slot"] / new_view).readlink() == Path("..", new["slot"], new_view)
+    view = server.site / "current" / new_view
+    assert (view / "app.sock").resolve() == Path(new["endpoint"]["address"].removeprefix("unix:"))
+    assert (view / "release").resolve() == server.site / "releases" / other.id
+
+
+def test_a_program_is_stopped_when_its_last_connection_has_ended(server: Server, good: Archive) -> None:
+    """A request that waits in the queue of the old program is answered, though nginx is not reloaded."""
+    address = server.state()["endpoint"]["address"].removeprefix("unix:")
+    old = server.programs[f"app-{server.state()['slot']}"]
+    new = server.archive(requirements="# 2\n")
+    request = module("probe")._uwsgi(Probe("/", "localhost", 80, False))
+    found: list[object] = []
+    # The program waits for the request of the first connection, so that the second one is in its queue.
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        first.connect(address)
+        second.connect(address)
+        second.sendall(request)
+
+        def end() -> None:
+            while server.serving != new.id:
+                time.sleep(0.01)
+            time.sleep(0.5)
+            found.append(old.listens)
+            first.sendall(request)
+            found.extend(client.recv(100).startswith(b"HTTP/1.1 200") for client in (first, second))
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        server.apply(new)
+        thread.join()
+    assert found == [True, True, True]
+    only_slot(server, new.id)
 
 
 def test_a_run_killed_in_pip_is_completed_by_the_next(server: Server, good: Archive) -> None:
@@ -354,8 +423,8 @@ def test_a_run_killed_in_pip_is_completed_by_the_next(server: Server, good: Arch
 
 
 def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server, good: Archive) -> None:
-    new = server.archive(requirements="# 2\n")
-    server.apply(server.archive("nginx", "# 2\n"), wanted=1)
+    new = server.archive(requirements="# 2\n", nginx="# other\n")
+    server.apply(server.archive("nginx", "# 2\n", "# other\n"), wanted=1)
     reload = next(at for at, command in enumerate(server.commands) if "reload" in command)
     server.signal_at = (reload, signal.SIGTERM, True)
     assert "still serves: ended by signal 15" in server.apply(new, wanted=1)
@@ -365,7 +434,7 @@ def test_a_run_that_is_told_to_end_goes_back_by_itself(server: Server, good: Arc
 
 def test_going_back_that_fails_is_told_and_the_next_run_ends_it(server: Server, good: Archive) -> None:
     server.refuses.add("reload")
-    output = server.apply(server.archive("ok", "# 2\n"), {"KEY": "two"}, wanted=1)
+    output = server.apply(server.archive("ok", "# 2\n", "# other\n"), {"KEY": "two"}, wanted=1)
     assert "wsgi-ecs: release failed: nginx -s reload ended with 1; and rolling back failed too: " in output
     assert "wsgi-ecs: next: check on the server that its services run" in output
     server.refuses.clear()
@@ -378,8 +447,8 @@ def test_one_run_at_a_time(steady: tuple[Server, Archive]) -> None:
     with (server.root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         output = server.apply(good, {"KEY": "two"}, wanted=1)
-    assert "another release is being applied on this machine" in output
-    assert "next: run up again when it has ended" in output
+    assert "another release is being applied on this machine\n" in output
+    assert "next: run up again when it has ended; one that hangs is ended by wsgi-ecs-release unlock" in output
     assert server.commands == []
 
 
@@ -419,6 +488,39 @@ def test_a_run_waits_for_the_one_that_is_under_way(steady: tuple[Server, Archive
     *waits, done = server.apply(good, {"KEY": "one"}).splitlines()
     assert set(waits) == {"wsgi-ecs: waiting for the release that is being applied"}
     assert done.endswith("nothing to do")
+
+
+def test_earlier_releases_are_linked_for_their_static_files(server: Server) -> None:
+    def kept() -> list[str]:
+        links = sorted(Path(server.state()["facts"]["view_dir"]).glob("kept-*"))
+        assert [link.name for link in links] == [f"kept-{number}" for number in range(1, len(links) + 1)]
+        return [link.readlink().name for link in links]
+
+    # Nothing is pruned that is applied again below.
+    first, second, third = (server.archive(requirements=f"# {number}\n", keep=4) for number in range(3))
+    server.apply(first)
+    assert kept() == []
+    server.apply(second)
+    assert kept() == [first.id]
+    # A release that never served has no pages.
+    server.apply(server.archive("crash", "# bad\n", keep=4), wanted=1)
+    server.apply(third)
+    assert kept() == [second.id, first.id]
+    # A run that was killed may have left the release that serves without its note.
+    (server.site / "releases" / third.id / "served").unlink()
+    server.apply(first)
+    assert kept() == [third.id, second.id]
+    server.apply(third)
+    # The last one that served comes first, whatever its name is.
+    for number, (older, newer) in enumerate(((first, second), (second, first)), 4):
+        for seconds, release in enumerate((older, newer), 1):
+            note = server.site / "releases" / release.id / "served"
+            note.touch()
+            os.utime(note, (seconds, seconds))
+        server.apply(server.archive(requirements=f"# {number}\n", keep=9))
+        assert [name for name in kept() if name in (first.id, second.id)] == [newer.id, older.id]
+    server.apply(server.archive(requirements="# 6\n", keep=1))
+    assert kept() == []
 
 
 def test_old_releases_and_their_environments_are_pruned(server: Server) -> None:
@@ -480,6 +582,7 @@ def test_the_modes_and_groups_of_the_files(steady: tuple[Server, Archive]) -> No
         server.env_file: 0o640,
         server.root / "etc/digest.key": 0o600,
         release: 0o750,
+        release / "secrets.json": 0o600,
         release / "app": 0o750,
         release / "app/behaviour": 0o640,
         release / "app/静态.css": 0o640,
@@ -493,6 +596,7 @@ def test_the_modes_and_groups_of_the_files(steady: tuple[Server, Archive]) -> No
     groups = {path.removesuffix(".new"): group for group, _, path in owned}
     assert groups[str(server.env_file)] == "wsgi-app"
     assert groups[str(server.root / "etc/digest.key")] == "root"
+    assert groups.pop(str(release / "secrets.json")) == "root"
     # nginx's master alone reads what it only checks.
     checked = {path for path in groups if path.endswith("/check.conf")}
     assert {groups.pop(path) for path in checked} == {"root"}

@@ -14,15 +14,17 @@ from pydantic import SecretStr
 
 from components.network import Rule, groups
 from contract import paths
-from contract.documents import Account, Packages
+from contract.documents import Packages
+from contract.service_documents import Account
 from kinds.databases import Mysql
 from kinds.service import Surroundings
 from kinds.systems import SYSTEMS
+from operations.backup import backup
+from operations.errors import UserError
+from operations.local_files import FROM
+from operations.machines import Stack
+from operations.restore import restore
 from reference.samples import CLOUD, OFFICE
-from rehearsal.commands import dump
-from rehearsal.commands.backup import backup
-from rehearsal.commands.restore import restore
-from rehearsal.engine.errors import UserError
 from serving import bootstrap, host_files, machines
 from settings import SettingsError
 from settings.files import check
@@ -315,15 +317,15 @@ def test_what_is_no_whole_dump_is_not_restored(tmp_path: Path, content: bytes) -
     path = tmp_path / "app.sql.gz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"app\.sql\.gz: .*allowed: "):
-        restore(tmp_path, "dev", str(path))
+        restore(Stack("dev", ()), str(path))
     with pytest.raises(UserError, match=r"none: no such file"):
-        restore(tmp_path, "dev", str(tmp_path / "none"))
+        restore(Stack("dev", ()), str(tmp_path / "none"))
 
 
 def test_a_backup_does_not_overwrite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "app.sql.gz").write_text("the only one")
     # A relative file is of the folder that the user stands in, wherever ./rehearse goes.
-    monkeypatch.setenv(dump.FROM, str(tmp_path))
+    monkeypatch.setenv(FROM, str(tmp_path))
     with pytest.raises(UserError, match="is there already"):
-        backup(PROJECT, "dev", "app.sql.gz")
+        backup(Stack("dev", ()), "app.sql.gz")
     assert (tmp_path / "app.sql.gz").read_text() == "the only one"

@@ -1,5 +1,6 @@
 """What nginx is told of a site, read as nginx reads it; and what a user may not say."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,11 @@ def test_the_defaults_are_sound_and_nobody_is_kept_out(tmp_path: Path) -> None:
     assert all(arguments[-1] == "always" for arguments in values(found, "add_header"))
     for name in ("allow", "deny", "auth_basic", "limit_req", "limit_conn", "set_real_ip_from", "uwsgi_cache"):
         assert not values(found, name), name
-    assert [arguments for name, arguments, _ in found if name == "location"] == [("/static/",)]
+    assert [arguments for name, arguments, _ in found if name == "location"] == [
+        ("/static/",),
+        ("~", r"^/\.kept/static/(?<wsgi_kept_app>.+)$"),
+        ("=", "/.maintenance"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_a_place_with_headers_of_its_own_has_the_sites_too(more: dict[str, Any],
         assert not mine or set(outer) <= set(mine)
         return len(mine) + sum(check(inside, mine or outer) for _, _, inside in block)
 
-    assert check(location(config, tmp_path), []) == 3 + 4 + 4 + 4 + 4 * added
+    assert check(location(config, tmp_path), []) == 3 + 4 + 4 + 4 + 4 + 5 + 6 * added
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_the_probe_of_a_release_gets_past_what_keeps_others_out(
     health = inner(location(config, tmp_path), "=", "/blog/up")
     assert left_out[1:] in values(health, left_out[0])
     if "allow" in left_out:
-        assert health[0] == ("allow", ("127.0.0.1",), ())
+        assert next(found[:2] for found in health if found[0] in ("allow", "deny")) == ("allow", ("127.0.0.1",))
         assert values(health, "deny")
 
 
@@ -136,6 +141,97 @@ def test_no_header_makes_a_client_the_machine_itself(tmp_path: Path) -> None:
     assert values(health, "set_real_ip_from") == [("255.255.255.255",)]
     for text in (texts({"nginx": {**AUTH, "limit_conn": 1}})["http.conf"],):
         assert text.count("map $realip_remote_addr ") == text.count("127.0.0.1") == 2
+
+
+def test_each_way_into_a_site_is_closed_but_for_the_pages_that_nginx_sends_itself(tmp_path: Path) -> None:
+    more = {"gunicorn": {"worker_class": "gthread"}, "data": {"served": {"/media/": "m"}}}
+    nginx = {**EVERYTHING, **AUTH, "static": {"/s/": "s", "/icon": "i"}, "websocket": ["/ws/"]}
+
+    def closed(block: Tree) -> dict[tuple[str, ...], bool]:
+        looks = ("if", ("-f", "$wsgi_maintenance_app"))
+        inside = {arguments: block for name, arguments, block in block if name == "location"}
+        return {place: looks in [each[:2] for each in found] for place, found in inside.items()}
+
+    config = {**PROTOCOLS["http"], **more, "nginx": {**nginx, "methods": []}}
+    found = closed((("location", ("/",), location(config, tmp_path)),)) | closed(location(config, tmp_path))
+    pages = {place: place[-1].startswith(("/.error/", "/.maintenance", r"^/\.kept/")) for place in found}
+    assert {place for place, is_closed in found.items() if not is_closed} == {
+        place for place, is_page in pages.items() if is_page
+    }
+    assert {"/", "/healthz", "/ws/", "/s/", "/icon", "/media/"} == {
+        place[-1] for place, is_closed in found.items() if is_closed
+    }
+    # A page of the application has its style and pictures.
+    config["nginx"]["maintenance"] = {"page": "closed.html"}
+    assert {place[-1] for place, is_closed in closed(location(config, tmp_path)).items() if is_closed} == {
+        "/healthz",
+        "/ws/",
+        "/media/",
+    }
+
+
+@pytest.mark.parametrize(
+    ("own", "page"),
+    [({}, ("return", "503")), ({"page": "closed.html"}, ("alias", "@@view_dir@@/release/app/closed.html"))],
+    ids=["built in", "the application's"],
+)
+def test_a_closed_site_says_when_to_return_and_nobody_keeps_it(
+    own: dict[str, Any], page: tuple[str, str], tmp_path: Path
+) -> None:
+    nginx = {**AUTH, "allow": "203.0.113.0/24", "error_page": {"503": "busy.html"}}
+    config = {"nginx": {**nginx, "maintenance": {"retry_after": 60, **own}}}
+    site = location(config, tmp_path)
+    (block,) = (block for name, arguments, block in site if name == "if" and "$wsgi_maintenance_app" in arguments)
+    place = "/.maintenance/closed.html" if own else "/.maintenance"
+    assert values(block, "error_page") == [("503", place)], "not the site's own page of that status"
+    found = inner(site, "=", place)
+    assert [arguments[0] for name, arguments, _ in found if name == page[0]] == [page[1]]
+    assert {("Retry-After", "60", "always"), ("Cache-Control", "no-store", "always")} <= set(
+        values(found, "add_header")
+    )
+    assert values(found, "internal")
+    if own:
+        assert (values(found, "auth_basic"), values(found, "allow")) == ([("off",)], [("all",)])
+
+
+def test_the_addresses_that_pass_are_those_of_the_clients(tmp_path: Path) -> None:
+    def maps(config: dict[str, Any]) -> tuple[Tree, Tree]:
+        http = next(block for name, _, block in tree(texts(config), tmp_path) if name == "http")
+        found = {arguments[-1]: tuple(block) for name, arguments, block in http if name in ("geo", "map") and arguments}
+        return found.get("$wsgi_passes_app", ()), found["$wsgi_maintenance_app"]
+
+    networks = {"set_real_ip_from": "100.64.0.0/10", "maintenance": {"allow": "203.0.113.0/24"}}
+    passes, looks = maps({"nginx": networks})
+    names = [(name, *arguments) for name, arguments, _ in passes]
+    assert names == [("default", "0"), ("proxy", "100.64.0.0/10"), ("proxy_recursive",), ("203.0.113.0/24", "1")]
+    assert [(name, *arguments) for name, arguments, _ in looks] == [
+        ("default", "/srv/wsgi-ecs/sites/app/maintenance"),
+        ("~^0:[^:]*:/healthz([?]|$)", ""),
+        ("~^1:", ""),
+    ]
+    passes, looks = maps({"site": {"location": "/blog/"}, "app": {"health": "/"}})
+    assert not passes
+    assert [name for name, _, _ in looks] == ["default", "~^0:127\\.0\\.0\\.1:/blog/([?]|$)"]
+
+
+def test_the_log_is_json_and_has_the_release_without_naming_one(tmp_path: Path) -> None:
+    config = {"nginx": {"access_log_format": "json"}}
+    found = texts(config)
+    place = location(config, tmp_path)
+    assert values(place, "access_log") == [("/var/log/wsgi-ecs/app/access.log", "wsgi_json_app")]
+    assert values(place, "root") == [("@@view_dir@@/release",)]
+    (line,) = re.findall(r"log_format wsgi_json_app escape=json (.*?);\n", found["http.conf"], re.DOTALL)
+    text = "".join(re.findall("'([^']*)'", line))
+    numbers = {"$wsgi_status_app": "200", "$body_bytes_sent": "4", "$request_time": "0.005"}
+    for name, number in numbers.items():
+        text = text.replace(f":{name},", f":{number},")
+    assert list(json.loads(text)) == [
+        *("time", "remote_addr", "method", "uri", "protocol", "status", "bytes", "request_time", "upstream_time"),
+        *("upstream_status", "host", "user_agent", "referer", "request_id", "release"),
+    ]
+    assert "@@release@@" not in "".join(found.values()), "a release alone changes no text"
+    # The release is that of the request's beginning.
+    assert ("$wsgi_began_app", "$wsgi_release_app") in values(place, "set")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -238,3 +334,29 @@ def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:
         ("location", ("=", "/extra")),
         ("rewrite", ("^/old$", "/new")),
     ]
+
+
+def test_a_static_file_that_is_gone_is_looked_for_in_earlier_releases() -> None:
+    static = {"/static/": "s", "/static/admin/": "t", "/favicon.ico": "s/favicon.ico"}
+    settings = {"site": {"location": "/blog/"}, "nginx": {"static": static}}
+    text = texts({**settings, "release": {"keep": 3}})["server.conf"]
+    assert text.count("error_page 404 = /blog/.kept$uri;") == 2
+    # The folder within another one comes first, because nginx takes the first expression that matches.
+    assert re.findall(r'location ~ "(.*)" \{\n +internal;\n +root (.*);\n +try_files (.*);\n', text) == [
+        (
+            rf"^/blog/\.kept/blog/static/{inner}(?<wsgi_kept_app>.+)$",
+            "@@view_dir@@",
+            f"/kept-1/app/{folder}/$wsgi_kept_app /kept-2/app/{folder}/$wsgi_kept_app =404",
+        )
+        for inner, folder in (("admin/", "t"), ("", "s"))
+    ]
+    assert "recursive_error_pages" not in text
+    assert ".kept" not in texts({**settings, "release": {"keep": 1}})["server.conf"]
+
+
+def test_the_sites_own_error_pages_are_those_of_static_files_too() -> None:
+    text = texts({"nginx": {"static": {"/static/": "s"}, "error_page": {404: "a.html", 500: "b.html"}}})["server.conf"]
+    static = text.partition("location /static/ {")[2].partition("\n    }")[0]
+    assert "error_page 404 = /.kept$uri;\n        error_page 500 /.error/b.html;" in static
+    # Without it, a file that no release has would get nginx's own page.
+    assert static.endswith("recursive_error_pages on;")

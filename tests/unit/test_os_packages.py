@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from contract.documents import Host, Packages
+from contract.resources import USER_DATA_LIMIT
+from kinds.systems import SYSTEMS
 from serving import bootstrap, host_files, machines, packages
 from settings.loader import parse
 from tests.unit.machine import module
@@ -26,7 +28,10 @@ PASSING = (
     "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 71 (apt-get)\n",
     "E: Failed to fetch http://mirrors.aliyun.com/x.deb  Could not connect to mirrors.aliyun.com:80\n",
     "Error: Failed to download metadata for repo 'wsgi-ecs-epel': Cannot download repomd.xml\n",
+    "failure: repodata/repomd.xml from wsgi-ecs-os: [Errno 256] No more mirrors to try.\n",
 )
+# Where the package manager does not say which repository is at fault.
+BOTH = "server.mirrors.packages, or server.mirrors.epel where EPEL has the package"
 
 
 def host(config: dict[str, Any], role: str = "whole") -> Host:
@@ -94,7 +99,7 @@ def test_packages_are_installed_where_the_application_runs() -> None:
     stack = parse(config, "test")
     named = {
         machine.plan.role: (
-            "git" in bootstrap.user_data(machine.plan, stack).split(),
+            "git" in re.findall(r"\w+", bootstrap.user_data(machine.plan, stack)),
             "git" in host_files(machine.plan)["host.json"],
         )
         for machine in machines(stack)
@@ -102,7 +107,7 @@ def test_packages_are_installed_where_the_application_runs() -> None:
     assert named == {"front": (False, False), "app": (True, True), "service": (False, False)}
 
 
-@pytest.mark.parametrize("system", ["centos7", "alinux3", "debian12", "ubuntu2204"])
+@pytest.mark.parametrize("system", list(SYSTEMS))
 def test_a_new_package_replaces_no_server(system: str) -> None:
     before, after = (parse({"server": {"os": system, "packages": names}}, "test") for names in ([], NAMES))
     plans = [machines(stack)[0].plan for stack in (before, after)]
@@ -221,7 +226,7 @@ def test_what_passes_is_tried_again(lines: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tool, "SECONDS", -1)
     manager.there.clear()
     manager.prints = [lines]
-    with pytest.raises(commands.ReleaseError, match="cannot be installed") as error:
+    with pytest.raises(commands.ReleaseError, match=r"cannot be installed|does not hand out its packages") as error:
         manager.install()
     assert lines.strip() in error.value.lines
 
@@ -248,3 +253,86 @@ def test_a_run_that_was_killed_is_finished_first(monkeypatch: pytest.MonkeyPatch
 def test_an_older_machines_document_names_no_packages() -> None:
     (plan, *_) = (machine.plan for machine in machines(parse({}, "test")))
     assert "packages" not in json.loads(host_files(plan)["host.json"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "what", "setting"),
+    [
+        (
+            "Error: Failed to download metadata for repo 'wsgi-ecs-os': Cannot download repomd.xml: "
+            "Cannot download repodata/repomd.xml: All mirrors were tried\n",
+            "the repository wsgi-ecs-os does not hand out its packages",
+            "server.mirrors.packages",
+        ),
+        (
+            "failure: repodata/repomd.xml from wsgi-ecs-epel: [Errno 256] No more mirrors to try.\n",
+            "the repository wsgi-ecs-epel does not hand out its packages",
+            "server.mirrors.epel",
+        ),
+        (
+            'The GPG keys listed for the "wsgi-ecs-os" repository are already installed but they are not correct for '
+            "this package.\nCheck that the correct key URLs are configured for this repository.. Failing package is: "
+            "make-4.3\n GPG Keys are configured as: file:///etc/pki/rpm-gpg/RPM-GPG-KEY-CentOS-7\nError: GPG check "
+            "FAILED\n",
+            "a package is not signed by the key of the repository wsgi-ecs-os",
+            "server.mirrors.packages",
+        ),
+        (
+            "Error: Failed to download metadata for repo 'epel': Cannot download repomd.xml\n",
+            "the repository epel does not hand out its packages",
+            "server.mirrors.packages",
+        ),
+        (
+            "http://m.example/x.rpm: [Errno 14] HTTP Error 404 - Not Found\nTrying other mirror.\n\n\nError "
+            "downloading packages:\n  1:make-3.82-24.el7.x86_64: [Errno 256] No more mirrors to try.\n",
+            "a repository does not hand out a package that it lists",
+            BOTH,
+        ),
+        (
+            "[MIRROR] make-4.3.rpm: Status code: 404 for http://m.example/make-4.3.rpm\nError: Error "
+            "downloading packages:\n  Cannot download make-4.3.rpm: All mirrors were tried\n",
+            "a repository does not hand out a package that it lists",
+            BOTH,
+        ),
+        (
+            "Public key for make-4.3.rpm is not installed. Failing package is: make-4.3\n GPG Keys are configured as: "
+            "file:///etc/pki/rpm-gpg/wsgi-ecs-EPEL-7\nError: GPG check FAILED\n",
+            "a package is not signed by the key of its repository",
+            BOTH,
+        ),
+        (
+            " Failing package is: make-3.82\n GPG Keys are configured as: file:///etc/pki/rpm-gpg/RPM-GPG-KEY-CentOS-7\n",
+            "a package is not signed by the key of its repository",
+            BOTH,
+        ),
+        (
+            "\n\nPublic key for 1:make-3.82-24.el7.x86_64.rpm is not installed\n",
+            "a package is not signed by the key of its repository",
+            BOTH,
+        ),
+        (
+            'GPG key retrieval failed: [Errno 14] curl#37 - "Couldn\'t open file /etc/pki/rpm-gpg/wsgi-ecs-EPEL-7"\n',
+            "a package is not signed by the key of its repository",
+            BOTH,
+        ),
+    ],
+)
+def test_a_repository_at_fault_is_named_with_its_setting(lines: str, what: str, setting: str) -> None:
+    found = tool.refusal(Packages("centos7", "yum", [], NAMES), commands.ReleaseError("yum exited 1", lines))
+    assert str(found) == what
+    assert found.then == f"fix {setting}, and run up again"
+    assert lines.splitlines()[-1] in found.lines
+
+
+@pytest.mark.parametrize("count", [0, 60])
+def test_many_packages_are_left_to_the_first_release_where_user_data_has_no_room(count: int) -> None:
+    names = [f"package-{number}-devel" for number in range(count)]
+    settings = parse(
+        {"server": {"os": "centos7", "packages": names}, "serving": {"process_manager": "emperor"}}, "test"
+    )
+    (server,) = machines(settings)
+    text = bootstrap.user_data(server.plan, settings)
+    assert len(text.encode()) <= USER_DATA_LIMIT
+    assert "left to the first release" not in text
+    found = host({"server": {"os": "centos7", "packages": names}, "serving": {"process_manager": "emperor"}}).packages
+    assert set(names) <= set(found.names if found else [])

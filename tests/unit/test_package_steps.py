@@ -22,6 +22,7 @@ from contract import paths
 from kinds.systems import SYSTEMS, Apt, Rpm
 from serving import bootstrap, machines
 from settings.loader import parse
+from templates import render
 
 FILE = "stacks/Pulumi.test.yaml"
 RPM = {name: system.packaging for name, system in SYSTEMS.items() if isinstance(system.packaging, Rpm)}
@@ -59,6 +60,8 @@ OWN = {
         done
         exec "$INSTALL" "$@"
     """,
+    "getenforce": 'cat "$STATE/selinux"',
+    "semodule": 'cat "$2" >"$STATE/module"',
     # The package index that answers, the site that answers, and a virtual environment with a pip.
     "python3": """
         case $1 in
@@ -135,6 +138,7 @@ class Server:
         (self.bin / "python3.11").symlink_to("python3")
         (self.state / "clock").write_text("1000\n")
         (self.state / "slow").write_text("1\n")
+        (self.state / "selinux").write_text("Disabled\n")
         (self.state / "indexes").write_text("https://mirrors.aliyun.com/pypi/simple/\n")
 
     def _here(self, text: str) -> str:
@@ -213,7 +217,9 @@ def test_a_server_is_made_in_this_order(system: str, tmp_path: Path) -> None:
     assert server.is_ready
     assert server.seconds == 0
     programs = [name for name, _ in groupby(call.split()[0] for call in server.calls if not call.startswith("date"))]
-    first = ["curl", "install", RPM[system].command, "systemctl"] if system in RPM else ["apt-get", "policy-rc.d"]
+    first = ["apt-get", "policy-rc.d"]
+    if system in RPM:
+        first = ["curl", "install", RPM[system].command, "systemctl", "getenforce"]
     python = SYSTEMS[system].python.rpartition("/")[2]
     assert programs == [
         *first,
@@ -239,6 +245,17 @@ def test_a_server_is_made_in_this_order(system: str, tmp_path: Path) -> None:
     assert f"{python} -m venv /srv/wsgi-ecs/venvs/bootstrap" in server.calls
 
 
+@pytest.mark.parametrize("system", RPM)
+@pytest.mark.parametrize("mode", ["Enforcing", "Permissive", "Disabled"])
+def test_selinux_logs_what_the_servers_do_where_it_enforces(system: str, mode: str, tmp_path: Path) -> None:
+    server = Server(tmp_path, system)
+    (server.state / "selinux").write_text(mode)
+    assert server.boot().returncode == 0
+    module = server.state / "module"
+    found = re.findall(r"\(typepermissive (\w+)\)", module.read_text() if module.exists() else "")
+    assert found == (["httpd_t", "mysqld_t", "redis_t"] if mode == "Enforcing" else [])
+
+
 @pytest.mark.parametrize(
     ("system", "options"),
     [
@@ -258,6 +275,8 @@ def test_yum_and_dnf_use_these_repositories(system: str, options: str, tmp_path:
     epel = repositories["wsgi-ecs-epel"]
     assert [url.rstrip("/") for url in epel["baseurl"].split()] == list(rpm.epel)
     assert (epel["gpgcheck"], epel["enabled"]) == ("1", "0")
+    # yum and dnf say the name where a key is wrong, and the id where a file is not there.
+    assert all(repositories[name]["name"] == name for name in repositories.sections())
     # The key that it names is the one that was held against the fingerprint.
     assert (server.root / epel["gpgkey"].removeprefix("file:///")).read_bytes() == GOOD
     assert {name for name in repositories.sections() if name != "wsgi-ecs-epel"} == {
@@ -295,6 +314,7 @@ def test_apt_uses_the_images_sources_or_the_users(system: str, tmp_path: Path) -
     (only,) = (path for path in (server.root / "etc/apt").rglob("*") if path.is_file())
     suites, components = {
         "debian12": (("bookworm", "bookworm-updates"), "main"),
+        "debian13": (("trixie", "trixie-updates"), "main"),
         "ubuntu2204": (("jammy", "jammy-updates", "jammy-security"), "main universe"),
     }[system]
     assert only.read_text() == "".join(f"deb {url} {suite} {components}\n" for url in mirrors for suite in suites)
@@ -385,3 +405,48 @@ def test_a_database_machine_installs_mysql_and_does_not_start_it(system: str, tm
     assert not any("restart" in call or "start" in call.split() for call in server.called("systemctl"))
     assert done.stdout.endswith("wsgi-ecs: ready for its database\n")
     assert server.is_ready
+
+
+READY = {
+    "a repository that is not there": (
+        "Error: Failed to download metadata for repo 'wsgi-ecs-os': Cannot download repomd.xml: Cannot download "
+        "repodata/repomd.xml: All mirrors were tried\nwsgi-ecs: FAILED for 5 minutes: own_yum makecache\n",
+        "the repository wsgi-ecs-os does not hand out its packages with its signature: fix server.mirrors.packages,",
+    ),
+    "EPEL in the words of CentOS 7": (
+        "failure: repodata/repomd.xml from wsgi-ecs-epel: [Errno 256] No more mirrors to try.\n"
+        "wsgi-ecs: FAILED for 5 minutes: own_yum makecache\n",
+        "the repository wsgi-ecs-epel does not hand out its packages with its signature: fix server.mirrors.epel,",
+    ),
+    "another key": (
+        'The GPG keys listed for the "wsgi-ecs-os" repository are already installed but they are not correct for this '
+        "package.\nError: GPG check FAILED\nwsgi-ecs: FAILED for 5 minutes: own_yum install python3 nginx\n",
+        "the repository wsgi-ecs-os does not hand out its packages with its signature: fix server.mirrors.packages,",
+    ),
+    "a key that is not EPEL's": (
+        "wsgi-ecs: the key at https://a/RPM-GPG-KEY-EPEL-7 is not EPEL 7's\nwsgi-ecs: FAILED for 5 minutes: epel_key\n",
+        "the repository wsgi-ecs-epel does not hand out its packages with its signature: fix server.mirrors.epel,",
+    ),
+    "an EPEL of the image's own": (
+        "Error: Failed to download metadata for repo 'epel': x\nwsgi-ecs: FAILED for 5 minutes: own_dnf makecache\n",
+        "the repository epel does not hand out its packages with its signature: fix server.mirrors.packages,",
+    ),
+    "a repository that answered later": (
+        "Error: Failed to download metadata for repo 'wsgi-ecs-os': x\nwsgi-ecs: FAILED for 5 minutes: make_venv\n",
+        "mend what they say (a package source that does not answer: server.mirrors),",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", READY)
+def test_a_bootstrap_that_failed_by_a_repository_ends_with_its_name_and_setting(case: str, tmp_path: Path) -> None:
+    log, expected = READY[case]
+    (tmp_path / "result.json").write_text('{"v1": {"errors": ["x"]}}')
+    (tmp_path / "output.log").write_text(log)
+    text = render("templates/release/ready.sh.j2", paths=paths)
+    text = text.replace("/run/cloud-init/result.json", str(tmp_path / "result.json"))
+    text = text.replace("/var/log/cloud-init-output.log", str(tmp_path / "output.log"))
+    text = text.replace(paths.MARKER, str(tmp_path / "ready"))
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"--- {expected} then destroy this stack and run up again"

@@ -365,7 +365,7 @@ def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
         assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.host]))
     assert named <= set(FACTS)
     assert {"app_port", "slot_dir", "cpus"} <= named
-    assert {"slot", "release_dir", "venv", "somaxconn", "stats_port"} <= named
+    assert {"slot", "release_dir", "venv", "somaxconn"} <= named
 
 
 def test_a_placeholder_that_nothing_fills_is_an_error() -> None:
@@ -492,7 +492,8 @@ def test_a_site_below_a_location_gets_its_own_paths_and_that_one_as_script_name(
     assert {"manage-script-name = true", "mount = /blog=app:app"} <= set(ini)
     assert not any(line.startswith("module =") for line in ini)
     assert site.configs["server.conf"].startswith("location /blog/ {\n")
-    assert "location /blog/static/ {\n        alias @@release_dir@@/app/s/;" in site.configs["server.conf"]
+    assert "location /blog/static/ {\n" in site.configs["server.conf"]
+    assert "        alias @@view_dir@@/release/app/s/;" in site.configs["server.conf"]
     assert site.release.probe.path == "/blog/healthz"
     assert site.url("198.51.100.7") == "http://198.51.100.7/blog/"
     plan, _ = plan_of({"site": {"location": "/blog/"}, "app": {"wsgi_file": "site.wsgi"}})
@@ -526,12 +527,13 @@ def test_an_os_is_found_by_the_name_of_its_image(system: str) -> None:
         "centos7": "centos_7_9_x64_20G_alibase_20240628.vhd",
         "alinux3": "aliyun_3_x64_20G_alibase_20250117.vhd",
         "debian12": "debian_12_11_x64_20G_alibase_20250614.vhd",
+        "debian13": "debian_13_4_x64_20G_alibase_20260414.vhd",
         "ubuntu2204": "ubuntu_22_04_x64_20G_alibase_20250722.vhd",
     }
     others = (
         *(name.replace("x64", "arm64") for name in names.values()),
         "aliyun_3_x64_20G_container_optimized_20250117.vhd",
-        "debian_13_4_x64_20G_alibase_20260414.vhd",
+        "debian_14_0_x64_20G_alibase_20270414.vhd",
         "ubuntu_24_04_x64_20G_alibase_20250722.vhd",
     )
     found = [name for name in (*names.values(), *others) if re.search(SYSTEMS[system].image_pattern, name)]

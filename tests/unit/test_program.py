@@ -1,6 +1,7 @@
 """Every resource that the program registers, with its inputs, options and dependencies."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -13,7 +14,7 @@ from pulumi.runtime import mocks
 from pulumi.runtime.proto import provider_pb2
 
 import settings
-from components import lookup
+from components import lookup, way_in
 from kinds.systems import SYSTEMS
 from reference.samples import CLOUD, OFFICE, PUBLIC_KEY
 from tests.builders.program import Cloud, Recorder, Run, secret
@@ -274,10 +275,13 @@ def test_a_key_that_cannot_log_in_is_one_line(
     config = {**CLOUD, "server": {"os": "debian12"}}
     config = {**config, "access": {**CLOUD["access"], "private_key_file": str(key)}}
     key.write_text(ssh_key()[0])
-    run_program(config)
-    assert warned == [
-        f"access.private_key_file: {key} is another key than access.public_key; a new server lets in who has the latter"
-    ]
+    other = (
+        f"access.private_key_file: {key} is another key than access.public_key; a new server lets in who has the "
+        "latter; allowed: the private key of access.public_key"
+    )
+    with pytest.raises(pulumi.RunError, match=re.escape(other)):
+        run_program(config)
+    assert warned == [other]
     key.write_text("no key")
     with pytest.raises(pulumi.RunError, match=r"key is no private key; allowed: a file with one$"):
         run_program(config)
@@ -294,12 +298,20 @@ def test_without_a_key_file_the_agent_is_used(program: Recorder) -> None:
 
 
 def test_the_outputs(program: Recorder) -> None:
-    assert set(program.outputs) == {"url", "address", "ssh", "release", "edited_by_hand"}
+    assert set(program.outputs) == {"url", "address", "ssh", "release", "machines", "edited_by_hand"}
+    machine = {"name": "server", "id": "wsgi-ecs-dev-instance-id", "private_address": "10.0.0.1", "sites": ["app"]}
+    assert program.outputs["machines"] == [machine]
     assert program.outputs["edited_by_hand"] == []
     assert program.outputs["url"] == "http://198.51.100.7/"
     assert program.outputs["address"] == "198.51.100.7"
     assert program.outputs["ssh"] == "ssh root@198.51.100.7"
     assert len(program.outputs["release"]) == 12
+
+
+def test_the_machines_are_an_output_that_of_the_address_first(run_program: Run) -> None:
+    settings = {**CLOUD, "topology": {"app_servers": 1}, "mysql": {"password": "p"}}
+    machines = run_program(settings).outputs["machines"]
+    assert [(each["name"], each["sites"]) for each in machines] == [("front", ["app"]), ("app-1", ["app"]), ("db", [])]
 
 
 def test_files_that_were_edited_by_hand_are_an_output(run_program: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +342,13 @@ def test_a_command_is_one_short_line_that_runs_the_script_of_the_archive(run_pro
     assert script.stdout == (PROJECT / "machine/run.sh").read_text()
 
 
+def test_a_port_for_uwsgis_statistics_is_warned_of(run_program: Run, caplog: pytest.LogCaptureFixture) -> None:
+    run_program({**CLOUD, "sites": {"shop": {"uwsgi": {"stats": 9300}}, "blog": {"site": {"location": "/blog/"}}}})
+    told = [record.getMessage() for record in caplog.records if "uwsgi.stats" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("sites.shop.uwsgi.stats: every user of the server reads ")
+
+
 SITES = {
     "shop": {"site": {"server_name": "*.example.com"}, "app": {"env": {"KEY": "of the shop"}}},
     "blog": {"site": {"location": "/blog/"}, "nginx": {"listen": 8080}, "release": {"generation": 1}},
@@ -350,6 +369,8 @@ def test_several_sites_are_a_copy_and_a_command_each_after_the_hosts(run_program
         assert not any("site-" in each and part not in each for each in dependencies)
     shop, blog = (dict.fromkeys(("DATA_DIR", "HOME"), f"/srv/wsgi-ecs/sites/{name}/data") for name in ("shop", "blog"))
     stdin = {part: json.loads(secret(program.inputs("", f"-{part}-apply")["stdin"])) for part in parts[1:]}
+    # A checkout without git tells of no origin.
+    assert len({json.dumps(sent.pop("origin", None)) for sent in stdin.values()}) == 1, "the same application"
     # The probe of a site without a domain names the server by the address that is put out.
     address = program.outputs["address"]
     assert stdin == {
@@ -366,7 +387,9 @@ def test_several_sites_are_a_copy_and_a_command_each_after_the_hosts(run_program
 
 def test_the_outputs_of_several_sites(run_program: Run) -> None:
     outputs = run_program({**CLOUD, "sites": SITES}).outputs
-    assert set(outputs) == {"url", "address", "ssh", "release", "urls", "releases", "edited_by_hand"}
+    assert set(outputs) == {
+        "url", "address", "ssh", "release", "machines", "urls", "releases", "edited_by_hand",
+    }  # fmt: skip
     assert outputs["urls"] == {"shop": "http://www.example.com/", "blog": "http://198.51.100.7:8080/blog/"}
     assert (outputs["url"], outputs["release"]) == (outputs["urls"]["shop"], outputs["releases"]["shop"])
     assert [len(release) for release in outputs["releases"].values()] == [12, 12]
@@ -433,6 +456,75 @@ def test_an_unknown_zone_or_image_is_one_line(run_program: Run, monkeypatch: pyt
     only["getSwitches"] = {"ids": ["vsw-1"]}
     with pytest.raises(pulumi.RunError, match="no system image"):
         run_program({**CLOUD, "server": {"zone": "cn-hangzhou-z"}})
+
+
+def test_a_host_key_that_the_server_does_not_have_is_refused_before_the_first_resource(
+    run_program: Run, monkeypatch: pytest.MonkeyPatch, registered: list[str]
+) -> None:
+    known, asked = Cloud.call, []
+    addresses = [{"ipAddress": "198.51.100.7", "addressName": "wsgi-ecs-dev", "instanceId": "i-1"}]
+
+    def call(self: Cloud, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        return ({"addresses": addresses}, []) if args.token.endswith(":getEipAddresses") else known(self, args)
+
+    def shown(address: str) -> list[str]:
+        asked.append(address)
+        return ["ssh-ed25519 AAAAmine"] if address == "198.51.100.7" else []
+
+    monkeypatch.setattr(Cloud, "call", call)
+    monkeypatch.setattr(way_in, "host_keys", shown)
+    other = {**CLOUD, "access": {**CLOUD["access"], "host_key": PUBLIC_KEY}}
+    with pytest.raises(pulumi.RunError) as error:
+        run_program(other)
+    assert str(error.value) == (
+        "stacks/Pulumi.dev.yaml: access.host_key: the server at 198.51.100.7 does not have it; "
+        "allowed: its own, such as ssh-ed25519 AAAAmine, if you trust this server"
+    )
+    assert registered == []
+    # One that does not answer here, and one that does not exist yet.
+    addresses[0]["ipAddress"] = "198.51.100.8"
+    assert run_program(other).outputs["release"]
+    addresses.clear()
+    assert run_program(other).outputs["release"]
+    assert asked == ["198.51.100.7", "198.51.100.8"]
+
+
+@pytest.mark.parametrize(
+    ("exists", "refuses", "refused"),
+    [(False, False, True), (True, True, True), (True, False, False)],
+)
+def test_a_key_with_which_nobody_gets_in_is_refused_before_the_first_resource(
+    exists: bool,
+    refuses: bool,
+    refused: bool,
+    run_program: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    registered: list[str],
+    tmp_path: Path,
+) -> None:
+    private, _ = ssh_key()
+    (tmp_path / "key").write_text(private)
+    known = Cloud.call
+    addresses = [{"ipAddress": "198.51.100.7", "addressName": "wsgi-ecs-dev", "instanceId": "i-1"}] if exists else []
+
+    def call(self: Cloud, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        return ({"addresses": addresses}, []) if args.token.endswith(":getEipAddresses") else known(self, args)
+
+    monkeypatch.setattr(Cloud, "call", call)
+    monkeypatch.setattr(way_in, "refuses", lambda address, file: refuses)
+    other = {**CLOUD, "access": {**CLOUD["access"], "private_key_file": str(tmp_path / "key")}}
+    with monkeypatch.context() as preview:
+        preview.setattr(pulumi.runtime, "is_dry_run", lambda: True)
+        assert run_program(other).requests
+    registered.clear()
+    if refused:
+        with pytest.raises(pulumi.RunError, match=r"access\.private_key_file: .* is another key"):
+            run_program(other)
+        assert registered == []
+    else:
+        # It may have let this key in before, as another of the team's.
+        assert run_program(other).outputs["release"]
+    assert run_program(other, rehearsed=True).outputs["release"]
 
 
 def test_a_disk_that_would_shrink_is_refused_before_the_first_resource(

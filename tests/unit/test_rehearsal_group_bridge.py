@@ -10,7 +10,8 @@ from rehearsal.cloud import addressing, group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.lxd import STACK_TAG, LxdError
-from rehearsal.cloud.resources.eip_address import in_use
+from rehearsal.cloud.resources import eip_address
+from rehearsal.cloud.resources.eip_address import EipAddress, in_use
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.state import Record
 from tests.builders.stores import NOWHERE, cloud_context
@@ -151,6 +152,16 @@ def test_an_address_is_in_use_while_a_bridge_routes_it(context: CloudContext) ->
     network["config"]["ipv4.routes"] = "198.18.0.1/32,198.18.0.2/32"
     network["forwards"] = [f"/1.0/networks/{bridge.name}/forwards/198.18.0.3"]
     assert {"198.18.0.1", "198.18.0.2", "198.18.0.3"} <= set(in_use(context.host))
+
+
+def test_an_address_that_another_daemons_bridge_has_is_not_given_away(
+    context: CloudContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eip_address, "projects", dict)
+    monkeypatch.setattr(eip_address, "host_lock", lambda what: nullcontext())
+    monkeypatch.setattr(addressing, "routes", lambda: [(IPv4Network("198.18.0.1/32"), "we0-1")])
+    record = Record(context.state.new_serial(), "urn:eip", tokens.EIP_ADDRESS, "eip", "", {})
+    assert EipAddress().create(context, record, {})["ipAddress"] == "198.18.0.2"
 
 
 def test_a_bridge_that_its_stack_deletes_meanwhile_holds_no_address(context: CloudContext) -> None:

@@ -12,10 +12,10 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
+from operations import proof
 from rehearsal.cli import main
 from rehearsal.cloud import lock, processes, trust
 from rehearsal.cloud.keys import Keys
-from rehearsal.commands import proof
 from rehearsal.commands.passphrase import VARIABLE
 from rehearsal.commands.show import short
 from rehearsal.engine.errors import UserError
@@ -197,7 +197,7 @@ def test_the_proof_asks_the_address_for_the_urls_host(site: int) -> None:
 def test_the_proof_waits_for_a_machine_that_restarts_but_not_for_an_error(
     site: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rehearsal.commands.proof.time.sleep", lambda _: None)
+    monkeypatch.setattr("operations.proof.time.sleep", lambda _: None)
     _Site.statuses[:] = [502, 200]
     assert proof.prove(f"http://a:{site}/", "127.0.0.1").good
     _Site.statuses[:] = [500, 200]

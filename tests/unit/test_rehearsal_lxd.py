@@ -20,10 +20,16 @@ KEY = "00" * 32
 GOOD = json.loads(encode(Record("7", "urn", "type", "name", "id", {})))
 
 
-@pytest.fixture
-def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Makes each connection get the next answer, after some seconds."""
+@pytest.fixture(autouse=True)
+def lxd_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LXD, and neither Incus nor the one of this host."""
+    monkeypatch.delenv("INCUS_DIR", raising=False)
     monkeypatch.setenv("LXD_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Makes each connection get the next answer, after some seconds."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(str(tmp_path / "unix.socket"))
         listening.listen()
@@ -71,6 +77,27 @@ def test_an_operation_is_awaited_however_long_it_takes(
     ended = {"type": "sync", "metadata": {"status_code": 200}}
     answering(http(json.dumps(begun)), http(json.dumps(ended)), seconds=0.5)
     assert lxd.Lxd().post("/1.0/instances", {}) == ended["metadata"]
+
+
+def test_the_output_of_a_command_is_what_lxd_has_recorded(answering: Callable[..., None]) -> None:
+    begun, nothing = http(json.dumps({"type": "async", "operation": "/1.0/operations/1"})), http("{}")
+
+    def ended(**metadata: Any) -> bytes:
+        return http(json.dumps({"type": "sync", "metadata": metadata}))
+
+    def recorded(code: int) -> bytes:
+        return ended(status_code=200, metadata={"return": code, "output": {"1": "/1.0/out", "2": "/1.0/err"}})
+
+    answering(begun, recorded(0), http("{"), nothing, http("why"), nothing)
+    assert lxd.Lxd().exec("one", ["cat"]) == "{"
+    for answers, said in (
+        ((recorded(3), http(""), nothing, http("why"), nothing), "one: cat exited 3: why"),
+        ((ended(status_code=103),), "one: cat took more than 30 s"),
+        ((ended(status_code=400, err="Command not found"),), "one: cat Command not found"),
+    ):
+        answering(begun, *answers)
+        with pytest.raises(lxd.LxdError, match=said):
+            lxd.Lxd().exec("one", ["cat"])
 
 
 def test_a_network_of_others_that_goes_away_meanwhile_is_no_answer(answering: Callable[..., None]) -> None:

@@ -162,7 +162,7 @@ def test_a_zone_is_found_for_a_known_type_and_none_for_another() -> None:
 
 
 def test_each_system_has_an_image_and_another_pattern_none() -> None:
-    for pattern in ("^centos_7_9_x64", "^aliyun_3", "^debian_12", "^ubuntu_22_04"):
+    for pattern in ("^centos_7_9_x64", "^aliyun_3", "^debian_12", "^debian_13", "^ubuntu_22_04"):
         assert len(answer("ecs/getImages", nameRegex=pattern)) == 1
     assert answer("ecs/getImages", nameRegex="^windows") == []
 

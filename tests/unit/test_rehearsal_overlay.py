@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from reference.samples import PUBLIC_KEY
+from rehearsal.cloud import given_images
+from rehearsal.cloud.images import CLOUD_IMAGES
 from rehearsal.commands.overlay import (
     asks_lets_encrypt,
     operating_system,
@@ -22,6 +24,13 @@ YES: tuple[Any, ...] = (True, "true", "yes", "on", "1", 1, "t", "y", 1.0)
 NO: tuple[Any, ...] = (False, "false", "no", "off", 0)
 ACME = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
+
+@pytest.fixture(autouse=True)
+def no_image_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this host's LXD has."""
+    monkeypatch.setattr(given_images, "origin", lambda system: None)
+    monkeypatch.setattr(given_images, "is_known", lambda: True)
 
 
 def asks(tls: dict[str, Any], sites: dict[str, Any] | None = None) -> bool:
@@ -71,12 +80,34 @@ def changed(**sections: object) -> tuple[dict[str, object], list[str]]:
     return {key: json.loads(value) for key, value in done.config.items() if key != "rehearsal:os"}, notes
 
 
-@pytest.mark.parametrize("server", [{"os": "centos7"}, {}, {"os": "alinux3"}, {"os": "ubuntu2204"}])
-def test_a_system_without_an_image_is_rehearsed_on_debian12_and_said_so(server: dict[str, str]) -> None:
-    config, notes = changed(server={**server, "disk_gib": 30}, access={"public_key": PUBLIC_KEY})
+def test_a_system_without_an_image_is_rehearsed_on_debian12_and_said_so() -> None:
+    config, notes = changed(server={"os": "ubuntu2204", "disk_gib": 30}, access={"public_key": PUBLIC_KEY})
+    assert isinstance(config["site:server"], dict)
+    assert CLOUD_IMAGES[config["site:server"].pop("image")] == "ubuntu2204"
     assert config["site:server"] == {"os": "debian12", "disk_gib": 30, "mirrors": {}}
+    assert len(notes) == 2
+    assert "ubuntu2204" in notes[0]
+
+
+@pytest.mark.parametrize("server", [{"os": "centos7"}, {}, {"os": "alinux3"}])
+def test_a_system_of_the_family_is_rehearsed_as_itself_and_what_is_not_its_own_is_said(server: dict[str, str]) -> None:
+    config, notes = changed(server=server, access={"public_key": PUBLIC_KEY})
+    assert config["site:server"] == server
+    assert "the kernel, libc and programs are Debian 12's" in notes[0]
+    # CentOS 7 has Python 3.6, and Alibaba Cloud Linux 3 the same as Debian 12.
     assert len(notes) == (1 if server.get("os") == "alinux3" else 2)
-    assert server.get("os", "centos7") in notes[0]
+
+
+def test_a_base_image_that_is_not_known_is_said_to_be_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def notes(system: str) -> list[str]:
+        return changed(server={"os": system}, access={"public_key": PUBLIC_KEY})[1]
+
+    certain = notes("centos7")
+    monkeypatch.setattr(given_images, "is_known", lambda: False)
+    said, *rest = notes("centos7")
+    assert said.endswith(" whether setup --image has set an image of centos7; the rehearsal's own is assumed")
+    assert rest == certain
+    assert notes("debian12") == [], "nothing is said of it that another image would make untrue"
 
 
 def test_nothing_is_changed_or_said_where_nothing_is_missing() -> None:
@@ -102,8 +133,41 @@ def test_the_programs_default_system_is_known(server: dict[str, str], system: st
 
 def test_a_systems_package_mirrors_stay_behind_and_its_index_comes_along() -> None:
     mirrors = {"packages": "https://m.example.test/centos", "index": ["https://m.example.test/simple/"]}
-    config, _ = changed(server={"os": "centos7", "mirrors": {**mirrors, "packages": [mirrors["packages"]]}})
-    assert config["site:server"] == {"os": "debian12", "mirrors": {"index": mirrors["index"]}}
+    config, notes = changed(server={"os": "centos7", "mirrors": {**mirrors, "packages": [mirrors["packages"]]}})
+    assert config["site:server"] == {"os": "centos7", "mirrors": {"index": mirrors["index"]}}
+    assert notes[-1].startswith("server.mirrors is not asked for packages")
+
+
+@pytest.mark.parametrize(
+    ("server", "left"),
+    [
+        ({"packages": ["git", "unixODBC-devel", "geos-devel"]}, {"packages": ["git"]}),
+        ({"packages": ["unixODBC-devel", "geos-devel"]}, {"packages": []}),
+        (
+            {"packages": ["curl"], "packages_of": {"centos7": ["unixODBC-devel", "geos-devel"], "alinux3": ["curl"]}},
+            {"packages": ["curl"], "packages_of": {"centos7": [], "alinux3": ["curl"]}},
+        ),
+        ({"packages": ["curl"], "packages_of": {"centos7": "git"}}, None),
+        ({"packages": ["gcc-c++", "mariadb-devel"], "packages_of": {"alinux3": ["geos-devel"]}}, None),
+    ],
+)
+def test_packages_that_only_the_real_repository_has_are_left_out_and_named(
+    server: dict[str, Any], left: dict[str, Any] | None
+) -> None:
+    config, notes = changed(server=server, access={"public_key": PUBLIC_KEY})
+    assert config["site:server"] == (left or server)
+    said = [note for note in notes if "not in the rehearsal's repository" in note]
+    assert [note.split(":")[0] for note in said] == (["unixODBC-devel, geos-devel"] if left else [])
+
+
+@pytest.mark.parametrize("system", ["centos7", "debian12"])
+def test_the_real_repository_of_an_image_of_the_users_is_asked_for_all_packages(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(given_images, "origin", lambda name: "images:centos/7" if name == "centos7" else None)
+    server = {"os": system, "packages": ["geos-devel"]}
+    config, notes = changed(server=server, access={"public_key": PUBLIC_KEY})
+    assert (config["site:server"], notes) == (server, [])
 
 
 def test_an_archive_is_replaced_wherever_its_url_is_named() -> None:

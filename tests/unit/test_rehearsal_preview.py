@@ -1,5 +1,6 @@
 """What a preview says: the project's own program, run dry over states that were recorded of it."""
 
+import hashlib
 import io
 import json
 import logging
@@ -18,12 +19,13 @@ from rich.console import Console
 from rehearsal import cli
 from rehearsal.cloud import tokens
 from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.images import CLOUD_IMAGES
 from rehearsal.cloud.instance_types import answer
 from rehearsal.cloud.keys import NO_KEY, Keys
 from rehearsal.cloud.registry import TYPES
 from rehearsal.cloud.store import ProjectStore, no_state
+from rehearsal.commands import database_data, redis_data, site_data
 from rehearsal.commands import foresee as foreseeing
-from rehearsal.commands import redis_data, site_data
 from rehearsal.commands import up as updating
 from rehearsal.commands.foresee import Preview, foresee
 from rehearsal.commands.interruptions import away
@@ -94,7 +96,7 @@ class Site:
     def up(self, seconds: Mapping[str, float] | None = None, **settings: Any) -> None:
         """Record a run. seconds: end of a name → how long it is said to have taken; 1 s for the others."""
         state = self.state.imagined()
-        runs = Engine(CloudContext(self.root, state, KEYS, "", self.root, print), self.provider, Ignored())
+        runs = Engine(CloudContext(self.root, state, KEYS, {}, print), self.provider, Ignored())
         program.run(self.root, self.stack(settings), RehearsalMonitor(runs, self.provider, print), SILENT)
         runs.delete_rest()
         for record in state.records():
@@ -310,6 +312,30 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     assert list(ops(found)) == REPLACED
     with pytest.raises(UserError, match="two steps"):
         print_preview(found, Show(Console(file=io.StringIO())), False)
+
+
+@pytest.mark.parametrize(("before", "after"), [("debian12", "debian13"), ("debian12", "ubuntu2204")])
+def test_another_operating_system_makes_another_server(site: Site, before: str, after: str) -> None:
+    """Also where both are rehearsed on the same base image."""
+    systems: list[Settings] = [{"server": {"os": system}} for system in (before, after)]
+    site.up(**systems[0])
+    found = site.preview(**systems[1])
+    assert list(ops(found)) == REPLACED
+    assert notes(found)["instance"].startswith("replaced for changed user data")
+    (server,) = found.records(tokens.INSTANCE)
+    assert CLOUD_IMAGES[server.inputs["imageId"]] == after
+    protected: Settings = {"server": {"os": before, "protect": True}}
+    site.up(**protected)
+    (refused,) = site.preview(server={"os": after, "protect": True}).refused
+    assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for changed user data")
+
+
+def test_a_database_that_another_operating_system_refuses_is_named_beforehand(site: Site) -> None:
+    mysql: Settings = {"mysql": {"password": "secret-1"}}
+    site.up(**mysql)
+    assert list(database_data.refused("dev", site.preview(**mysql, **SYSTEMD))) == []
+    (line,) = database_data.refused("dev", site.preview(**mysql, server={"os": "debian13"}))
+    assert line.startswith("the new database server of debian13 refuses the data of debian12, when the old server is")
 
 
 def test_a_protected_disk_is_not_deleted(site: Site) -> None:
@@ -544,10 +570,21 @@ def test_files_that_are_only_named_are_not_read(site: Site) -> None:
     assert "  + app/: large.bin\n" in text(found)
 
 
+def test_an_archive_of_sources_is_named_and_not_compared(site: Site) -> None:
+    (site.root / "python.tgz").write_bytes(b"\xff\n" * 2**16)
+    sha256 = hashlib.sha256((site.root / "python.tgz").read_bytes()).hexdigest()
+    site.up()
+    python = {"install": "source", "version": "3.11.9", "archive": "python.tgz", "sha256": sha256}
+    found = site.preview(python=python)
+    texts = [text for files in found.files for name, text in files.new.items() if name.startswith(CODE)]
+    assert max(map(len, texts)) == 64
+    assert "  + source/: python-3.11.9\n" in text(found)
+
+
 def test_a_secret_that_changes_is_named_and_not_shown(site: Site) -> None:
     site.up(app={"env": {"TOKEN": "open sesame"}})
     found = site.preview(app={"env": {"TOKEN": "closed sesame"}})
-    assert notes(found)["site-app-apply"] == "changed environment or secrets, runs again"
+    assert notes(found)["site-app-apply"] == "a changed environment, secret or origin, runs again"
     shown = text(found, details=True)
     assert "stdin: [secret] → [secret]" in shown
     assert "sesame" not in shown

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from rehearsal import cli
 from rehearsal.cloud import host, image, lock, space, trust
+from rehearsal.cloud.images.debian12 import DEBIAN12
 from rehearsal.engine.errors import UserError
 from tests.builders.stack import PROJECT
 
@@ -58,8 +59,8 @@ def test_a_disk_that_is_full_ends_a_command_with_one_line(monkeypatch: pytest.Mo
         Path("/dev/full").write_bytes(b"x" * 100)
         return 0
 
-    monkeypatch.setattr("rehearsal.commands.logs.logs", write)
-    done = CliRunner().invoke(cli.main, ["logs"])
+    monkeypatch.setattr("rehearsal.commands.status.status", write)
+    done = CliRunner().invoke(cli.main, ["status"])
     assert done.exit_code == 1
     assert done.output == f"rehearse: a disk: {os.strerror(errno.ENOSPC)}; make room and run the same again\n"
 
@@ -123,11 +124,12 @@ def test_a_base_image_without_a_mirror_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^no base image: mmdebstrap fails: .*; put right this host's network"
     ) as raised:
-        image._build(tmp_path, {}, packages)
+        image._build(DEBIAN12, tmp_path, {}, packages)
     assert "\n" not in str(raised.value)
 
 
-def test_a_filter_by_which_groups_do_not_hold_is_refused() -> None:
+def test_a_filter_by_which_groups_do_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LXD_DIR", "/var/lib/lxd")
     host._check_filter("nftables")
     with pytest.raises(UserError, match=r"LXD filters with xtables, .*; allowed: nftables"):
         host._check_filter("xtables")

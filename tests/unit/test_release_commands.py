@@ -223,7 +223,9 @@ def test_what_commands_make_is_not_edited_by_hand(plain: Server) -> None:
     archive = plain.archive(before=[["sh", "-c", make]])
     plain.prepare()
     plain.apply(archive)
-    assert plain.run(Path(), "", verb="status")[1] == f"site app: release {archive.id}\n"
+    said = plain.run(Path(), "", verb="status")[1]
+    assert said.startswith(f"site app: release {archive.id} since ")
+    assert "edited by hand" not in said
     made = folder(plain, archive.id) / "static/ü/a.css"
     made.write_text("by hand")
     assert f"edited by hand: {made} (changed)" in plain.run(Path(), "", verb="status", wanted=1)[1]

@@ -220,6 +220,7 @@ def test_a_release_that_is_undone_gives_the_timers_back(monkeypatch: pytest.Monk
     undone = tool.Rollout.__new__(tool.Rollout)
     did: list[Any] = []
     undone.release, undone.old_env, undone.old_target = SimpleNamespace(site="app", user="wsgi-app"), None, "slots/a"
+    undone.old_maintenance, undone.own_maintenance, undone.old_note = {}, {}, None
     undone.old, undone.new = SimpleNamespace(slot="a"), SimpleNamespace(slot="b")
     undone.site = SimpleNamespace(undo=lambda *states: did.append(states), slot_dir=lambda slot: f"slots/{slot}")
     monkeypatch.setattr(tool.schedule, "place", lambda *arguments: did.append(arguments))

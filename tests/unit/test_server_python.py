@@ -18,6 +18,7 @@ from settings import package_index, requirements, server_python
 from settings.loader import parse
 
 FILE = "stacks/Pulumi.dev.yaml"
+PYTHON = {"install": "source", "version": "3.11.9", "archive": "python.tgz", "sha256": "ab" * 32}
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,9 @@ def test_what_the_entry_imports_is_refused_and_other_files_are_warned_of(project
     (folder / "shop/models.py").write_text("Row = 1\nprint(a := 1)\n")
     (folder / "later.py").write_text("def f(a, /): pass\n")
     assert refusal(project, "centos7").startswith(f"{FILE}: app.source: shop/models.py:2: no Python of that version")
-    assert "centos7 has Python 3.6; allowed: code for that Python, or a server.os" in refusal(project, "centos7")
+    assert "centos7 has Python 3.6; allowed: code for that Python, a server.os" in refusal(project, "centos7")
     assert checked(project, "debian12") == []
+    assert checked(project, "centos7", python=PYTHON) == []
     (folder / "shop/models.py").write_text("Row = 1\n")
     (warning,) = checked(project, "centos7")
     assert warning.startswith("app.source: later.py:1: no Python of that version")
@@ -113,6 +115,9 @@ def test_a_project_that_requires_another_python_is_refused(project: Path, name: 
     (project / "app" / name).write_text(text)
     assert refusal(project, "centos7").startswith(f"{FILE}: app.source: {start}, and centos7 has Python 3.6; allowed:")
     assert checked(project, "ubuntu2204") == []
+    newer = text.replace("3.9", "3.12")
+    (project / "app" / name).write_text(newer)
+    assert "and the site has Python 3.11; allowed:" in refusal(project, "centos7", python=PYTHON)
     (project / "app" / name).write_text("[project\nrequires-python")
     assert checked(project, "centos7") == []
 
@@ -198,8 +203,9 @@ def test_a_pin_that_no_file_offers_to_the_servers_python_is_refused(index: Index
     (project / "app/requirements.txt").write_text("# first\nFlask==3.1.3\nnowhere==1\n")
     assert refusal(project, "centos7") == (
         f"{FILE}: app.source: requirements.txt line 2: Flask==3.1.3 needs Python >=3.9, and centos7 has Python 3.6; "
-        "allowed: another version of Flask, or a server.os whose Python fits"
+        "allowed: another version of Flask, or a server.os or a python.version that fits"
     )
+    assert checked(project, "centos7", python=PYTHON) == []
     asked = len(index.asked)
     assert checked(project, "debian12") == []
     assert "/simple/flask/" not in index.asked[asked:], "the answer is kept"
@@ -263,6 +269,7 @@ def test_the_index_is_pips_own_or_the_stacks(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_rehearsal_says_that_its_python_is_another(system: str, says: str) -> None:
     stack = Stack("wsgi-ecs", "dev", {"wsgi-ecs:server": json.dumps({"os": system})})
     changed, notes = overlay.rehearsed(stack, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43)
-    assert changed.config["rehearsal:os"] == system
+    # A system that is rehearsed as itself needs no other name.
+    assert changed.config.get("rehearsal:os", json.loads(changed.config["wsgi-ecs:server"])["os"]) == system
     lines = [note for note in notes if "rehearsal runs Python" in note]
     assert (len(lines) == 1 and says in lines[0]) if says else lines == []

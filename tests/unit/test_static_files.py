@@ -188,4 +188,5 @@ def test_a_file_has_a_location_of_its_own() -> None:
         .sites[0]
         .configs["server.conf"]
     )
-    assert "location = /favicon.ico {\n        alias @@release_dir@@/app/static/favicon.ico;" in text
+    block = text.split("location = /favicon.ico {")[1].split("\n    }")[0]
+    assert "alias @@view_dir@@/release/app/static/favicon.ico;" in block

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from contract import paths
 from contract.documents import Host, Probe
+from operations import proof
 from reference.samples import CLOUD
-from rehearsal.commands import proof
 from rehearsal.commands.overlay import ca_file
 from rehearsal.engine.stack import Stack
 from serving import bootstrap, make_plan

@@ -1,5 +1,5 @@
 """uWSGI as the application server."""
 
-from kinds.app_servers.uwsgi.server import STATS_PORTS, VERSION, Uwsgi
+from kinds.app_servers.uwsgi.server import VERSION, Uwsgi
 
-__all__ = ["STATS_PORTS", "VERSION", "Uwsgi"]
+__all__ = ["VERSION", "Uwsgi"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
-from contract.documents import Endpoint
+from contract.documents import Build, Endpoint
 from contract.placeholders import STATS_PORT
 from kinds.app_servers.base import Listen, Ports, Process, Surroundings, endpoint
 from kinds.app_servers.uwsgi.settings import UwsgiSettings
@@ -15,8 +15,8 @@ from schema.base import Rule
 from templates import render
 
 VERSION = "2.0.31"
-# Ports of the statistics when nobody chose one: enough for two releases of every site of a machine.
-STATS_PORTS = range(9191, 9291)
+# Port of the statistics of the page that a server has before its first release.
+PAGE_STATS_PORT = 9191
 Option = tuple[str, str | bool]
 # What imports the application for a uWSGI that speaks HTTP with nginx.
 _MODULE = "wsgi_ecs_application"
@@ -51,11 +51,18 @@ class Uwsgi(UwsgiSettings):
 
     @property
     def private_ports(self) -> tuple[tuple[str, int], ...]:
-        return tuple(("uwsgi.stats", port) for port in self._stats_ports)
+        return tuple(("uwsgi.stats", port) for port in self._stats_ports or (PAGE_STATS_PORT,))
 
     @property
     def shares_private_ports(self) -> bool:
-        return self.stats == "auto"
+        return not self._stats_ports
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if not self._stats_ports:
+            return ()
+        told = "every user of the server reads there the requests in work, with their cookies"
+        return (f"uwsgi.stats: {told}; use auto, which is a socket that only the site and nginx reach",)
 
     def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
         socket = self.socket
@@ -80,6 +87,8 @@ class Uwsgi(UwsgiSettings):
                 "processes": 1,
                 "cheaper": None,
                 "chmod_socket": "660",
+                # The user data of a server stay as they are: another text would replace it.
+                "stats": PAGE_STATS_PORT if self.stats == "auto" else self.stats,
                 # Archives come with a release.
                 "install": "index",
                 "version": self.version if self.install == "index" else None,
@@ -101,7 +110,7 @@ class Uwsgi(UwsgiSettings):
         if self.install == "os":
             # The OS packages uWSGI's Python support as a plugin.
             chosen.insert(0, ("plugin", around.system.uwsgi_plugin))
-        program = self._program()
+        program = self._program(around.system)
         if self.config == "command_line":
             command: tuple[str, ...] = (program, *_arguments(chosen))
         else:
@@ -113,13 +122,13 @@ class Uwsgi(UwsgiSettings):
             command=command,
             pins=(f"uWSGI=={self.version or VERSION}",) if self.install == "index" else (),
             endpoint=where,
-            ports={**ports, STATS_PORT: self._stats_ports},
+            ports={**ports, STATS_PORT: stats} if (stats := self._stats_ports) else ports,
             group=self.gid,
             forks=self.daemonize,
             start_seconds=around.app.start_seconds,
             owns_log=self._owns_log(around),
             computed="@@cpus@@ processes: one per CPU" if self.processes == "auto" else "",
-            builds=(self.build(python=around.system.python),) if self.install == "source" else (),
+            builds=(self._build(around.system),) if self.install == "source" else (),
             uwsgi_params=_params(around.app) if self.dynamic else None,
         )
 
@@ -150,7 +159,7 @@ class Uwsgi(UwsgiSettings):
             found.append(("logto2", around.place.log))
         return [
             *found,
-            ("stats", f"127.0.0.1:@@{STATS_PORT}@@"),
+            ("stats", f"127.0.0.1:@@{STATS_PORT}@@" if self._stats_ports else around.place.stats),
             ("disable-logging", True),
             ("log-4xx", True),
             ("log-5xx", True),
@@ -232,15 +241,22 @@ class Uwsgi(UwsgiSettings):
             f"660, or nginx.user: {around.place.user}",
         )
 
-    def _program(self) -> str:
+    def _program(self, system: System) -> str:
         """Path of uWSGI. From source it is one version's, not the link's: a release keeps its own."""
         if self.install == "source":
-            return f"{self.folder}/bin/uwsgi"
-        return "/usr/bin/uwsgi" if self.install == "os" else "@@venv@@/bin/uwsgi"
+            return f"{self._build(system).folder}/bin/uwsgi"
+        return system.uwsgi_program if self.install == "os" else "@@venv@@/bin/uwsgi"
+
+    def _build(self, system: System) -> Build:
+        """The build that the release tool is asked for. Each Python from source has a uWSGI of its own."""
+        build = self.build(python=system.python)
+        own = system.python_folder.replace("/", "-")
+        return build._replace(folder=f"{build.folder}{own}")
 
     @property
     def _stats_ports(self) -> tuple[int, ...]:
-        return tuple(STATS_PORTS) if isinstance(self.stats, str) else (self.stats, self.stats + 1)
+        """The ports of the statistics that releases take in turn, none for a unix socket."""
+        return () if isinstance(self.stats, str) else (self.stats, self.stats + 1)
 
     def _owns_log(self, around: Surroundings) -> bool:
         """Whether uWSGI writes its log itself: the emperor's own log would mix those of all vassals."""
@@ -248,9 +264,9 @@ class Uwsgi(UwsgiSettings):
 
     def _endpoint(self, around: Surroundings) -> tuple[Endpoint, Ports]:
         if self.http:
-            return endpoint("http", self.http, not around.behind_nginx, around.place)
+            return endpoint("http", self.http, around, is_public=not around.behind_nginx)
         (listen,) = self.listens_on(around.is_apart)
-        return endpoint("http" if self.http_socket else "uwsgi", listen.value, False, around.place)
+        return endpoint("http" if self.http_socket else "uwsgi", listen.value, around)
 
     def _buffer_size(self, around: Surroundings) -> int:
         """Bytes of the request headers: all that nginx accepts, unless the setting says something else."""
@@ -291,8 +307,11 @@ class Uwsgi(UwsgiSettings):
     def _listening(self, around: Surroundings, where: Endpoint) -> list[Option]:
         name = "http" if self.http else "http-socket" if self.http_socket else "socket"
         found: list[Option] = [(name, where.address.removeprefix("unix:"))]
-        if where.address.startswith("unix:"):
+        # The mode is that of the statistics' socket, too.
+        if where.address.startswith("unix:") or not self._stats_ports:
             found.append(("chmod-socket", self.chmod_socket))
+        if self.shares_port(around):
+            found.append(("reuse-port", True))
         found += [
             ("listen", "@@somaxconn@@" if self.listen == "auto" else str(self.listen)),
             ("buffer-size", str(self._buffer_size(around))),

@@ -22,6 +22,7 @@ class UwsgiSettings(FromSource, AppServer):
         "index",
         description="Whether it comes from the package index, from the OS's packages, or is built on the server.",
     )
+    version: Annotated[str, text.version("2.0.31")] | None = Field(None, description="Version to install.")
     prefix: text.Prefix = Field(
         "/usr/local/uwsgi",
         description="A build from source is installed in <prefix>-<version>; <prefix> becomes a link to it.",
@@ -75,8 +76,8 @@ class UwsgiSettings(FromSource, AppServer):
     )
     stats: Literal["auto"] | AppPort = Field(
         "auto",
-        description="Port of the statistics on loopback; releases alternate between it and the next "
-        "port. auto: the first free port from 9191.",
+        description="Where uWSGI tells its statistics. auto: a unix socket that only the site and nginx reach. A port "
+        "on loopback tells every user of the server; releases alternate between it and the next port.",
     )
     stats_http: bool = Field(False, description="Serve the statistics over HTTP.")
     static_map: dict[text.Location, text.InsidePath] = Field(

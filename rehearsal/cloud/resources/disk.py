@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.lxd import POOL, STACK_TAG, Lxd, retry_busy
+from rehearsal.cloud.daemon import POOL
+from rehearsal.cloud.lxd import STACK_TAG, Lxd, retry_busy
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.resource import Resource, only

@@ -6,7 +6,7 @@ from typing import Any
 from contract import paths
 from rehearsal.cloud import tokens
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.lxd import POOL
+from rehearsal.cloud.daemon import POOL
 from rehearsal.cloud.resources.disk import VOLUMES
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError

@@ -29,7 +29,9 @@ class EipAddress(Resource[CloudContext]):
     def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
         with host_lock("addresses"):
             used = [other.facts["address"] for other in all_records(projects()) if "address" in other.facts]
-            address = addressing.free_address([*used, *in_use(context.host)])
+            # Beside LXD, an Incus of this host may have rehearsals, which are seen by their routes.
+            routed = [str(network.network_address) for network, _ in addressing.routes()]
+            address = addressing.free_address([*used, *in_use(context.host), *routed])
             if address is None:
                 raise RehearsalError(f"all addresses of {addressing.PUBLIC} are taken; destroy a stack")
             # Record the address while the lock is held, so that no other stack takes it.

@@ -5,8 +5,8 @@ from typing import Any
 
 from rehearsal.cloud import group_bridge, machine, tokens
 from rehearsal.cloud.context import CloudContext
+from rehearsal.cloud.daemon import POOL
 from rehearsal.cloud.instance_types import size
-from rehearsal.cloud.lxd import POOL
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.resource import Resource, only
@@ -74,6 +74,7 @@ class Instance(Resource[CloudContext]):
         bridge = group_bridge.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])
         group = context.state.by_id(tokens.SECURITY_GROUP, bridge.group)
         isolated = group is not None and group.inputs.get("innerAccessPolicy") == "Drop"
+        cache = context.images[inputs["imageId"]].cache
         devices = {
             "root": {"type": "disk", "path": "/", "pool": POOL},
             "eth0": {
@@ -83,11 +84,14 @@ class Instance(Resource[CloudContext]):
                 # LXD's rules filter what comes from other networks; this separates machines on the same bridge.
                 "security.port_isolation": str(isolated).lower(),
             },
-            "cache": {"type": "disk", "source": str(context.cache), "path": "/var/cache/rehearsal", "readonly": "true"},
+            "cache": {"type": "disk", "source": str(cache), "path": "/var/cache/rehearsal", "readonly": "true"},
         }
         machine.make(context, record.id, inputs, devices)
         machine.power(context, record.id, "start")
-        return self._outputs(context, record.id, bridge.name, inputs)
+        outputs = self._outputs(context, record.id, bridge.name, inputs)
+        if context.images[inputs["imageId"]].is_given:
+            machine.let_in(context, record.id, inputs)
+        return outputs
 
     def _outputs(self, context: CloudContext, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         address = machine.wait_for_address(context, name, bridge)
@@ -100,7 +104,7 @@ class Instance(Resource[CloudContext]):
             "cpu": limits.cpu,
             "memory": limits.memory,
             "osType": "linux",
-            "osName": "Debian 12 64bit",
+            "osName": context.images[inputs["imageId"]].os_name,
             "status": "Running",
             "rehearsalBridge": bridge,
         }

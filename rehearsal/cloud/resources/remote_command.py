@@ -20,7 +20,7 @@ class RemoteCommand(OverSsh):
             ("connection", "create", "update", "delete", "stdin", "environment", "logging"), "runs again"
         ),
         recorded=frozenset({"addPreviousOutputInEnv"}),
-        words={**SSH_WORDS, "stdin": "changed environment or secrets", "create": "a changed command"},
+        words={**SSH_WORDS, "stdin": "a changed environment, secret or origin", "create": "a changed command"},
     )
 
     def facts(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,13 @@ from typing import Any
 import httpx
 import yaml
 
+from rehearsal.cloud import daemon
 from rehearsal.cloud.pebble import Pebble
 from rehearsal.commands.passphrase import FILE_VARIABLE, VARIABLE
 from tests.builders.encrypted import ENCRYPTION_SALT
 
+# The command of the LXD or Incus that has this host's rehearsals.
+CLIENT = daemon.current().client
 # How the rehearsal marks what cannot live in the stack's own project.
 TAG = "user.wsgi-ecs.stack"
 
@@ -117,8 +120,14 @@ class Stack:
 
 def lxd(path: str) -> Any:
     """What LXD answers to a GET of its API."""
-    done = subprocess.run(["lxc", "query", path], capture_output=True, text=True, check=True, env=_environment())
+    done = subprocess.run([CLIENT, "query", path], capture_output=True, text=True, check=True, env=_environment())
     return json.loads(done.stdout)
+
+
+def database_text() -> bytes:
+    """The daemon's own database, as SQL."""
+    sql = ["lxd", "sql"] if CLIENT == "lxc" else ["incus", "admin", "sql"]
+    return subprocess.run([*sql, "global", ".dump"], capture_output=True, check=True).stdout
 
 
 def entering(project: str, machine: str) -> list[str]:

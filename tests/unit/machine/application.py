@@ -19,10 +19,19 @@ class Application(threading.Thread):
     found: what an earlier program had left of the slot's pidfile and socket.
     """
 
-    def __init__(self, release: str, behaviour: str, protocol: str, address: str, env: str = "") -> None:
+    def __init__(
+        self,
+        release: str,
+        behaviour: str,
+        protocol: str,
+        address: str,
+        env: str = "",
+        slot: str = "a",
+        shares_port: bool = False,
+    ) -> None:
         super().__init__(daemon=True)
-        self.release, self.behaviour, self.protocol, self.env = release, behaviour, protocol, env
-        self.address = address
+        self.release, self.behaviour, self.protocol, self.env, self.slot = release, behaviour, protocol, env, slot
+        self.address, self.shares_port = address, shares_port
         self.asked: list[dict[str, str]] = []
         self.found: set[str] = set()
         self.listens = False
@@ -35,6 +44,8 @@ class Application(threading.Thread):
             host, _, port = address.rpartition(":")
             self.listener = socket.socket()
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shares_port:
+                self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._where = (host, int(port))
         if behaviour not in ("crash", "silent"):
             self._listen()

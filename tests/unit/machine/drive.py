@@ -2,8 +2,11 @@
 
 In: lines of JSON [root, verb, folder]. Out: a line with the process id, and one with its wait status.
 Standard input of the tool is ROOT/stdin, its output goes to ROOT/output. ROOT/faults.json may
-name what goes wrong: disk (full) or pip (killed there). Commands are asked of ROOT/ask, a unix socket: a line of
-JSON there, then status and output come back; hundreds of them run, and a process for each would take most of the time.
+name what goes wrong: disk (full), pip (killed there), before-3 and after-3 (killed at the third rename, by which the
+tool replaces files and links), before-state.json-2 (at the second one of this name), or full-state.json-2 (no space for
+it). ROOT/renames has the number of renames of a run that has ended. Commands are asked of
+ROOT/ask, a unix socket: a line of JSON there, then status and output come back; hundreds of them run, and a process for
+each would take most of the time.
 """
 
 import importlib
@@ -29,6 +32,7 @@ names = (
     "drop_ins",
     "files",
     "host",
+    "lock",
     "nginx",
     "release",
     "traffic",
@@ -36,9 +40,9 @@ names = (
     "contract.paths",
 )
 modules: Any = [importlib.import_module(name) for name in names]
-builds, commands, data, disk, drop_ins, files, host, nginx, release, traffic, venvs, paths = modules
+builds, commands, data, disk, drop_ins, files, host, lock, nginx, release, traffic, venvs, paths = modules
 release_commands: Any = importlib.import_module("release_commands")
-sleep, listdir = time.sleep, os.listdir
+sleep, listdir, rename = time.sleep, os.listdir, os.rename
 
 
 class Fake:
@@ -46,6 +50,7 @@ class Fake:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.renames: Any = []
         self.faults = json.loads(Path(root, "faults.json").read_text())
 
     def note_owner(self, path: str, owner: str) -> None:
@@ -87,6 +92,18 @@ class Fake:
         children = Path("/proc", master, "task", master, "children").read_text().split()
         return ["1", master, str(os.getpid()), "self", *children] if path == "/proc" else listdir(path)
 
+    def rename(self, source: str, target: str) -> None:
+        name = Path(target).name
+        self.renames.append(name)
+        at, named = len(self.renames), f"{name}-{self.renames.count(name)}"
+        if f"full-{named}" in self.faults:
+            raise OSError(28, "No space left on device", target)
+        if f"before-{at}" in self.faults or f"before-{named}" in self.faults:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+        if f"after-{at}" in self.faults:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def sync(self) -> None:
         if "disk" in self.faults:
             raise OSError(28, "No space left on device", self.root)
@@ -125,22 +142,25 @@ def move(root: str) -> None:
     """Have the tool find below `root` what it finds elsewhere on a machine."""
     paths.ROOT, paths.ETC, paths.RUN, paths.LOG = (f"{root}/{name}" for name in ("srv", "etc", "run", "log"))
     paths.CACHE, paths.STATUS_COMMAND = root + "/cache", root + "/status"
-    paths.DATA = root + "/disk"
+    paths.MAINTENANCE_COMMAND = root + "/maintenance"
+    paths.RELEASE_COMMAND = root + "/release"
+    paths.DATA, paths.DATABASE_COMMAND = root + "/disk", root + "/database"
     paths.EMPEROR_STATS = root + "/emperor.sock"
     files.LOCK, files.TMPFILES = root + "/lock", root + "/tmpfiles"
     nginx.NGINX_PID, nginx.NGINX_UNIT = root + "/nginx.pid", root + "/nginx.service"
     nginx.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
-    builds._PARENTS = (root + "/local",)
+    paths.BUILD_FOLDERS = (root + "/local",)
     host.NGINX_CONF, host.LOGROTATE = root + "/etc/nginx.conf", root + "/logrotate"
+    host.HOSTS = root + "/etc/hosts"
     drop_ins.UNITS = root + "/units"
     disk.mount, disk.unmount = (lambda say: Path(paths.DATA).mkdir(exist_ok=True)), (lambda say: None)
 
 
 def hasten() -> None:
     """What the tool waits for comes at once here."""
-    traffic.Site.start_seconds, traffic.SETTLE_SECONDS, traffic.LOG_SECONDS = 0.3, 0.05, 0.01
-    release.LOCK_SECONDS = 0.5
+    traffic.Site.start_seconds, traffic.SETTLE_SECONDS, traffic.LOG_SECONDS = 1.0, 0.05, 0.01
+    release.LOCK_SECONDS = lock.LOCK_SECONDS = 0.5
     release_commands.GRACE = 0.5
     vars(time)["sleep"] = lambda seconds: sleep(seconds / 20)
 
@@ -160,6 +180,7 @@ def run(root: str, verb: str, folder: str) -> int:
     files.grp.getgrgid = lambda name: SimpleNamespace(gr_name=name)
     vars(os)["chown"] = fake.chown
     os.sync = fake.sync
+    vars(os)["rename"] = fake.rename
     # The site's user is this one, whose files the application's folder has already.
     release_commands.become, release_commands.owner_of = lambda account: os.setsid(), lambda user: os.getuid()
     # Another test's commands are this user's too.
@@ -167,7 +188,9 @@ def run(root: str, verb: str, folder: str) -> int:
     release_commands.handover.give = fake.note_owner
     release_commands.handover.take_back = fake.take_back
     vars(subprocess)["run"], vars(os)["listdir"] = fake.ask, fake.listed
-    return int(release.main([verb] if verb == "status" else [verb, folder]))
+    status = int(release.main(verb.split() if verb.split()[0] in ("status", "kept") else [verb, folder]))
+    Path(root, "renames").write_text(str(len(fake.renames)))
+    return status
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ class Part:
     """A site's location, and the address that its requests go to; None for the page that says 503."""
 
     site: str
-    slot: str
     location: str
     address: str | None
 
@@ -68,22 +67,22 @@ def _block(directives: list[Directive], upstreams: dict[str, str]) -> Block:
         inner = {each.words[0]: each.words[1] for each in location.block}
         passed = inner.get("uwsgi_pass") or inner.get("proxy_pass")
         if passed or inner.get("return") == "503":
-            site, _, slot = location.folder.parts[-3:]
+            site = location.folder.parts[-3]
             address = upstreams[passed.removeprefix("http://")] if passed else None
-            parts.append(Part(site, slot, location.words[1], address))
+            parts.append(Part(site, location.words[1], address))
     listen, *flags = words["listen"]
     return Block(int(listen), words.get("server_name", ["_"])[0], "default_server" in flags, tuple(parts))
 
 
 def _read(file: Path) -> list[Directive]:
     try:
-        text = re.sub("(?m)#.*$", "", file.read_text())
+        text = re.sub(r"(?m)^\s*#.*$", "", file.read_text())
     except FileNotFoundError:
         raise Refused(f'open() "{file}" failed') from None
     if "no_such_directive" in text:
         # A configuration may hold any byte, and nginx repeats it.
         raise Refused("unknown directive \udcff")
-    return _directives(iter(re.findall(r"[{};]|[^\s{};]+", text)), file.resolve().parent)
+    return _directives(iter(re.findall(r"'[^']*'|[{};]|[^\s{};']+", text)), file.resolve().parent)
 
 
 def _directives(tokens: Iterator[str], folder: Path) -> list[Directive]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.unit.machine.nginx import load
 from tests.unit.machine.server import Server
 from tests.unit.machine.stand_ins import key_of
 
@@ -12,8 +13,11 @@ def only_slot(server: Server, release: str, site: str = "app") -> None:
     slot = state["slot"]
     key = f"{site}-{slot}"
     assert server.serves(site) == state["release"] == release
-    parts = [part for block in server.loaded for part in block.parts if part.site == site]
-    assert [part.slot for part in parts] == ([] if server.alone else [slot])
+    # A program that follows links comes to an end.
+    for link in (server.folder(site) / "slots").rglob("*"):
+        assert not (link.is_symlink() and link.parent.resolve().is_relative_to(link.resolve())), link
+    # nginx has loaded what is in place.
+    assert server.alone or server.loaded == load(server.root / "etc/nginx.conf")
     assert "trial" not in state
     assert {name for name in server.programs if name.startswith(f"{site}-")} == {key}
     assert not server.programs[key].found

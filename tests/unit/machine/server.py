@@ -80,6 +80,7 @@ class Server:
         self.root = Path(tempfile.mkdtemp(prefix="we-", dir=memory if os.access(memory, os.W_OK) else None))
         for name in ("run", "log", "sources", "etc", "programs", "tmpfiles", "srv/incoming"):
             (self.root / name).mkdir(parents=True)
+        (self.root / "etc/hosts").write_text("127.0.0.1 localhost\n")
         self.site = self.folder("app")
         self.env_file = self.root / "etc/app.env.json"
         self.commands: list[str] = []
@@ -168,6 +169,7 @@ class Server:
             # All packages of the OS are there.
             "dpkg-query": lambda *arguments: (0, "".join(f"{name} ii \n" for name in arguments[3:])),
             "cp": self._copy,
+            "journalctl": lambda *_: (0, "Failed to listen on sockets: Address already in use"),
             **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
         }
         self._handlers.setdefault("systemctl", self._systemctl)
@@ -190,7 +192,7 @@ class Server:
                 status = 404 if found is None else 503 if found.address is None else program.status if program else 502
                 if found and program and program.behaviour == "nginx":
                     status = 500
-                    with (server.root / f"log/{found.site}/{found.slot}.log").open("a") as log:
+                    with (server.root / f"log/{found.site}/{program.slot}.log").open("a") as log:
                         log.write("KeyError: what it prints as nginx asks\n")
                 self.send_response(status)
                 self.end_headers()
@@ -239,16 +241,22 @@ class Server:
 
     def passed(self, found: Part | None) -> Application | None:
         """The program that nginx passes a site's requests to."""
-        programs = [program for program in self.programs.values() if found and program.address == found.address]
+        if not found or not found.address:
+            return None
+        _, is_unix, path = found.address.rpartition("unix:")
+        # nginx follows the links anew for each request.
+        address = f"{is_unix}{os.path.realpath(path)}" if is_unix else found.address
+        programs = [program for program in self.programs.values() if program.address == address]
         return programs[0] if programs else None
 
     def serves(self, site: str) -> str | None:
         """The release that a request to a site from outside reaches, None when there is none."""
         if self.alone:
             own = [program for key, program in self.programs.items() if key.startswith(site + "-")]
-            listening = [program.release for program in own if program.listens]
-            assert len(listening) < 2
-            return listening[0] if listening else None
+            # A program on trial listens on loopback, which nobody outside reaches.
+            listening = [program for program in own if program.listens and program.address.startswith("0.")]
+            assert len(listening) < 2 or all(program.shares_port for program in listening)
+            return listening[0].release if listening else None
         parts = [part for block in self.loaded for part in block.parts if part.site == site]
         program = self.passed(parts[0] if parts else None)
         return program.release if program else None
@@ -316,7 +324,12 @@ class Server:
         for config in re.findall(r"/\S+/(?:uwsgi\.ini|gconf\.py)", text):
             text += Path(config).read_text()
         folder = Path(re.findall("(?m)^(?:directory=|WorkingDirectory=|chdir = )(/.*)/app$", text)[0])
-        ((name, address),) = re.findall(r'(?:^|\s--)(socket|http-socket|http|bind) ?= ?"?([^\s"]+)', text, re.MULTILINE)
+        is_granian = "granian.py" in text
+        if is_granian:
+            text = re.sub(r"--host=(\S+) --port=", r"--uds=\1:", text).replace("--http=", "--version=")
+        ((name, address),) = re.findall(
+            r'(?:^|\s--)(socket|http-socket|http|bind|uds) ?= ?"?([^\s"]+)', text, re.MULTILINE
+        )
         address = f"unix:{address}" if address.startswith("/") else address
         behaviour = (folder / "app/behaviour").read_text()
         with (self.root / f"log/{site}/{slot}.log").open("a") as log:
@@ -324,10 +337,14 @@ class Server:
                 log.write(f"ImportError: {behaviour} – 没有这个模块\n")
         protocol = "uwsgi" if name == "socket" else "http"
         env = (self.root / f"etc/{site}.env.json").read_text()
-        return Application(folder.name, behaviour, protocol, address, env)
+        # Granian does so without an option.
+        shares_port = is_granian or re.search("(?m)^reuse[-_]port = ", text) is not None
+        return Application(folder.name, behaviour, protocol, address, env, slot, shares_port)
 
     def _systemctl(self, *arguments: str) -> Answer:
-        """systemd where it manages no application: it reads its units, and no nginx is its own."""
+        """systemd where it manages no application: it reads its units, no nginx is its own, and a socket listens."""
+        if arguments[-1] == f"{paths.METRICS_UNIT}.socket":
+            return (1, f"Job for {arguments[-1]} failed") if arguments[0] in self.refuses else (0, "")
         return (0, "") if arguments == ("daemon-reload",) else (1, "Job for nginx.service failed")
 
     def _tmpfiles(self, *arguments: str) -> Answer:
@@ -382,9 +399,9 @@ class Server:
             texts["config/server.conf"] += nginx
         return self._built(texts, source)
 
-    def host(self, config: dict[str, Any] | None = None, old: str = "", new: str = "") -> Archive:
+    def host(self, config: dict[str, Any] | None = None, old: str = "", new: str = "", **release: Any) -> Archive:
         """What the sites share, as archive(). old, new: what is changed in nginx.conf."""
-        texts = host_files(make_plan(self.settings(config)))
+        texts = host_files(make_plan(self.settings(config, **release)))
         if old:
             assert old in texts["config/nginx.conf"]
             texts["config/nginx.conf"] = texts["config/nginx.conf"].replace(old, new)
@@ -434,6 +451,10 @@ class Server:
         """Unpack a release and run its tool with an environment. Returns what it printed."""
         parts = {"env": env or {}, "files": {}, **({"address": address} if address else {})}
         return self.run(self.unpack(archive), json.dumps(parts), **options)[1]
+
+    def kept(self, words: str, **options: Any) -> str:
+        """Run the command wsgi-ecs-release with these words. Returns as apply()."""
+        return self.run(self.root, "", verb=f"kept {words}", **options)[1]
 
     def prepare(self, archive: Archive | None = None, **options: Any) -> str:
         """Put what the sites share in place, by default what the server's own settings say. Returns as apply()."""

@@ -1,0 +1,38 @@
+"""The JSON documents of a server that has a database or Redis alone; documents.py has all others."""
+
+from typing import Dict, List, NamedTuple
+
+
+class Database(NamedTuple):
+    """host.json of a database's server.
+
+    datadir: on the data disk. config: path of MySQL's own configuration. network: address/mask, as MySQL writes it in
+    an account. schema: names in the archive, in the order in which they are applied. applied: table that lists the
+    files that were applied. instance_type, disk_gib, generation: the tool does not read these fields; a change of a
+    field changes the archive, so that the tool runs again.
+    """
+
+    system: str
+    datadir: str
+    config: str
+    database: str
+    user: str
+    network: str
+    schema: List[str]
+    applied: str
+    instance_type: str
+    disk_gib: int
+    generation: int
+
+
+class ServiceState(NamedTuple):
+    """state.json of a server that has a database or Redis alone."""
+
+    written: Dict[str, str] = {}
+
+
+class Account(NamedTuple):
+    """account.json on a database's data disk: the account that the application has. password: its hash."""
+
+    user: str
+    password: str

@@ -1,0 +1,1 @@
+"""Measurements on rehearsal machines, which make targets run and pytest does not."""
