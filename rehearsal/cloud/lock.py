@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from rehearsal.engine.errors import UserError
 
@@ -16,16 +17,24 @@ _FOLDER = Path("/run/lock")
 @contextmanager
 def host_lock(what: str) -> Iterator[None]:
     """Hold a lock of this host while something that all stacks share is read and changed; other processes wait."""
-    with (_FOLDER / f"wsgi-ecs-rehearsal.{what}").open("a") as file:
+    with _open(f"wsgi-ecs-rehearsal.{what}") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _open(name: str) -> IO[str]:
+    """Open the file of a lock. Raises UserError if another user has made the file."""
+    path = _FOLDER / name
+    try:
+        return path.open("a+")
+    except PermissionError:
+        raise UserError(f"{path} belongs to {path.owner()}; run ./rehearse, which becomes root by sudo") from None
 
 
 @contextmanager
 def stack_lock(stack: str) -> Iterator[None]:
     """Hold the stack's lock. Raises UserError that names the process which holds it."""
-    path = _FOLDER / f"wsgi-ecs-rehearsal-{stack}.lock"
-    with path.open("a+") as file:
+    with _open(f"wsgi-ecs-rehearsal-{stack}.lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -4,6 +4,7 @@ import http.server
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_a_second_run_of_a_stack_is_refused_with_who_holds_it(tmp_path: Path, mo
         pass
     with lock.stack_lock("dev"):
         pass
+
+
+def test_the_lock_of_another_user_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(lock, "_FOLDER", Path(folder))
+        path = Path(folder, "wsgi-ecs-rehearsal-dev.lock")
+        path.touch(0o400)
+        Path(folder).chmod(0o755)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(UserError, match=rf"{path} belongs to .*; run ./rehearse"), lock.stack_lock("dev"):
+                pass
+        finally:
+            os.seteuid(user)
 
 
 def test_type_names_are_shown_short() -> None:

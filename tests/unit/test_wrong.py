@@ -232,7 +232,8 @@ def test_the_command_itself_says_it_on_stderr_alone(name: str, project: Path, mo
     (project / f"stacks/Pulumi.{name}.yaml").write_text(text, encoding="utf-8")
     if name == "app-of-2-gib":
         _big(project, monkeypatch)
-    command = [sys.executable, "-m", "rehearsal", "up", "--stack", name]
+    # `up` would take the stack's lock, which belongs to the user who has taken it first.
+    command = [sys.executable, "-m", "rehearsal", "preview", "--stack", name]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{expected(case)}\n")
