@@ -22,6 +22,8 @@ SCHEMA_FOLDER = "schema/"
 ACME_FILE = "acme.json"
 ACME_CA_FILE = "acme-ca.pem"
 MYSQL_CONFIG_FILE = "mysql.cnf"
+SSHD_FILE = "sshd.conf"
+JOURNALD_FILE = "journald.conf"
 
 
 class Manifest(NamedTuple):

@@ -22,6 +22,7 @@ import drift
 import drop_ins
 import facts
 import files
+import hardening
 import metrics
 import packages
 import probe
@@ -105,6 +106,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     services = drop_ins.place(host.drop_ins)
     services += redis_server.prepare(host.redis, say)
     services += metrics.place(unpacked, say)
+    services += hardening.place(unpacked, say)
     name_hosts(hosts)
     data_disk.place(host, say)
     # A list, because each site is made whatever has changed for another site.

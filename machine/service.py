@@ -9,6 +9,7 @@ from typing import Callable, Dict, List, NamedTuple, Tuple
 import database
 import drift
 import files
+import hardening
 import host
 import metrics
 import redis_server
@@ -49,6 +50,7 @@ def prepare(folder: str, secrets: Dict[str, Dict[str, str]], say: Say) -> None:
     service, password = _of(secrets)
     written = service.prepare(unpacked, password, say)
     written += [*unpacked.place_tool(paths.ROOT), *host.write_commands(paths.ROOT), *metrics.place(unpacked, say)]
+    written += hardening.place(unpacked, say)
     _save(written)
     remove_other_archives(unpacked.id)
 

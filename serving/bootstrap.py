@@ -74,10 +74,12 @@ def _page(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
     """What answers until the first release: an application of one page, nginx alone, or nothing."""
     if plan.role == "app":
         return ()
-    page = make_plan(stack.with_builtin_page(), plan.role)
+    alone = stack.with_builtin_page()
+    page = make_plan(alone, plan.role)
     (site,) = page.sites
     group = {"nginx_group": plan.system.nginx_user}
-    host = tuple(File(f"{paths.host_root()}/a/{name}", fill(text, group)) for name, text in page.configs.items())
+    configs = nginx.host_files(alone) if plan.has_nginx else {}
+    host = tuple(File(f"{paths.host_root()}/a/{name}", fill(text, group)) for name, text in configs.items())
     if plan.role == "front":
         assert isinstance(page.host, Host)  # noqa: S101  Only a service's server has another document.
         waiting = page.host.sites[0].waiting

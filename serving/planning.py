@@ -8,7 +8,7 @@ from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
-from serving import acme, metrics, nginx
+from serving import acme, metrics, nginx, server
 from serving.documents import host_document, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
@@ -63,7 +63,7 @@ def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
         directories=_DIRECTORIES,
         bootstrap_files={},
         has_nginx=False,
-        configs={**service.configs(system), **metrics.host_files(stack, paths.ROOT)},
+        configs={**service.configs(system), **metrics.host_files(stack, paths.ROOT), **server.host_files(stack)},
         sources=service.sources(),
         ports=(service.port,),
         host=service.document(surroundings(stack, service)),
@@ -105,6 +105,7 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
         configs={
             **({**nginx.host_files(stack), **acme.host_files(stack)} if has_nginx else {}),
             **metrics.host_files(stack, f"{paths.host_root()}/current"),
+            **server.host_files(stack),
         },
         sources={**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {},
         ports=tuple(sorted({port for site in sites for port in site.ports})),

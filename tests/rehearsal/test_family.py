@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rehearsal.builders.machine import ssh_faults, ways_in
 from tests.rehearsal.builders.stack import Stack, new_stack
 
 LOG = "/var/log/cloud-init-output.log"
@@ -57,6 +58,18 @@ def test_stock_files_written_at_the_first_boot_do_not_matter(server: Stack) -> N
     assert "enabled=1" in server.shell("cat /etc/yum.repos.d/CentOS-Base.repo")
     assert "for repo 'os'" in server.shell("yum -q makecache --disablerepo='wsgi-ecs-*' 2>&1 || true")
     assert "trying again" not in server.shell(f"cat {LOG}")
+
+
+def test_sshd_that_reads_no_folder_gets_lines_at_the_beginning_of_its_file(server: Stack) -> None:
+    """CentOS 7's OpenSSH 7.4 knows no Include."""
+    config = "/etc/ssh/sshd_config"
+    server.shell(f"sed -i '/^Include/d' {config}; rm {config}.d/10-wsgi-ecs.conf")
+    for generation in (1, 2):
+        server.settings["release"] = {"generation": generation}
+        server.up()
+        assert server.shell(f"head -1 {config}; grep -c 'wsgi-ecs: first' {config}") == "# wsgi-ecs: first line\n1"
+    assert ssh_faults(server.known["address"]) == set()
+    assert ways_in(server.known["address"]) == "(publickey)."
 
 
 def test_a_source_that_comes_late_is_tried_again(server: Stack) -> None:

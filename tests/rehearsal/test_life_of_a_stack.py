@@ -16,7 +16,7 @@ from serving import bootstrap
 from serving import machines as plans
 from settings.loader import parse
 from tests.builders.encrypted import PASSPHRASE, encrypt
-from tests.rehearsal.builders.machine import boot_id, listens
+from tests.rehearsal.builders.machine import boot_id, listens, ssh_faults, ways_in
 from tests.rehearsal.builders.stack import TAG, Stack, lxd, traces
 
 SECRET = "correct-horse-battery-staple"
@@ -299,6 +299,21 @@ def test_a_rebooted_machine_serves_again(stack: Stack) -> None:
                 break
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+def test_ssh_lets_in_keys_alone_and_offers_no_old_algorithm(stack: Stack) -> None:
+    address = stack.known["address"]
+    assert ways_in(address) == "(publickey)."
+    assert ssh_faults(address) == set()
+    # A configuration that sshd refuses is taken back, and sshd goes on.
+    broken = "/etc/ssh/sshd_config.d/99-broken.conf"
+    stack.shell(f"echo 'Prot 22' >{broken}; rm /etc/ssh/sshd_config.d/10-wsgi-ecs.conf")
+    stack.settings = {**stack.settings, "release": {"generation": 7}}
+    assert "the settings of sshd stay as they were, because sshd refuses" in stack.up().text
+    assert stack.shell(f"test ! -e /etc/ssh/sshd_config.d/10-wsgi-ecs.conf && rm {broken} && echo still") == "still"
+    stack.settings = {**stack.settings, "release": {"generation": 8}}
+    stack.up()
+    assert stack.shell("sshd -T | grep ^maxauthtries") == "maxauthtries 4"
 
 
 def test_a_file_that_was_edited_by_hand_is_named_and_put_back(stack: Stack) -> None:

@@ -31,6 +31,7 @@ names = (
     "disk",
     "drop_ins",
     "files",
+    "hardening",
     "host",
     "lock",
     "nginx",
@@ -40,7 +41,7 @@ names = (
     "contract.paths",
 )
 modules: Any = [importlib.import_module(name) for name in names]
-builds, commands, data, disk, drop_ins, files, host, lock, nginx, release, traffic, venvs, paths = modules
+builds, commands, data, disk, drop_ins, files, hardening, host, lock, nginx, release, traffic, venvs, paths = modules
 release_commands: Any = importlib.import_module("release_commands")
 sleep, listdir, rename = time.sleep, os.listdir, os.rename
 
@@ -154,6 +155,7 @@ def move(root: str) -> None:
     host.NGINX_CONF, host.LOGROTATE = root + "/etc/nginx.conf", root + "/logrotate"
     host.HOSTS = root + "/etc/hosts"
     drop_ins.UNITS = root + "/units"
+    hardening.SSHD_CONFIG, hardening.JOURNALD_DROP_IN = root + "/etc/sshd_config", root + "/journald/wsgi-ecs.conf"
     disk.mount, disk.unmount = (lambda say: Path(paths.DATA).mkdir(exist_ok=True)), (lambda say: None)
 
 

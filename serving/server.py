@@ -1,0 +1,42 @@
+"""What every server of a stack gets, whatever runs on it: how sshd lets people in, and how large the journal may be.
+
+https://man.openbsd.org/sshd_config and https://www.freedesktop.org/software/systemd/man/latest/journald.conf.html
+"""
+
+from contract.documents import JOURNALD_FILE, SSHD_FILE
+from settings import StackSettings
+from templates import render, source
+
+# What ssh-audit finds no fault with, the best first. A server leaves out what its sshd does not know. Pulumi's own SSH
+# client knows curve25519-sha256, AES and the MACs, and OpenSSH knows all since 7.4.
+_ALGORITHMS = {
+    "KexAlgorithms": (
+        "mlkem768x25519-sha256",
+        "sntrup761x25519-sha512",
+        "sntrup761x25519-sha512@openssh.com",
+        "curve25519-sha256",
+        "curve25519-sha256@libssh.org",
+    ),
+    "Ciphers": (
+        "aes256-gcm@openssh.com",
+        "aes128-gcm@openssh.com",
+        "aes256-ctr",
+        "aes192-ctr",
+        "aes128-ctr",
+    ),
+    "MACs": ("hmac-sha2-512-etm@openssh.com", "hmac-sha2-256-etm@openssh.com", "umac-128-etm@openssh.com"),
+    "HostKeyAlgorithms": ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256"),
+}
+
+
+def host_files(stack: StackSettings) -> dict[str, str]:
+    """File name → text."""
+    algorithms = dict(_ALGORITHMS)
+    kind = stack.access.host_key.split()[0] if stack.access.host_key else ""
+    if kind.startswith("ecdsa-"):
+        # Whoever checks the server by this key must still be shown it.
+        algorithms["HostKeyAlgorithms"] += (kind,)
+    return {
+        SSHD_FILE: render("templates/server/sshd.conf.j2", algorithms=algorithms),
+        JOURNALD_FILE: source("templates/server/journald.conf"),
+    }
