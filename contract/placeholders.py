@@ -9,13 +9,16 @@ Filler = Callable[[str, Dict[str, str]], str]
 # Facts of the running machine, written @@fact@@ in a config and filled in by the release tool.
 FACTS = (
     "slot", "release", "release_dir", "slot_dir", "view_dir", "venv", "cpus", "workers", "somaxconn", "stats_port",
-    "app_host", "app_port", "nginx_group", "half_memory", "quarter_memory", "address",
+    "app_host", "app_port", "nginx_group", "half_memory", "quarter_memory", "address", "if_max_headers",
+    "if_ssl_reject_handshake",
 )  # fmt: skip
 ADDRESS = "address"
 APP_HOST = "app_host"
 APP_PORT = "app_port"
 VIEW_DIR = "view_dir"
 STATS_PORT = "stats_port"
+# What a line begins with that holds a directive which not every nginx has: fact → the directive, as nginx reads it.
+NGINX_DIRECTIVES = {"if_max_headers": "max_headers 1;", "if_ssl_reject_handshake": "ssl_reject_handshake on;"}
 _PLACEHOLDER = re.compile("@@([a-z_]+)@@")
 
 

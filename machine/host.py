@@ -34,6 +34,7 @@ from commands import ReleaseError, Say, roll_back
 from contract import paths
 from contract.codec import decode
 from contract.documents import CONFIG_FOLDER, HOST_FILE, STATE_FILE, Entrance, Host, HostSite, HostState, OwnNginx
+from contract.placeholders import NGINX_DIRECTIVES
 from logs import size, tail
 from managers import MANAGERS
 from nginx import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx
@@ -166,7 +167,7 @@ def place(
     link = os.path.join(paths.host_root(), "current")
     before = os.readlink(link) if os.path.lexists(link) else None
     slot = "b" if before == "a" else "a"
-    written = fill(unpacked, host, slot)
+    written = fill(unpacked, host, slot, nginx)
     # A run that is killed before the switch is repeated as a whole, because only a part of the files may be new.
     old_certificates = certificates.put(given, host.given, host.acme)
     text = os.path.join(paths.host_root(), slot, "nginx.conf")
@@ -191,7 +192,7 @@ def place(
     return files.digests(written)
 
 
-def fill(unpacked: Unpacked, host: Host, slot: str) -> List[str]:
+def fill(unpacked: Unpacked, host: Host, slot: str, nginx: Nginx) -> List[str]:
     """Write this tool and the configs that the sites share into a slot. Returns the paths."""
     folder = os.path.join(paths.host_root(), slot)
     files.remove(folder)
@@ -199,7 +200,10 @@ def fill(unpacked: Unpacked, host: Host, slot: str) -> List[str]:
     files.own(folder, "root", 0o755)
     # The timer and the status command run this copy of the tool, because a site's release is pruned one day.
     written = unpacked.place_tool(folder)
-    known = {"nginx_group": accounts.group(host.nginx_user)} if host.has_nginx else {}
+    known = {}
+    if host.has_nginx:
+        known = {name: "" if nginx.knows(text) else "# " for name, text in NGINX_DIRECTIVES.items()}
+        known["nginx_group"] = accounts.group(host.nginx_user)
     for name in unpacked.files:
         if name.startswith(CONFIG_FOLDER):
             written.append(os.path.join(folder, name[len(CONFIG_FOLDER) :]))

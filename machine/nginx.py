@@ -1,6 +1,7 @@
 """nginx on this machine: the OS's, or one that was built from source. Python 3.6, standard library only."""
 
 import os
+import tempfile
 import time
 from typing import Optional, Set
 
@@ -53,6 +54,17 @@ class Nginx:
         except ReleaseError as error:
             then = "fix the setting behind the line that nginx names, and run up again"
             raise ReleaseError("nginx refuses the configuration", error.lines, then) from error
+
+    def knows(self, directive: str) -> bool:
+        """Whether this nginx has a directive. A version does not tell, because systems add some to their old nginx."""
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write("events {{}}\nhttp {{ {} }}\n".format(directive))
+            file.flush()
+            try:
+                run(binary(self.own), "-t", "-q", "-c", file.name)
+            except ReleaseError:
+                return False
+        return True
 
     def workers(self) -> Set[int]:
         """Process ids of the workers."""

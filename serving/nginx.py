@@ -26,6 +26,8 @@ from templates import render
 
 # RFC 8555, 8.3
 CHALLENGES = "/.well-known/acme-challenge/"
+# Lines of headers in a request. Granian takes 100, and nginx adds up to 7: Connection, and what it says of a client.
+MAX_HEADERS = 90
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Block:
     default: answers for every name. whole: a site stands at /, so that no path is nobody's.
     certificate: contract.paths.certificate, None where it speaks no TLS. hsts: seconds. to_https: URL that requests are
     sent to. not_sent: regular expression of the paths that are not. challenges: a CA asks here.
+    rejects: ends a TLS handshake for an unknown name.
     """
 
     listen: int
@@ -47,6 +50,7 @@ class Block:
     to_https: str | None = None
     not_sent: str = ""
     challenges: bool = False
+    rejects: bool = False
 
 
 def blocks(sites: Sequence[SiteSettings]) -> tuple[Block, ...]:
@@ -110,8 +114,12 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         user=stack.nginx.user or stack.system.nginx_user,
         system=stack.system,
         blocks=found,
-        # A request for an unknown name reaches no site. Over TLS it gets a certificate of another name.
-        nobodys=[nobodys[port] for port in sorted(nobodys)],
+        # A request for an unknown name reaches no site.
+        nobodys=[replace(nobodys[port], rejects=_rejects(stack.sites, port)) for port in sorted(nobodys)],
+        tls_names=sorted({block.server_name for block in found if block.certificate and block.server_name}),
+        escape=re.escape,
+        # The page before the first release has none, because every byte of user data counts.
+        max_headers=None if stack.is_page else MAX_HEADERS,
         challenges=CHALLENGES,
         acme=paths.ACME,
         # https://nginx.org/en/docs/http/ngx_http_v2_module.html#http2
@@ -119,6 +127,17 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         places=tuple(site.place for site in stack.sites),
     )
     return {"nginx.conf": text}
+
+
+def _rejects(sites: Sequence[SiteSettings], port: int) -> bool:
+    """Whether a TLS handshake at a port must name a site.
+
+    A client that asks for an IPv4 address names none (RFC 6066, 3), and a trusted proxy may name none.
+    """
+    here = [site for site in sites if site.tls.enabled and site.tls.listen == port]
+    return bool(here) and not any(
+        site.nginx.set_real_ip_from or not any(map(str.isalpha, site.site.server_name or "")) for site in here
+    )
 
 
 def _version(nginx: Nginx) -> tuple[int, ...]:
@@ -192,7 +211,9 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "served": site.data.served,
         "limit_rate": site.data.limit_rate,
         # A variable's name has no hyphen, a site's has no underscore.
-        "own": site.place.name.replace("-", "_"),
+        "own": (own := site.place.name.replace("-", "_")),
+        # The name by which nginx has chosen the server block.
+        "matched": "$host" if site.site.server_name else f"$wsgi_named_{own}",
         "location": site.site.location,
         "endpoint": process.endpoint,
         "address": upstream_address(site, process),

@@ -298,6 +298,8 @@ def filled(plan: ServingPlan, name: str, number: int) -> dict[str, str]:
         "app_host": "127.0.0.1",
         "venv": f"{SCRATCH}/venv",
         "nginx_group": "www-data",
+        "if_max_headers": "",
+        "if_ssl_reject_handshake": "",
         "cpus": "2",
         "workers": "5",
         "somaxconn": "4096",

@@ -68,6 +68,18 @@ def test_new_sites_wait_with_users_and_folders_of_their_own(server: Server) -> N
     assert rule.splitlines()[1] == f"d {server.root}/run/blog 2750 wsgi-blog wsgi-blog-web -"
 
 
+@pytest.mark.parametrize("lacks", [set(), {"max_headers"}])
+def test_a_directive_that_this_nginx_does_not_have_is_left_out(lacks: set[str]) -> None:
+    server = Server(SITES)
+    server.lacks = lacks
+    try:
+        server.prepare()
+        (line,) = (line for line in (server.root / "etc/nginx.conf").read_text().splitlines() if "max_headers" in line)
+    finally:
+        server.close()
+    assert line.strip() == ("# max_headers 90;" if lacks else "max_headers 90;")
+
+
 def test_the_same_again_does_nothing(server: Server) -> None:
     assert server.prepare() == "wsgi-ecs: what the sites share is in place: nothing to do\n"
     assert server.commands == []

@@ -293,6 +293,61 @@ def test_what_sites_define_for_the_machine_has_their_names() -> None:
     assert not one & two
 
 
+def test_what_an_expression_finds_has_a_name_that_pcre_takes() -> None:
+    more = {"access_log_format": "json", "websocket": ["/ws/"]}
+    config = {"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gthread"}}
+    name = "a-site-of-20-letters"
+    (site,) = make_plan(of({**config, "sites": {name: {"nginx": {**EVERYTHING, **more}}}})).sites
+    found = re.findall(r"\(\?<(\w+)>", site.configs["http.conf"] + site.configs["server.conf"])
+    assert len(found) > 6
+    assert [each for each in found if len(each) > 32] == []
+    assert all(each.endswith(name.replace("-", "_")) for each in found)
+
+
+HOSTS = {
+    # What a client writes → the port that is passed on, or None for a request that is refused.
+    "a.test": "",
+    "a.test:8000": ":8000",
+    "a.test:": "",
+    "": "",
+    "[::1]:80": ":80",
+    "[::1]": "",
+    "203.0.113.9:80": ":80",
+    "a.test:80@evil.test": None,
+    "a.test:80:90": None,
+    "a.test:evil": None,
+    'a.test:80"<b>': None,
+    "a.test,b.test": None,
+    "a.test/x": None,
+}
+
+
+@pytest.mark.parametrize("asked", HOSTS)
+def test_of_what_a_client_writes_the_port_alone_is_passed_on(asked: str) -> None:
+    found = texts({"site": {"server_name": "a.test"}})
+    (sound,) = re.findall(r'\(\$wsgi_asked_app !~ "(.*)"\)', found["server.conf"])
+    rules = re.findall(r'"~(.*)" \$(wsgi_port[46]_app);', found["http.conf"])
+    assert bool(re.search(sound, asked)) == (HOSTS[asked] is not None)
+    ports = [hit[name] for rule, name in rules if (hit := re.search(rule.replace("(?<", "(?P<"), asked))]
+    assert ports[:1] == ([HOSTS[asked]] if HOSTS[asked] else [])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_host_that_is_passed_on_is_the_name_that_nginx_found(protocol: str, tmp_path: Path) -> None:
+    named = {"site": {"server_name": "a.test"}, "nginx": {"cache": {}}}
+    for config, host in ((named, "$host"), ({"nginx": {"cache": {}}}, "$wsgi_named_app")):
+        found = texts({**PROTOCOLS[protocol], **config})
+        assert "$http_host" not in found["server.conf"]
+        assert found["http.conf"].count("$http_host") == 1
+        place = location({**PROTOCOLS[protocol], **config}, tmp_path)
+        passed = f"{host}$wsgi_hostport_app"
+        if protocol == "http":
+            assert {("Host", passed), ("X-Forwarded-Host", passed)} <= set(values(place, "proxy_set_header"))
+        else:
+            want = {("HTTP_HOST", passed), ("HTTP_X_FORWARDED_HOST", passed), ("SERVER_NAME", host)}
+            assert want <= set(values(place, "uwsgi_param"))
+
+
 def test_the_hashes_travel_apart_from_what_the_plan_says() -> None:
     found = of({"nginx": {"auth_basic": "Staff", "auth_basic_users": {"bob": HASH, "ada": HASH}}})
     assert HASH not in repr(make_plan(found))
@@ -330,6 +385,7 @@ def test_extra_stands_beside_the_location_as_it_is(tmp_path: Path) -> None:
     http = next(block for name, _, block in tree(texts({"nginx": {"extra": extra}}), tmp_path) if name == "http")
     server = next(block for name, _, block in http if name == "server")
     assert [(name, arguments) for name, arguments, _ in server] == [
+        ("if", ("$wsgi_asked_app", "!~", r"^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?$")),
         ("location", ("/",)),
         ("location", ("=", "/extra")),
         ("rewrite", ("^/old$", "/new")),

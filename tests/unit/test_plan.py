@@ -21,7 +21,7 @@ import yaml
 from components.release import run_tool
 from contract import paths
 from contract.documents import Host
-from contract.placeholders import FACTS, fill
+from contract.placeholders import FACTS, NGINX_DIRECTIVES, fill
 from contract.resources import USER_DATA_LIMIT
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.systems import SYSTEMS
@@ -362,7 +362,7 @@ def test_every_placeholder_is_a_fact_that_the_machine_knows() -> None:
     for config in ALL_KINDS.values():
         plan, _ = plan_of(config)
         named |= set(re.findall("@@(.+?)@@", json.dumps([[site.configs, site.release] for site in plan.sites])))
-        assert set(re.findall("@@(.+?)@@", json.dumps(plan.configs))) <= {"nginx_group"}
+        assert set(re.findall("@@(.+?)@@", json.dumps(plan.configs))) <= {"nginx_group", *NGINX_DIRECTIVES}
         assert not re.search("@@(.+?)@@", json.dumps([plan.bootstrap_files, plan.host]))
     assert named <= set(FACTS)
     assert {"app_port", "slot_dir", "cpus"} <= named
@@ -492,7 +492,7 @@ def test_a_site_below_a_location_gets_its_own_paths_and_that_one_as_script_name(
     ini = site.configs["uwsgi.ini"].splitlines()
     assert {"manage-script-name = true", "mount = /blog=app:app"} <= set(ini)
     assert not any(line.startswith("module =") for line in ini)
-    assert site.configs["server.conf"].startswith("location /blog/ {\n")
+    assert "\nlocation /blog/ {\n" in site.configs["server.conf"]
     assert "location /blog/static/ {\n" in site.configs["server.conf"]
     assert "        alias @@view_dir@@/release/app/s/;" in site.configs["server.conf"]
     assert site.release.probe.path == "/blog/healthz"

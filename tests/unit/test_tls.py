@@ -251,8 +251,40 @@ def test_each_domain_has_a_block_for_http_and_one_for_https() -> None:
     assert secure.count("/current/server.conf;") == 2
     assert "return 301" not in secure
     assert "ssl_certificate /etc/wsgi-ecs/tls/_.blog.test.crt;\n" in blocks["443 ssl http2 *.blog.test"]
-    # A name that nobody has is nobody's site, whatever certificate it gets.
-    assert "return 404" in blocks["443 ssl http2 default_server"]
+    # A name that nobody has is nobody's site, and gets no certificate from an nginx that can refuse it.
+    assert "return 404;" in blocks["80 default_server"]
+    nobodys = blocks["443 ssl http2 default_server"]
+    assert "@@if_ssl_reject_handshake@@ssl_reject_handshake on;\n        return 421;" in nobodys
+
+
+def test_a_connection_for_one_domain_is_none_for_another() -> None:
+    blocks = server_blocks(several(**OTHERS))
+    names = f'hostnames;\n        default "";\n        *.blog.test *.blog.test;\n        {WWW} {WWW};\n'
+    assert f"map $ssl_server_name $wsgi_tls_name {{\n        {names}" in blocks[""]
+    for name, text in blocks.items():
+        checks = re.findall(r'if \(\$wsgi_tls_name !~ "(.*)"\) \{\n            return 421;', text)
+        assert len(checks) == (name.startswith("443 ") and "default_server" not in name), name
+        for check in checks:
+            # An nginx that is too old to refuse an unknown name takes it, and so may a name of nginx.extra be.
+            own = name.rpartition(" ")[2]
+            assert [each for each in ("", WWW, "*.blog.test") if re.search(check, each)] == ["", own]
+    assert "wsgi_tls_name" not in "".join(server_blocks(ACME).values())
+
+
+@pytest.mark.parametrize(
+    ("more", "rejects"),
+    [
+        ({}, True),
+        # A proxy may name no site in its handshake, and a client of an address cannot.
+        ({"nginx": {"set_real_ip_from": "100.64.0.0/10"}}, False),
+        ({"site": {"server_name": "203.0.113.9"}}, False),
+    ],
+)
+def test_a_handshake_for_no_site_is_refused_where_all_clients_name_theirs(more: dict[str, Any], rejects: bool) -> None:
+    given = {"tls": {"certificate": "x", "private_key": "y"}, "site": {"server_name": WWW}}
+    blocks = server_blocks({**given, **more})
+    assert ("ssl_reject_handshake" in blocks["443 ssl http2 default_server"]) == rejects
+    assert "ssl_reject_handshake" not in blocks["80 default_server"]
 
 
 def test_http_is_sent_to_https_but_for_health_and_the_cas_questions() -> None:

@@ -18,6 +18,8 @@ VERSION = "2.0.31"
 # Port of the statistics of the page that a server has before its first release.
 PAGE_STATS_PORT = 9191
 Option = tuple[str, str | bool]
+# Variables of a request, each of which takes half of one: a packet of 64 KiB has no more.
+_MAX_VARS = "4096"
 # What imports the application for a uWSGI that speaks HTTP with nginx.
 _MODULE = "wsgi_ecs_application"
 
@@ -269,9 +271,13 @@ class Uwsgi(UwsgiSettings):
         return endpoint("http" if self.http_socket else "uwsgi", listen.value, around)
 
     def _buffer_size(self, around: Surroundings) -> int:
-        """Bytes of the request headers: all that nginx accepts, unless the setting says something else."""
+        """Bytes of the request headers: all that nginx accepts, unless the setting says something else.
+
+        uWSGI's own protocol has the request line three times, and more bytes for each header.
+        """
         number, size = around.header_buffers
-        wanted = 0 if "buffer_size" in self.model_fields_set else min(number * size, 65535)
+        times = 2 if around.behind_nginx and not around.is_page else 1
+        wanted = 0 if "buffer_size" in self.model_fields_set else min(times * number * size, 65535)
         return max(self.buffer_size, wanted)
 
     def _application(self, around: Surroundings) -> list[Option]:
@@ -316,6 +322,10 @@ class Uwsgi(UwsgiSettings):
             ("listen", "@@somaxconn@@" if self.listen == "auto" else str(self.listen)),
             ("buffer-size", str(self._buffer_size(around))),
         ]
+        if around.behind_nginx and not around.is_page:
+            # By default uWSGI closes the connection of a request with some 100 headers, and nginx makes 502 of it. An
+            # nginx without max_headers passes more on.
+            found.append(("max-vars", _MAX_VARS))
         if around.request_buffering:
             # Read all of a body before the application is asked: one that answers without reading it would have the
             # connection closed under nginx, which makes 502 of the answer. Larger bodies wait in a file.

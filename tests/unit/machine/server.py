@@ -89,6 +89,8 @@ class Server:
         self.signal_at: tuple[int, signal.Signals, bool] | None = None
         self.tool: int | None = None
         self.loaded: tuple[Block, ...] = ()
+        # Directives that its nginx does not know.
+        self.lacks: set[str] = set()
         self.config = config or {}
         self.alone = self.config.get("serving", {}).get("front") == "none"
         self._ports = Ports()
@@ -364,8 +366,12 @@ class Server:
     def _nginx_command(self, *arguments: str) -> Answer:
         if "reload" in self.refuses and arguments[0] != "-t":
             return 1, "nginx: [emerg] cannot load"
+        file = Path(arguments[-1]) if arguments[0] == "-t" else self.root / "etc/nginx.conf"
+        for name in self.lacks:
+            if re.search(rf"(?m)^[^#\n]*\b{name} ", file.read_text()):
+                return 1, f'nginx: [emerg] unknown directive "{name}"'
         try:
-            loaded = load(Path(arguments[-1]) if arguments[0] == "-t" else self.root / "etc/nginx.conf")
+            loaded = load(file)
         except Refused as error:
             return 1, f"nginx: [emerg] {error}"
         if arguments[0] == "-t":
