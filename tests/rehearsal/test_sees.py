@@ -1,6 +1,7 @@
 """What an application sees of a request is the same under every app server, over unix sockets and TCP."""
 
 import http.client
+import json
 import shutil
 import socket
 import time
@@ -35,7 +36,28 @@ CLAIMS = {
     "X-Forwarded-Ssl": "on",
     "X-Real-IP": "203.0.113.9",
     "Forwarded": "for=203.0.113.9;proto=https",
+    "Proxy": "http://203.0.113.9:3128",
 }
+EVIL = "evil.test"
+# What a client writes: its request's target, and its Host → the status, and the port in the Host that is passed on.
+ASKED: tuple[tuple[str, str, int, str], ...] = (
+    ("/", "{host}", 200, ""),
+    ("/", "{host}:8000", 200, ":8000"),
+    ("/", "{HOST}.", 200, ""),
+    ("/", "{host}:", 200, ""),
+    # RFC 9112, 3.2.2: a server ignores Host where the target has the name.
+    ("http://{host}/", EVIL, 200, ""),
+    ("http://{host}:8000/", f"{EVIL}:9", 200, ":8000"),
+    (f"http://{EVIL}/", "{host}", 404, ""),
+    ("http://evil@{host}/", "{host}", 400, ""),
+    ("/", f"{{host}}:80@{EVIL}", 400, ""),
+    ("/", f"{{host}}:{EVIL}", 400, ""),
+    ("/", "{host}:80:90", 400, ""),
+    ("/", '{host}:80"<b>', 400, ""),
+    ("/", f"{{host}}\r\nHost: {EVIL}", 400, ""),
+    ("/", EVIL, 404, ""),
+    ("/", "[::1]:80", 404, ""),
+)
 each = pytest.mark.parametrize("name", SITES)
 
 
@@ -66,6 +88,15 @@ class Seen:
         given = {"Host": f"{name}.example.com", **headers}
         return httpx.get(f"http://{self.address}{path}", headers=given, trust_env=False, timeout=30)
 
+    def raw(self, data: str) -> tuple[int, dict[str, Any]]:
+        """Status and environ that bytes get which no client library sends; {} from nginx itself."""
+        with socket.create_connection((self.address, 80), timeout=30) as client:
+            client.sendall(data.encode())
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            body = answer.read()
+        return answer.status, json.loads(body) if answer.getheader("Content-Type") == "application/json" else {}
+
     def environ(self, name: str, **headers: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(name, **headers).json()
         return found
@@ -91,7 +122,42 @@ def test_a_client_is_who_it_is_and_no_header_makes_it_another(seen: Seen, name: 
         assert {found[key] for key in ("HTTP_HOST", "SERVER_NAME", "HTTP_X_FORWARDED_HOST")} == {host}
         assert {found[key] for key in ("SERVER_PORT", "HTTP_X_FORWARDED_PORT")} == {"80"}
         assert {found[key] for key in ("wsgi.url_scheme", "HTTP_X_FORWARDED_PROTO")} == {"http"}
-        assert not {"HTTPS", "HTTP_FORWARDED", "HTTP_X_FORWARDED_SSL"} & set(found)
+        assert not {"HTTPS", "HTTP_FORWARDED", "HTTP_X_FORWARDED_SSL", "HTTP_PROXY"} & set(found)
+
+
+@each
+def test_the_host_is_the_name_that_nginx_has_found_with_its_port(seen: Seen, name: str) -> None:
+    host = f"{name}.example.com"
+    for target, header, status, port in ASKED:
+        target, header = (text.format(host=host, HOST=host.upper()) for text in (target, header))
+        got, found = seen.raw(f"GET {target} HTTP/1.1\r\nHost: {header}\r\nConnection: close\r\n\r\n")
+        assert got == status, (target, header)
+        if status == 200:
+            assert (found["SERVER_NAME"], found["HTTP_HOST"]) == (host, host + port), (target, header)
+            assert found["HTTP_X_FORWARDED_HOST"] == host + port, (target, header)
+        else:
+            assert found == {}, (target, header)
+    assert seen.raw("GET / HTTP/1.0\r\n\r\n") == (404, {})
+
+
+@each
+def test_as_many_headers_as_nginx_accepts_reach_the_application(seen: Seen, name: str) -> None:
+    statuses = []
+    for count in (90, 91, 99, 110, 200, 2000):
+        # The first two lines are Host and Connection. Short lines are the longest in uWSGI's own protocol.
+        headers = "".join(f"A{number}:\r\n" for number in range(count - 2))
+        status, found = seen.raw(f"GET / HTTP/1.1\r\nHost: {name}.example.com\r\nConnection: close\r\n{headers}\r\n")
+        statuses.append(status)
+        if status == 200:
+            assert len([key for key in found if key.startswith("HTTP_A") and key[6:].isdigit()]) == count - 2
+    assert statuses == [200, 400, 400, 400, 400, 400]
+
+
+@each
+def test_the_largest_request_that_nginx_accepts_reaches_the_application(seen: Seen, name: str) -> None:
+    """The buffers are 4 of 16 KiB, and uWSGI's own protocol has the query twice."""
+    status = seen.get(name, f"/?{'q' * 8000}", **{"X-A": "a" * 16000, "X-B": "b" * 16000}).status_code
+    assert status == 200
 
 
 @each
@@ -163,7 +229,11 @@ def test_a_trusted_proxy_is_believed(seen: Seen) -> None:
         assert hosts == {"shop.example.org"}
         assert {found[key] for key in ("SERVER_PORT", "HTTP_X_FORWARDED_PORT")} == {"443"}
         assert (found["wsgi.url_scheme"], found["HTTPS"]) == ("https", "on")
-        assert not {"HTTP_FORWARDED", "HTTP_X_FORWARDED_SSL"} & set(found)
+        assert not {"HTTP_FORWARDED", "HTTP_X_FORWARDED_SSL", "HTTP_PROXY"} & set(found)
+        # A proxy that sends no X-Forwarded-Host is like any client.
+        line = f"GET http://{name}.example.com:8000/ HTTP/1.1\r\nHost: {EVIL}\r\nConnection: close\r\n\r\n"
+        _, plain = seen.raw(line)
+        assert (plain["HTTP_HOST"], plain["SERVER_NAME"]) == (f"{name}.example.com:8000", f"{name}.example.com")
         own = seen.environ(name, **{"X-Forwarded-Proto": "https", "X-Forwarded-Port": "8443"})
         assert (own["SERVER_PORT"], own["SERVER_NAME"]) == ("8443", f"{name}.example.com")
         assert seen.environ(name, **{"X-Forwarded-Host": "a b;c"})["HTTP_HOST"] == f"{name}.example.com"

@@ -246,9 +246,52 @@ def test_http_2_is_spoken_and_old_protocols_are_not(site: Site) -> None:
         assert "alert protocol version" in openssl(site, WWW, old, "-cipher", "DEFAULT@SECLEVEL=0")
 
 
-def test_a_name_that_nobody_has_gets_no_site(site: Site) -> None:
-    with httpx.Client(trust_env=False, verify=ANYBODY) as client:
-        assert client.get(f"https://{site.address}/", extensions={"sni_hostname": "x.test"}).status_code == 404
+def test_a_name_that_nobody_has_gets_no_certificate(site: Site) -> None:
+    for name in ("x.test", None):
+        with (
+            socket.create_connection((site.address, 443), 10) as connection,
+            pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"),
+        ):
+            ANYBODY.wrap_socket(connection, server_hostname=name)
+    assert site.get("x.test", scheme="http").status_code == 404
+
+
+HEALTH = "GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
+# The name in the handshake, the name in the request, and the status.
+MISDIRECTED = (
+    (GIVEN, GIVEN, 200),
+    (GIVEN.upper(), GIVEN, 200),
+    (GIVEN, WWW, 421),
+    (WWW, GIVEN, 421),
+    (WWW, "x.test", 421),
+)
+
+
+@pytest.mark.parametrize(("name", "header", "status"), MISDIRECTED)
+def test_a_connection_for_one_site_is_none_for_another(site: Site, name: str, header: str, status: int) -> None:
+    with (
+        socket.create_connection((site.address, 443), 10) as connection,
+        ANYBODY.wrap_socket(connection, server_hostname=name) as secured,
+    ):
+        secured.sendall(HEALTH.format(header).encode())
+        assert secured.recv(12).decode() == f"HTTP/1.1 {status}"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_comes_again_resumes_its_session(site: Site, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(cafile=site.folder / "ca.pem")
+    context.minimum_version = context.maximum_version = version
+    session = None
+    for is_again in (False, True):
+        with (
+            socket.create_connection((site.address, 443), 10) as connection,
+            context.wrap_socket(connection, server_hostname=GIVEN, session=session) as secured,
+        ):
+            secured.sendall(HEALTH.format(GIVEN).encode())
+            # A server sends the session of TLS 1.3 after the handshake.
+            assert secured.recv(12) == b"HTTP/1.1 200"
+            assert secured.session_reused == is_again
+            session = secured.session
 
 
 def test_keys_are_roots_and_nowhere_else(site: Site) -> None:
