@@ -170,8 +170,9 @@ def next_upstream_timeout(nginx: Nginx, is_http: bool, app_servers: int) -> int:
     At most two stuck servers are tried: a third would be stuck too, by the page that is asked for. With one app server
     nothing is asked twice. All but one may be down, each with two ports that do not even refuse.
     """
-    read = nginx.proxy_read_timeout if is_http else nginx.uwsgi_read_timeout
-    return max(min(app_servers, 2) * read, 2 * (app_servers - 1) * nginx.upstream.connect_timeout + 1)
+    return max(
+        min(app_servers, 2) * nginx.read_timeout(is_http), 2 * (app_servers - 1) * nginx.upstream.connect_timeout + 1
+    )
 
 
 def keepalive_timeout(site: SiteSettings) -> int | None:

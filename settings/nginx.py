@@ -139,6 +139,10 @@ class Nginx(FromSource):
         None, description="Raw directives for the site's server block, beside its location."
     )
 
+    def read_timeout(self, speaks_http: bool) -> int:
+        """Seconds between two reads from an app server of that protocol."""
+        return self.proxy_read_timeout if speaks_http else self.uwsgi_read_timeout
+
     @property
     def header_buffers(self) -> tuple[int, int]:
         """Number and bytes of the buffers for a request's headers."""

@@ -168,6 +168,8 @@ class StackSettings:
             process_manager=site.serving.process_manager,
             stop_seconds=site.process_manager.stop_seconds,
             stop_key=site.process_manager.stop_key,
+            read_timeout=site.nginx.read_timeout(site.app_server.speaks_http),
+            silent_paths=tuple(f"{site.site.prefix}{path}" for path in site.nginx.websocket),
             header_buffers=self.nginx.header_buffers,
             is_page=self.is_page,
         )

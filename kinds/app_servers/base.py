@@ -28,8 +28,9 @@ class Surroundings:
     behind_nginx: nginx passes the requests on. is_apart: that nginx is on another machine. nginx_user: of its workers,
     None for the package's own. request_buffering: nginx reads a whole request first. process_manager: its name.
     stop_seconds: that a stopping program may take to finish its requests, as the setting stop_key has it.
-    header_buffers: number and bytes of nginx's buffers for the headers of a request. is_page: the application is the
-    page before the first release, whose every byte is user data.
+    read_timeout: seconds that nginx, or uWSGI's router, waits for the next part of an answer. silent_paths: URL paths
+    of which it waits longer. header_buffers: number and bytes of nginx's buffers for the headers of a request. is_page:
+    the application is the page before the first release, whose every byte is user data.
     """
 
     place: Place
@@ -43,8 +44,15 @@ class Surroundings:
     process_manager: str
     stop_seconds: int
     stop_key: str
+    read_timeout: int = 60
+    silent_paths: tuple[str, ...] = ()
     header_buffers: tuple[int, int] = (4, 8192)
     is_page: bool = False
+
+    @property
+    def reads_slowly(self) -> bool:
+        """Whether a body arrives as slowly as its client sends it."""
+        return not (self.behind_nginx and self.request_buffering)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from kinds import watched
 from kinds.app_servers.base import HttpServer, Process, Surroundings
 from kinds.behind_nginx import ASGI_READING_BODIES, ASGI_WRAPPED, READING_BODIES, WRAPPED, importing
 from schema import text
@@ -54,6 +55,11 @@ class Granian(HttpServer):
     )
     workers: Literal["auto"] | Count = Field("auto", description="Worker processes; auto: one per CPU of the machine.")
     blocking_threads: Count = Field(1, description="Threads of a worker that run a WSGI application.")
+    harakiri: Literal["auto"] | Seconds | None = Field(
+        "auto",
+        description="Kill a worker whose WSGI request gives no sign of life (a part of its answer) for this many "
+        "seconds, and log where it hangs. auto: as many as nginx waits for it; null: never.",
+    )
     backlog: int = Field(1024, ge=128, le=65535, description="Length of the queue of connections.")
     http1_keep_alive: bool = Field(True, description="Keep a connection open for its client's next request.")
     workers_lifetime: int | None = Field(
@@ -105,6 +111,9 @@ class Granian(HttpServer):
             text += ASGI_WRAPPED if is_asgi else WRAPPED
             if around.request_buffering:
                 text += ASGI_READING_BODIES if is_asgi else READING_BODIES
+        seconds = around.read_timeout if self.harakiri == "auto" else self.harakiri
+        if self.interface == "wsgi" and seconds and not around.is_page:
+            text += watched.in_granian(seconds, around.reads_slowly)
         options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self._options(around)]
         return Process(
             name=self.key,
@@ -163,6 +172,12 @@ class Granian(HttpServer):
             self.interface == "asgi" and self.blocking_threads > 1,
             "an ASGI application runs on one event loop in each worker",
             "granian.workers",
+        )
+        yield (
+            "granian.harakiri",
+            self.interface == "asgi" and "harakiri" in self.model_fields_set,
+            "an ASGI request that waits stops no other request of its worker",
+            "granian.interface: wsgi",
         )
         yield self.stop_rule("workers_kill_timeout", around)
 

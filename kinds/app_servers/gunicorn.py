@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from kinds import watched
 from kinds.app_servers.base import HttpServer, Process, Surroundings
 from kinds.behind_nginx import BEHIND_NGINX
 from kinds.systems import System
@@ -35,6 +36,12 @@ class Gunicorn(HttpServer):
     worker_connections: int | None = Field(None, ge=1, le=65535, description="Simultaneous clients of a gevent worker.")
     backlog: int = Field(2048, ge=64, le=65535, description="Length of the queue of connections.")
     timeout: Seconds = Field(30, description="Seconds after which a silent worker is killed.")
+    harakiri: Literal["auto"] | Seconds | None = Field(
+        "auto",
+        description="Kill a gthread worker whose request gives no sign of life (a part of its answer) for this many "
+        "seconds, and log where it hangs. auto: as many as nginx waits for it; null: never. A sync worker has "
+        "gunicorn.timeout.",
+    )
     graceful_timeout: Seconds | None = Field(
         None,
         description="Seconds a stopping worker may take to finish its requests; none: one less than its manager's.",
@@ -84,6 +91,8 @@ class Gunicorn(HttpServer):
             pythonpath=around.app.pythonpath,
             header_buffers=around.header_buffers,
             wrapper=BEHIND_NGINX if around.behind_nginx and not around.is_page else "",
+            is_page=around.is_page,
+            watch="" if around.is_page else self._watch(around),
             reads_bodies=around.behind_nginx and around.request_buffering and not around.is_page,
         )
         target = f"{around.app.module}:{around.app.callable}"
@@ -97,6 +106,15 @@ class Gunicorn(HttpServer):
             group=self.group,
             computed="@@workers@@ workers: 2 × @@cpus@@ CPUs + 1" if self.workers == "auto" else "",
         )
+
+    def _watch(self, around: Surroundings) -> str:
+        """Text of what watches the requests of a worker, "" for gevent's: a request that hangs stops no other there."""
+        seconds = around.read_timeout if self.harakiri == "auto" else self.harakiri
+        if self.worker_class == "sync" or (self.worker_class == "gthread" and not seconds):
+            return watched.in_sync_worker(around.behind_nginx)
+        if self.worker_class == "gthread" and seconds:
+            return watched.in_threads(seconds, around.behind_nginx, around.reads_slowly, around.silent_paths)
+        return ""
 
     def _pins(self, system: System) -> tuple[str, ...]:
         pins, gevent = (_PINS, _GEVENT) if system.python_version > (3, 6) else (_PYTHON_36, _PYTHON_36_GEVENT)
@@ -133,5 +151,12 @@ class Gunicorn(HttpServer):
             self.max_requests_jitter > 0 and self.max_requests == 0,
             "without max_requests no worker is replaced",
             "gunicorn.max_requests above 0",
+        )
+        other = {"sync": "gunicorn.timeout ends a sync worker that hangs", "gevent": "a gevent worker serves on"}
+        yield (
+            "gunicorn.harakiri",
+            "harakiri" in self.model_fields_set and self.worker_class != "gthread",
+            other.get(self.worker_class, ""),
+            "gunicorn.timeout" if self.worker_class == "sync" else "gunicorn.worker_class: gthread",
         )
         yield self.stop_rule("graceful_timeout", around)

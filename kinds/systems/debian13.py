@@ -11,4 +11,5 @@ DEBIAN13 = replace(
     image_pattern="^debian_13.*_x64",
     packaging=Apt(suites=("trixie", "trixie-updates"), components="main"),
     python_version=(3, 13),
+    uwsgi_signals_harakiri=True,
 )

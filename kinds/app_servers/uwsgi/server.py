@@ -1,14 +1,14 @@
 """uWSGI: https://uwsgi-docs.readthedocs.io/en/latest/Options.html"""
 
+import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Self
 
 from contract.documents import Build, Endpoint
 from contract.placeholders import STATS_PORT
 from kinds.app_servers.base import Listen, Ports, Process, Surroundings, endpoint
 from kinds.app_servers.uwsgi.settings import UwsgiSettings
-from kinds.behind_nginx import WRAPPED, importing
+from kinds.app_servers.uwsgi.wrapper import MODULE, signals_harakiri, wrapper
 from kinds.systems import System
 from schema.app import App
 from schema.base import Rule
@@ -20,8 +20,6 @@ PAGE_STATS_PORT = 9191
 Option = tuple[str, str | bool]
 # Variables of a request, each of which takes half of one: a packet of 64 KiB has no more.
 _MAX_VARS = "4096"
-# What imports the application for a uWSGI that speaks HTTP with nginx.
-_MODULE = "wsgi_ecs_application"
 
 
 class Uwsgi(UwsgiSettings):
@@ -103,11 +101,8 @@ class Uwsgi(UwsgiSettings):
         """uWSGI with an ini file or with a command line: the same options from one list."""
         where, ports = self._endpoint(around)
         configs = {}
-        if where.protocol == "http" and around.behind_nginx and not around.is_page:
-            # uWSGI's own protocol brings what nginx tells an HTTP server in headers.
-            configs = {f"{_MODULE}.py": importing(around.app) + WRAPPED}
-            own = around.app.model_copy(update={"module": _MODULE, "callable": "app", "wsgi_file": None})
-            around = replace(around, app=own)
+        if self._has_wrapper(around):
+            configs = {f"{MODULE}.py": wrapper(around, where, self.harakiri)}
         chosen = self.options(around, where)
         if self.install == "os":
             # The OS packages uWSGI's Python support as a plugin.
@@ -149,8 +144,12 @@ class Uwsgi(UwsgiSettings):
             if getattr(self, name):
                 found.append((name.replace("_", "-"), True))
         for name in ("cheaper", "harakiri", "max_requests", "reload_on_rss"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, "auto"):
                 found.append((name.replace("_", "-"), str(getattr(self, name))))
+        if self.harakiri and self._has_wrapper(around) and self._signals_harakiri(around.system):
+            # Older versions send this signal anyway.
+            found.append(("harakiri-graceful-signal", str(int(signal.SIGUSR2))))
+            found.append(("harakiri-graceful-timeout", "1"))
         for url, folder in self.static_map.items():
             found.append(("static-map", f"{url.rstrip('/')}=@@release_dir@@/app/{folder}"))
         if self.pidfile or self.daemonize:
@@ -172,9 +171,6 @@ class Uwsgi(UwsgiSettings):
 
     def rules(self, around: Surroundings) -> Iterator[Rule]:
         app, location, manager = around.app, around.site.location, around.process_manager
-        allowed = "one that ends in .py or .wsgi"
-        other_file = location != "/" and not (app.wsgi_file or ".py").endswith((".py", ".wsgi"))
-        yield "app.wsgi_file", other_file, "below a site.location uWSGI takes no other file", allowed
         yield (
             "uwsgi.dynamic",
             around.is_apart and self.dynamic,
@@ -219,8 +215,8 @@ class Uwsgi(UwsgiSettings):
             "uwsgi_param travels by uWSGI's own protocol from nginx",
             "uwsgi.socket and serving.front: nginx",
         )
-        factory = app.callable.endswith("()") and (self.dynamic or app.wsgi_file is not None)
-        way = "the name of a WSGI callable, or app.module without uwsgi.dynamic"
+        factory = app.callable.endswith("()") and self.dynamic
+        way = "the name of a WSGI callable, or no uwsgi.dynamic"
         yield "app.callable", factory, "uWSGI calls no function here", way
         file = self.dynamic and app.wsgi_file is not None
         yield "uwsgi.dynamic", file, "UWSGI_SCRIPT names a module", "app.module"
@@ -255,6 +251,16 @@ class Uwsgi(UwsgiSettings):
         own = system.python_folder.replace("/", "-")
         return build._replace(folder=f"{build.folder}{own}")
 
+    def _has_wrapper(self, around: Surroundings) -> bool:
+        """Whether uWSGI loads a module of ours, which imports the application. In dynamic mode nginx names it."""
+        return not around.is_page and not self.dynamic
+
+    def _signals_harakiri(self, system: System) -> bool:
+        """Whether uWSGI takes a signal to send before it kills a worker."""
+        if self.install == "os":
+            return system.uwsgi_signals_harakiri
+        return signals_harakiri(self.version or VERSION)
+
     @property
     def _stats_ports(self) -> tuple[int, ...]:
         """The ports of the statistics that releases take in turn, none for a unix socket."""
@@ -285,21 +291,23 @@ class Uwsgi(UwsgiSettings):
         folders: list[Option] = [
             ("pythonpath", f"@@release_dir@@/app/{path}") for path in (*app.pythonpath, *self.pythonpath)
         ]
-        if app.module == _MODULE:
-            folders.append(("pythonpath", "@@slot_dir@@"))
         if self.dynamic:
             # nginx names the application with each request: https://uwsgi-docs.readthedocs.io/en/latest/Nginx.html
             return folders
-        file = f"@@release_dir@@/app/{app.wsgi_file}" if app.wsgi_file else ""
-        is_factory = app.callable.endswith("()")
+        function = app.callable.removesuffix("()")
+        # The wrapper is loaded as the application would be, from a file or as a module.
+        module = MODULE if self._has_wrapper(around) else app.module
+        file = f"@@slot_dir@@/{MODULE}.py" if app.wsgi_file else ""
+        if module == MODULE and not file:
+            folders.append(("pythonpath", "@@slot_dir@@"))
         if around.site.prefix:
             # The application sees its own paths, and this one as SCRIPT_NAME.
-            name = file or f"{app.module}:{app.callable}"
-            loaded: list[Option] = [("manage-script-name", True), ("mount", f"{around.site.prefix}={name}")]
+            loaded: list[Option] = [
+                ("manage-script-name", True),
+                ("mount", f"{around.site.prefix}={file or f'{module}:{function}'}"),
+            ]
         else:
-            # uWSGI calls a function only where it is named beside its module.
-            target = f"{app.module}:{app.callable}" if is_factory else app.module
-            loaded = [("wsgi-file", file) if file else ("module", target)]
+            loaded = [("wsgi-file", file) if file else ("module", module)]
         return [
             ("need-app", True),
             ("single-interpreter", True),
@@ -307,7 +315,7 @@ class Uwsgi(UwsgiSettings):
             ("chdir", "@@release_dir@@/app"),
             *folders,
             *loaded,
-            *([] if is_factory and not file else [("callable", app.callable)]),
+            ("callable", function),
         ]
 
     def _listening(self, around: Surroundings, where: Endpoint) -> list[Option]:

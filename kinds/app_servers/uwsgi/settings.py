@@ -65,7 +65,11 @@ class UwsgiSettings(FromSource, AppServer):
         le=65535,
         description="Largest size of the request headers in bytes; the default accepts everything that nginx accepts.",
     )
-    harakiri: Seconds | None = Field(None, description="Kill a request after this many seconds.")
+    harakiri: Literal["auto"] | Seconds | None = Field(
+        "auto",
+        description="Kill a worker whose request takes more than this many seconds, and log where it hangs. auto: "
+        "whose request gives no sign of life (a part of its answer) for as long as nginx waits for it; null: never.",
+    )
     max_requests: int | None = Field(None, ge=1, description="Replace a worker after this many requests.")
     reload_on_rss: int | None = Field(None, ge=16, description="Replace a worker above this much memory, MiB.")
     vacuum: bool = Field(True, description="Remove the socket and the pidfile when uWSGI stops.")

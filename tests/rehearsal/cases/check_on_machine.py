@@ -33,7 +33,7 @@ config = Config()
 for name, value in runpy.run_path(sys.argv[1]).items():
     if name in config.settings:
         config.set(name, value)
-    elif not (name.startswith("_") or name == "behind_nginx" or isinstance(value, types.ModuleType)):
+    elif not (name.startswith("_") or name in ("behind_nginx", "watched") or isinstance(value, types.ModuleType)):
         sys.exit("unknown: " + name)
 config.worker_class
 """
