@@ -187,6 +187,26 @@ def keepalive_timeout(site: SiteSettings) -> int | None:
     return seconds * 500
 
 
+# For each thread of a worker of the app server. At 20 ms each, two workers need 10 seconds for so many.
+_WAITING = 1024
+
+
+def max_conns(site: SiteSettings) -> int | None:
+    """Requests that a worker of nginx has with an app server at once, None for any number.
+
+    `auto` is never less than all workers and threads that the settings allow. Where nginx and the application share a
+    machine, each worker of nginx counts its own: counts in shared memory would keep those of a worker that was killed.
+    None for an nginx that has the directive in its commercial version alone.
+    https://nginx.org/en/docs/http/ngx_http_upstream_module.html#max_conns
+    """
+    if site.nginx.install == "source" and _version(site.nginx) < (1, 11, 5):
+        return None
+    if site.nginx.max_conns != "auto":
+        return site.nginx.max_conns
+    threads = site.app_server.threads_of_a_worker
+    return _WAITING * threads if threads else None
+
+
 def upstream_address(site: SiteSettings, process: Process) -> str:
     """Where nginx passes a site's requests to on its own machine.
 
@@ -207,6 +227,7 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "is_apart": stack.is_apart,
         "next_upstream_timeout": next_upstream_timeout(site.nginx, is_http, len(stack.app_servers)),
         "keepalive_timeout": keepalive_timeout(site),
+        "max_conns": max_conns(site),
         "nginx": site.nginx,
         "place": site.place,
         "served": site.data.served,
@@ -257,7 +278,7 @@ def builtin_files(release: Release, place: Place) -> dict[str, str]:
     address = release.endpoint.address if release.endpoint else ""
     values = {"place": place, "endpoint": release.endpoint, "address": address, "probe": release.probe}
     return {
-        "http.conf": render("templates/nginx/upstream.conf.j2", **values),
+        "http.conf": render("templates/nginx/upstream.conf.j2", **values, max_conns=None),
         "server.conf": render("templates/nginx/builtin.conf.j2", **values),
     }
 

@@ -109,6 +109,12 @@ class Nginx(FromSource):
     maintenance: Maintenance = Field(Maintenance(), description="Close the site for a while with 503 and a page.")
     cache: Cache | None = Field(None, description="Cache responses of the application; none: no cache.")
     limit_req: LimitReq | None = Field(None, description="Request rate of one client; none: unlimited.")
+    max_conns: Literal["auto"] | Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        "auto",
+        description="Requests that each worker of nginx (one per CPU) has with an app server at once, waiting ones "
+        "included; more get 503 with Retry-After at once. auto: 1024 for each thread of a worker, and no limit for "
+        "gevent and ASGI; null: no limit.",
+    )
     limit_conn: Count | None = Field(None, description="Simultaneous requests of one client; none: unlimited.")
     set_real_ip_from: Cidrs = Field(
         (),

@@ -145,6 +145,11 @@ class AppServer(Model):
         return "wsgi"
 
     @property
+    def threads_of_a_worker(self) -> int | None:
+        """Requests that a worker answers at once, None if they hold no thread."""
+        return 1
+
+    @property
     def import_folders(self) -> tuple[str, ...]:
         """Folders of the application that its own settings name, beside app.pythonpath, to import modules from."""
         return ()

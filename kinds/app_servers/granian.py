@@ -87,6 +87,10 @@ class Granian(HttpServer):
         return self.interface
 
     @property
+    def threads_of_a_worker(self) -> int | None:
+        return None if self.interface == "asgi" else self.blocking_threads
+
+    @property
     def keepalive_seconds(self) -> int | None:
         return _KEEPALIVE if self.http1_keep_alive else None
 

@@ -60,6 +60,10 @@ class Gunicorn(HttpServer):
     )
 
     @property
+    def threads_of_a_worker(self) -> int | None:
+        return None if self.worker_class == "gevent" else self.threads
+
+    @property
     def keepalive_seconds(self) -> int | None:
         return self.keepalive
 

@@ -23,6 +23,8 @@ HARAKIRI = 8
 # Seconds beside it: the master, or the thread that watches, looks once a second, and a new worker has to start.
 LOOKS = 4
 RATE, PATIENCE = 50, 3
+# Requests that nginx passes on, where a test limits them.
+MOST = 10
 ROUTES = """@app.route("/slow/<int:seconds>")
 def slow(seconds):
     time.sleep(seconds)
@@ -175,6 +177,7 @@ def test_workers_take_no_page_whose_reader_has_gone(site: Site) -> None:
         site.hang(8, seconds, patience=2)
         time.sleep(seconds + PATIENCE + LOOKS + 4)
     print(f"{site.kind}: eight slow requests whose clients leave: {asked}")
+    assert "SIGPIPE" not in site.log()
     assert asked.failed
     assert asked.away < seconds + LOOKS
 
@@ -198,3 +201,33 @@ def test_a_release_without_harakiri_goes_on(site: Site) -> None:
         thread.join()
     until(lambda: site.stack.get(site.address, "/healthz").status_code == 200, 20)
     assert site.log().count("HARAKIRI") == before
+
+
+def test_more_requests_than_the_site_may_have_get_503_at_once(site: Site) -> None:
+    if site.kind != "uwsgi":
+        pytest.skip("nginx is the same before each server")
+    site.stack.settings = {**KINDS["uwsgi"], "nginx": {**NGINX[0], "max_conns": MOST}}
+    site.stack.up()
+    # Each worker of nginx has as many.
+    most, sent = MOST * int(site.stack.shell("nproc")), 100
+    refused: list[tuple[float, str | None]] = []
+
+    def ask() -> None:
+        began = time.monotonic()
+        answer = httpx.get(f"http://{site.address}/slow/600", trust_env=False, timeout=60)
+        if answer.status_code == 503:
+            refused.append((time.monotonic() - began, answer.headers.get("Retry-After")))
+
+    threads = [threading.Thread(target=ask) for _ in range(sent)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    slowest = max(seconds for seconds, _ in refused)
+    print(f"{sent} requests, {most} at most: {len(refused)} got 503, the slowest after {slowest:.2f} s")
+    assert len(refused) >= sent - most
+    assert slowest < 3
+    assert {header for _, header in refused} == {"10"}
+    until(lambda: site.stack.get(site.address, "/healthz").status_code == 200, HARAKIRI + LOOKS)
+    assert site.stack.get(site.address, "/healthz").headers.get("Retry-After") is None
+    assert "no live upstreams" in site.stack.shell("cat /var/log/wsgi-ecs/app/error.log")

@@ -53,6 +53,7 @@ COMMON: dict[str, Sequence[str]] = {
     "nginx.charset": (UNSET, "'off'"),
     "nginx.client_max_body_size": (UNSET, "75M"),
     "nginx.keepalive_timeout": (UNSET, "0"),
+    "nginx.max_conns": (UNSET, "70", "null"),
     "[read_timeout]": (UNSET, "nginx.uwsgi_read_timeout: 120", "nginx.proxy_read_timeout: 120"),
     "nginx.static": (UNSET, "{}", "{/static/: static, /media/files/: static/media}"),
 }

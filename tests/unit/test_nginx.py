@@ -84,13 +84,14 @@ def test_everything_together_is_what_nginx_reads(kind: str, more: dict[str, Any]
 
 def test_the_defaults_are_sound_and_nobody_is_kept_out(tmp_path: Path) -> None:
     found = location({}, tmp_path)
-    assert [arguments[0] for arguments in values(found, "add_header")] == list(HEADERS)
+    assert [arguments[0] for arguments in values(found, "add_header")] == [*HEADERS, "Retry-After"]
     assert all(arguments[-1] == "always" for arguments in values(found, "add_header"))
     for name in ("allow", "deny", "auth_basic", "limit_req", "limit_conn", "set_real_ip_from", "uwsgi_cache"):
         assert not values(found, name), name
     assert [arguments for name, arguments, _ in found if name == "location"] == [
         ("/static/",),
         ("~", r"^/\.kept/static/(?<wsgi_kept_app>.+)$"),
+        ("=", "/.down"),
         ("=", "/.maintenance"),
     ]
 
@@ -112,7 +113,65 @@ def test_a_place_with_headers_of_its_own_has_the_sites_too(more: dict[str, Any],
         assert not mine or set(outer) <= set(mine)
         return len(mine) + sum(check(inside, mine or outer) for _, _, inside in block)
 
-    assert check(location(config, tmp_path), []) == 3 + 4 + 4 + 4 + 4 + 5 + 6 * added
+    assert check(location(config, tmp_path), []) == 3 + 4 + 4 + 4 + 4 + 5 + 6 * (1 + added)
+
+
+GUNICORN = {"app_server": "gunicorn"}
+SOURCE = {"install": "source", "archive": "https://nginx.example.test/nginx.tar.gz", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({}, "1024"),
+        ({"uwsgi": {"threads": 4}}, "4096"),
+        ({"serving": GUNICORN, "gunicorn": {"worker_class": "gthread", "threads": 8}}, "8192"),
+        ({"serving": GUNICORN, "gunicorn": {"worker_class": "gevent"}}, None),
+        ({"serving": {"app_server": "granian"}, "granian": {"interface": "asgi"}}, None),
+        ({"serving": GUNICORN, "gunicorn": {"worker_class": "gevent"}, "nginx": {"max_conns": 70}}, "70"),
+        ({"nginx": {"max_conns": None}}, None),
+        ({"nginx": {"version": "1.10.3", **SOURCE}}, None),
+        ({"nginx": {"version": "1.26.2", **SOURCE}}, "1024"),
+        ({"topology": {"app_servers": 2}}, "1024"),
+    ],
+)
+def test_nginx_passes_no_more_requests_on_than_the_limit(config: dict[str, Any], most: str | None) -> None:
+    text = (nginx.site_files(of(config), of(config).sites[0], of(config).process(of(config).sites[0])))["http.conf"]
+    servers = [line for line in text.splitlines() if line.startswith("    server ")]
+    assert servers
+    assert {found for line in servers for found in re.findall(r" max_conns=([0-9]+)", line) or [None]} == {most}
+    # Without the limit nothing says that a site is full.
+    assert ("wsgi_full" in text) == (most is not None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "pages"),
+    [
+        ({}, []),
+        ({"error_page": {"502": "e/502.html", "503": "e/503.html", "404": "e/404.html"}}, ["502", "503"]),
+        ({"error_page": {"502": "e/502.html"}, "intercept_errors": True}, ["502"]),
+        ({"error_page": {"404": "e/404.html"}, "intercept_errors": True}, None),
+        ({"max_conns": None, "error_page": {"502": "e/502.html"}}, None),
+    ],
+)
+def test_a_site_that_is_full_says_503_with_the_page_of_the_application(
+    settings: dict[str, Any], pages: list[str] | None, tmp_path: Path
+) -> None:
+    found = location({"nginx": settings}, tmp_path)
+    told = {arguments[0]: arguments[1:] for arguments in values(found, "error_page")}
+    if pages is None:
+        # An application's own 502 must reach its client, and a 502 of nginx has the page that it had.
+        assert told.get("502", ()) == (("/.error/e/502.html",) if "502" in settings["error_page"] else ())
+        assert not [arguments for name, arguments, _ in found if arguments == ("=", "/.down")]
+        return
+    assert told["502"] == ("=", "/.down")
+    down = inner(found, "=", "/.down")
+    assert values(down, "error_page") == [(status, f"/.error/e/{status}.html") for status in pages]
+    # Without it the first error page would be the last.
+    assert values(down, "recursive_error_pages") == ([("on",)] if pages else [])
+    assert [arguments for name, arguments, _ in down if name == "return"] == [("502",)]
+    (full,) = (block for name, arguments, block in down if name == "if")
+    assert values(full, "return") == [("503",)]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +213,7 @@ def test_each_way_into_a_site_is_closed_but_for_the_pages_that_nginx_sends_itsel
 
     config = {**PROTOCOLS["http"], **more, "nginx": {**nginx, "methods": []}}
     found = closed((("location", ("/",), location(config, tmp_path)),)) | closed(location(config, tmp_path))
-    pages = {place: place[-1].startswith(("/.error/", "/.maintenance", r"^/\.kept/")) for place in found}
+    pages = {place: place[-1].startswith(("/.error/", "/.down", "/.maintenance", r"^/\.kept/")) for place in found}
     assert {place for place, is_closed in found.items() if not is_closed} == {
         place for place, is_page in pages.items() if is_page
     }

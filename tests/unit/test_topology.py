@@ -99,7 +99,10 @@ def test_nginx_shares_the_requests_as_it_is_told() -> None:
         ("least_conn",),
         *(
             ("server", f"{name}:{port}", f"weight={weight}", *rest)
-            for rest in (("max_fails=2", "fail_timeout=9s"), ("max_fails=0", "backup"))
+            for rest in (
+                ("max_fails=2", "fail_timeout=9s", "max_conns=1024"),
+                ("max_fails=0", "max_conns=1024", "backup"),
+            )
             for name, weight in (("app-1", 1), ("app-2", 3))
             for port in (8000, 8001)
         ),

@@ -42,6 +42,10 @@ class Uwsgi(UwsgiSettings):
         return bool(self.http or self.http_socket)
 
     @property
+    def threads_of_a_worker(self) -> int | None:
+        return self.threads
+
+    @property
     def import_folders(self) -> tuple[str, ...]:
         return self.pythonpath
 
@@ -150,6 +154,9 @@ class Uwsgi(UwsgiSettings):
             # Older versions send this signal anyway.
             found.append(("harakiri-graceful-signal", str(int(signal.SIGUSR2))))
             found.append(("harakiri-graceful-timeout", "1"))
+        if self._has_wrapper(around) and around.behind_nginx:
+            # nginx logs a client that has gone as 499. Three lines more for each would bury what the application says.
+            found += [("ignore-sigpipe", True), ("ignore-write-errors", True)]
         for url, folder in self.static_map.items():
             found.append(("static-map", f"{url.rstrip('/')}=@@release_dir@@/app/{folder}"))
         if self.pidfile or self.daemonize:
