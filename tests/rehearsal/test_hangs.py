@@ -5,6 +5,7 @@ Each test prints how many requests were sent and failed, and for how many second
 
 import asyncio
 import contextlib
+import json
 import re
 import threading
 import time
@@ -206,28 +207,31 @@ def test_a_release_without_harakiri_goes_on(site: Site) -> None:
 def test_more_requests_than_the_site_may_have_get_503_at_once(site: Site) -> None:
     if site.kind != "uwsgi":
         pytest.skip("nginx is the same before each server")
-    site.stack.settings = {**KINDS["uwsgi"], "nginx": {**NGINX[0], "max_conns": MOST}}
+    nginx = {**NGINX[0], "max_conns": MOST, "access_log_format": "json"}
+    site.stack.settings = {**KINDS["uwsgi"], "nginx": nginx}
     site.stack.up()
     # Each worker of nginx has as many.
     most, sent = MOST * int(site.stack.shell("nproc")), 100
-    refused: list[tuple[float, str | None]] = []
+    answers: list[httpx.Response] = []
 
     def ask() -> None:
-        began = time.monotonic()
-        answer = httpx.get(f"http://{site.address}/slow/600", trust_env=False, timeout=60)
-        if answer.status_code == 503:
-            refused.append((time.monotonic() - began, answer.headers.get("Retry-After")))
+        answers.append(httpx.get(f"http://{site.address}/slow/600", trust_env=False, timeout=60))
 
     threads = [threading.Thread(target=ask) for _ in range(sent)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    slowest = max(seconds for seconds, _ in refused)
-    print(f"{sent} requests, {most} at most: {len(refused)} got 503, the slowest after {slowest:.2f} s")
+    refused = [answer for answer in answers if answer.status_code == 503]
     assert len(refused) >= sent - most
-    assert slowest < 3
-    assert {header for _, header in refused} == {"10"}
+    assert {answer.headers.get("Retry-After") for answer in refused} == {"10"}
+    # A hundred clients on one host are slow themselves, so nginx's own time counts.
+    logged = map(
+        json.loads, site.stack.shell("grep /slow/600 /var/log/wsgi-ecs/app/access.log | grep '^{'").splitlines()
+    )
+    slowest = max(line["request_time"] for line in logged if line["status"] == 503)
+    print(f"{sent} requests, {most} at most: {len(refused)} got 503, the slowest after {slowest:.3f} s")
+    assert slowest < 1
     until(lambda: site.stack.get(site.address, "/healthz").status_code == 200, HARAKIRI + LOOKS)
     assert site.stack.get(site.address, "/healthz").headers.get("Retry-After") is None
     assert "no live upstreams" in site.stack.shell("cat /var/log/wsgi-ecs/app/error.log")

@@ -27,7 +27,8 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/hangs":
         time.sleep(30)
     if environ["PATH_INFO"] in ("/waits", "/chat"):
-        time.sleep(1.5)
+        # Longer than two looks.
+        time.sleep(3)
     if environ["PATH_INFO"] == "/streams":
         return parts()
     return [environ["PATH_INFO"].encode()]
