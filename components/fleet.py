@@ -57,7 +57,7 @@ class Fleet(pulumi.ComponentResource):
     """A release goes to one app server first, and to no other when that one refuses it.
 
     outputs: what the stack exports; of several sites `url` and `release` are the first one's. `machines` is for
-    operations/: name, instance id, private address and sites of each machine, that of `address` first.
+    operations/: name, instance id, private address, host key and sites of each machine, that of `address` first.
     """
 
     outputs: dict[str, pulumi.Input[Any]]
@@ -78,10 +78,9 @@ class Fleet(pulumi.ComponentResource):
         self._network = Network(name, replace(args.network, after=[key_pair]))
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
         address = servers[first.name].address
-        logins = {
-            machine.name: self._login(name, args, machine, servers, key_pair, None if machine is first else address)
-            for machine in args.machines
-        }
+        front = self._login(name, args, first, servers, key_pair, None)
+        behind = {machine.name: self._login(name, args, machine, servers, key_pair, front) for machine in others}
+        logins = {first.name: front, **behind}
         services = {
             machine.name: self._release(name, args, machine, servers, logins, self._disks(name, args, machine, logins))
             for machine in others
@@ -112,7 +111,7 @@ class Fleet(pulumi.ComponentResource):
         )
         self.outputs = {
             **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
-            MACHINES: [_reached(machine, servers[machine.name]) for machine in args.machines],
+            MACHINES: [_reached(machine, servers[machine.name], logins[machine.name]) for machine in args.machines],
             **several,
             **addresses,
             "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
@@ -146,7 +145,7 @@ class Fleet(pulumi.ComponentResource):
         machine: Machine,
         servers: Mapping[str, Server],
         key_pair: alicloud.ecs.EcsKeyPair,
-        proxy: pulumi.Output[str] | None,
+        front: Login | None,
     ) -> Login:
         server = servers[machine.name]
         return Login(
@@ -154,10 +153,11 @@ class Fleet(pulumi.ComponentResource):
             LoginArgs(
                 server.address,
                 server.instance_id,
+                server.user_data,
                 key_pair.key_pair_name,
-                proxy,
+                front,
                 private_key(args.stack.access),
-                args.stack.access.host_key,
+                None if front else args.stack.access.host_key,
             ),
             pulumi.ResourceOptions(parent=self),
         )
@@ -254,12 +254,13 @@ def _named(name: str, machine: Machine) -> str:
     return f"{name}-{machine.name}" if machine.name else name
 
 
-def _reached(machine: Machine, server: Server) -> dict[str, pulumi.Input[Any]]:
+def _reached(machine: Machine, server: Server, login: Login) -> dict[str, pulumi.Input[Any]]:
     """A machine in the output `machines`."""
     return {
         "name": machine.name or ONLY_MACHINE,
         "id": server.instance_id,
         "private_address": server.private_address,
+        "host_key": pulumi.Output.from_input(login.host_key).apply(lambda key: " ".join(key.split()[:2])),
         "sites": [site.place.name for site in machine.plan.sites],
     }
 

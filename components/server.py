@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from components import first_contact
 from contract.resources import USER_DATA_LIMIT, instance_resource
 from settings import refused
 from settings.server import Server as ServerSettings
@@ -19,8 +20,8 @@ class ServerArgs:
     """What a server is made of.
 
     address_name: of its address in the world, which another server may have next; None for none. version: plain
-    text; when it changes, the server is replaced. user_data: cloud-init's, used at the first boot only. key_pair: the
-    key that may log in.
+    text; when it changes, the server is replaced. user_data: cloud-init's, used at the first boot only, which get the
+    secret of the first contact. key_pair: the key that may log in.
     """
 
     settings: ServerSettings
@@ -47,11 +48,15 @@ def checked(user_data: str) -> str:
 
 
 class Server(pulumi.ComponentResource):
-    """Instance, public address and what binds them. private_address: in the network."""
+    """Instance, public address and what binds them. private_address: in the network.
+
+    user_data: those that the server was made with, which may be an earlier version's; secret.
+    """
 
     instance_id: pulumi.Output[str]
     address: pulumi.Output[str]
     private_address: pulumi.Output[str]
+    user_data: pulumi.Output[str | None]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:server:Server", name, None, opts)
@@ -60,7 +65,7 @@ class Server(pulumi.ComponentResource):
             instance_name=name,
             instance_type=args.instance_type,
             image_id=args.image_id,
-            user_data=args.user_data,
+            user_data=first_contact.introduced(args.user_data),
             vswitch_id=args.vswitch_id,
             security_groups=[args.security_group_id],
             key_name=args.key_pair.key_pair_name,
@@ -76,9 +81,11 @@ class Server(pulumi.ComponentResource):
                 # In place, a new image wipes the disk and new user data reboots without taking effect.
                 ignore_changes=["image_id", "user_data"],
                 replacement_trigger=args.version,
+                additional_secret_outputs=["user_data"],
             ),
         )
         self.instance_id = instance.id
+        self.user_data = instance.user_data
         self.private_address = instance.primary_ip_address
         self.address = instance.primary_ip_address
         if args.address_name:

@@ -46,6 +46,22 @@ def check(address_name: str, access: Access) -> None:
         raise refused(doubt)
 
 
+def check_host_key(address: str, known: str, again: str) -> None:
+    """Refuse a server that shows other host keys than the known one. Raises pulumi.RunError.
+
+    Pulumi's commands would try such a server for minutes. A server that does not answer is left to them. again: the
+    command that learns the key anew. In a rehearsal, the commands themselves refuse such a server at once.
+    """
+    if pulumi.Config("rehearsal").get_bool("active"):
+        return
+    keys = host_keys(address)
+    if keys and " ".join(known.split()[:2]) not in keys:
+        raise pulumi.RunError(
+            f"the server at {address} shows another host key than at its first contact, so somebody may be in "
+            f"between; if you know why the key has changed: {again}"
+        )
+
+
 def host_keys(address: str) -> list[str]:
     """The host keys that a server shows, as `<type> <base64>`; none when it, or ssh-keyscan, does not answer."""
     done = _run("ssh-keyscan", "-T", str(_PATIENCE), address)

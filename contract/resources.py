@@ -23,7 +23,10 @@ REDIS_MACHINE = "redis"
 
 # Limit of user data in bytes, according to the older pages of ECS; newer pages say 32 KB.
 # https://www.alibabacloud.com/help/en/ecs/user-guide/customize-the-initialization-configuration-for-an-instance
-USER_DATA_LIMIT = 16 * 1024
+# The program adds a line of less than 64 bytes, which FIRST_CONTACT begins.
+USER_DATA_LIMIT = 16 * 1024 - 64
+# Begins the line with the secret by which a new server proves its host key. cloud-init passes over comments.
+FIRST_CONTACT = "# first contact: "
 
 
 def site_part(site: str) -> str:

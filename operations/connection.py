@@ -72,8 +72,8 @@ def advice(way: Way, printed: str) -> str | None:
     if any(words in printed for words in _OTHER_KEY):
         if not way.accepts_new:
             return (
-                f"the server at {way.host} does not have the host key of access.host_key; if you trust this server, "
-                "set access.host_key to the key that ssh-keyscan prints, or remove the setting"
+                f"the server at {way.host} does not have its known host key, so somebody may be in between; if you "
+                "know why the key has changed, see 'Host keys' in docs/day-to-day.md"
             )
         forget = f"ssh-keygen -R {way.alias} -f {shlex.quote(str(way.known_hosts))}"
         return (

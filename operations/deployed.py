@@ -1,7 +1,7 @@
 """The machines of a stack that is deployed: the outputs of the program, and the stack's settings of SSH.
 
-~/.ssh/wsgi-ecs/<project>-<stack>/known_hosts    host keys, added at the first connection to a server
-                                  host_key       the key of access.host_key, for the server with the public address
+~/.ssh/wsgi-ecs/<project>-<stack>/host_keys      of each server, as pulumi up has found it, or of access.host_key
+                                  known_hosts    of servers of an earlier version, added at the first connection
 """
 
 import json
@@ -22,6 +22,7 @@ from operations.local_files import local_path
 from operations.machines import Machine, Stack
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_KEY_TYPES = ("ssh-rsa", "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 # Seconds for Pulumi's answer, which may come from a service.
 _PATIENCE = 60
 # How an error of Pulumi goes on, by a word of it.
@@ -39,6 +40,7 @@ class _Machine(BaseModel):
     name: Annotated[str, Field(pattern=f"^{_NAME}$")]
     id: Annotated[str, Field(pattern=f"^{_NAME}$")]
     private_address: IPvAnyAddress
+    host_key: Annotated[str, Field(pattern=rf"^({'|'.join(_KEY_TYPES)}) [A-Za-z0-9+/]+=*$")] | None = None
     sites: tuple[Annotated[str, Field(pattern=f"^{_NAME}$")], ...]
 
 
@@ -144,13 +146,21 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _ways(outputs: _Outputs, folder: Path, key: Path | None, host_key: str | None) -> list[Way]:
-    """The way to each machine. host_key: of the server with the public address, if it is known beforehand."""
+    """The way to each machine. host_key: of the server with the public address, if the stack's settings have it."""
     # The name of a host key is the instance's id: a server that replaces another one is new, not changed.
     first, *others = outputs.machines
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    known, given = folder / "known_hosts", folder / "host_key"
+    keys = {each.id: each.host_key for each in outputs.machines if each.host_key}
     if host_key:
-        given.write_text(f"{first.id} {' '.join(host_key.split()[:2])}\n", encoding="utf-8")
-    front = Way(str(outputs.address), first.id, given if host_key else known, key, accepts_new=not host_key)
+        keys[first.id] = " ".join(host_key.split()[:2])
+    pinned = folder / "host_keys"
+    pinned.write_text("".join(f"{machine} {line}\n" for machine, line in keys.items()), encoding="utf-8")
+
+    def known(machine: _Machine) -> tuple[Path, Path | None, bool]:
+        """Known hosts, private key, and whether a new host key is accepted."""
+        is_pinned = machine.id in keys
+        return pinned if is_pinned else folder / "known_hosts", key, not is_pinned
+
+    front = Way(str(outputs.address), first.id, *known(first))
     jump = tuple(front.command())
-    return [front, *(Way(str(each.private_address), each.id, known, key, True, jump, front) for each in others)]
+    return [front, *(Way(str(each.private_address), each.id, *known(each), jump, front) for each in others)]

@@ -40,7 +40,8 @@ class Kept(Registered):
         self.inputs: dict[str, tuple[Registration, dict[str, Any]]] = {}
 
     def register(self, registration: Registration) -> Record:
-        inputs = comparable(registration.inputs, registration.secret, "00")
+        schema = TYPES[registration.type].schema
+        inputs = comparable(registration.inputs, registration.secret, "00", schema.without_secret)
         self.inputs[registration.urn] = registration, inputs
         return super().register(registration)
 

@@ -156,9 +156,9 @@ class Access(Model):
     )
     host_key: text.HostKey | None = Field(
         None,
-        description="The server's SSH host key, if it is known beforehand. A running server's key is checked before "
-        "anything is changed. A new server has a new key, so remove this setting before a change that replaces the "
-        "server.",
+        description="SSH host key of the server with the public address, if it is known beforehand; none: the key that "
+        "the first session with the server has found. A running server's key is checked before anything is changed. A "
+        "new server has a new key, so remove this setting before a change that replaces the server.",
     )
 
     @model_validator(mode="after")

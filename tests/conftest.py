@@ -11,9 +11,10 @@ import pulumi
 import pulumi.runtime
 import pytest
 from pulumi.runtime import mocks
-from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.settings import SETTINGS, set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
+from components import way_in
 from reference.samples import CLOUD, PUBLIC_KEY
 from settings import ssh_agent
 from tests.builders.program import Cloud, Recorder
@@ -23,6 +24,9 @@ from tests.builders.stack import PROJECT
 @pytest.fixture
 def run_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Recorder]:
     """Run `__main__.py` with a stack's settings under mocks; returns what it registered."""
+
+    # No address of a test's is scanned.
+    monkeypatch.setattr(way_in, "host_keys", lambda address: [])
 
     def run(config: dict[str, Any] | None = None, *, stack: str = "dev", rehearsed: bool = False) -> Recorder:
         settings: dict[str, Any] = CLOUD if config is None else config
@@ -49,7 +53,11 @@ def run_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
         def main() -> None:
             runpy.run_path(str(PROJECT / "__main__.py"))
 
-        asyncio.run(program())
+        try:
+            asyncio.run(program())
+        finally:
+            # Otherwise the next run would wait for outputs that a failed run has left.
+            SETTINGS.outputs.clear()
         return recorder
 
     return run

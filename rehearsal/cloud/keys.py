@@ -63,6 +63,15 @@ class Keys:
             scratch.write_text("".join(f"{line}\n" for line in lines))
             scratch.replace(self.known_hosts)
 
+    def pin(self, machine: str, host_key: str) -> Path:
+        """Return a file of known hosts with this key (`type base64`) of a machine, and no other."""
+        path = self.folder / f"{machine}.host_key"
+        with self._lock:
+            scratch = path.with_suffix(".new")
+            scratch.write_text(f"{machine} {' '.join(host_key.split()[:2])}\n")
+            scratch.replace(path)
+        return path
+
     def remove(self) -> None:
         """Delete the keys and all that lies beside them, and the folder of all stacks when it is empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -70,6 +79,7 @@ class Keys:
             self.folder.parent.rmdir()
 
     def forget(self, machine: str) -> None:
+        (self.folder / f"{machine}.host_key").unlink(missing_ok=True)
         if self.known_hosts.is_file():
             self.know(machine, [])
 

@@ -1,7 +1,8 @@
 """Connections to machines over real SSH, as a `connection` of the command provider describes them.
 
-A machine is found by its address and checked by its known host key, so no host key is accepted blindly and only
-machines of the stack are reached.
+A machine is found by its address and checked by the connection's host key. A connection without a host key, such as the
+first one, is checked by the key that was read through LXD, so no host key is accepted blindly and only machines of the
+stack are reached.
 """
 
 import re
@@ -9,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rehearsal.cloud import group_bridge, tokens
@@ -22,6 +24,10 @@ from rehearsal.engine.resource import Resource
 _DIAL = re.compile(
     "ssh: connect to host|kex_exchange_identification|Connection (reset|closed|timed out)"
     "|banner exchange|ssh_dispatch_run_fatal"
+)
+# What ssh prints of a machine, by its id, that shows another host key than the known one.
+_OTHER_KEY = re.compile(
+    r"^(?:Host key for|No \S+ host key is known for) (i-\w+) (?:has changed )?and you have", re.MULTILINE
 )
 
 
@@ -92,7 +98,11 @@ def _to_machine(
     host = facts["host"]
     if host not in machines:
         raise RehearsalError(f"{key} {host} is no {address} of a machine of this stack")
-    return context.keys.ssh(machines[host], host, facts.get("user", "root"), int(facts.get("port", 22)), jump)
+    machine = machines[host]
+    way = context.keys.way(machine, host, facts.get("user", "root"), int(facts.get("port", 22)), jump)
+    if facts.get("hostKey"):
+        way = replace(way, known_hosts=context.keys.pin(machine, facts["hostKey"]))
+    return way.command()
 
 
 def dial(context: CloudContext, command: list[str], connection: Mapping[str, Any], stdin: str, log: str) -> Done:
@@ -107,6 +117,12 @@ def dial(context: CloudContext, command: list[str], connection: Mapping[str, Any
         if _listens(first["host"], int(first.get("port", 22)), first.get("perDialTimeout", 15) or 15):
             done = run(command, stdin, _printer(context, log))
             last_line = (done.stderr.rstrip().splitlines() or [""])[-1]
+            if done.code == 255 and (other := _OTHER_KEY.search(done.stderr)):
+                # Trying again would not help.
+                raise RehearsalError(
+                    f"machine {other[1]} shows another host key than at its first contact, so nothing was sent to it; "
+                    "put its key back, or destroy the stack and run up again"
+                )
             if done.code != 255 or not _DIAL.match(last_line) or done.stdout:
                 return done
             missed, through = connection, f" through {first['host']}" if first is not connection else ""

@@ -30,7 +30,10 @@ Kinds = Mapping[str, list[Registration]]
 
 
 class Registered:
-    """Keeps all registrations. Ids and addresses are made from the resources' names, which they lead back to."""
+    """Keeps all registrations. Ids and addresses are made from the resources' names, which they lead back to.
+
+    Every server is one of an earlier version, whose host key needs no proof.
+    """
 
     def __init__(self) -> None:
         self.found: list[Registration] = []
@@ -46,7 +49,13 @@ class Registered:
             raise UserError(f"{registration.name} ({registration.type}): {error}") from None
         self.found.append(registration)
         name, address = registration.name, f"{registration.name}-address"
-        outputs = {"ipAddress": address, "primaryIpAddress": address, "zoneId": "zone"}
+        outputs = {
+            "ipAddress": address,
+            "primaryIpAddress": address,
+            "zoneId": "zone",
+            "userData": "",
+            "stdout": NO_KEY,
+        }
         return Record(name, registration.urn, registration.type, name, name, inputs={}, outputs=outputs)
 
 

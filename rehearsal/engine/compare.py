@@ -34,7 +34,8 @@ class Schema:
     "" for nothing. grows: inputs in `updates` that the cloud makes larger and never smaller. recorded: inputs that
     are accepted and kept, without an effect in a rehearsal. away: what is unavailable from the deletion of an object
     until everything that depends on its successor is done, "" for nothing. words: input, or `replacement_trigger`, →
-    what a reason calls its change, perhaps by its old and its new value.
+    what a reason calls its change, perhaps by its old and its new value. without_secret: secret input → the part of its
+    text that is no secret, which is recorded in place of a digest.
     """
 
     replaces: frozenset[str] = frozenset()
@@ -44,6 +45,7 @@ class Schema:
     delete_before_replace: bool = False
     away: str = ""
     words: Mapping[str, str | Callable[[Any, Any], str]] = field(default_factory=dict)
+    without_secret: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
 
     def changed(self, key: str, old: Any, new: Any) -> str:
         """A change in words with its values, such as `a new release (a → b)`."""

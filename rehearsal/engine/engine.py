@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol
 
 from rehearsal.engine.compare import Op, Recorded, Step, compare, delete_order
 from rehearsal.engine.errors import RehearsalError, UserError
-from rehearsal.engine.inputs import comparable
+from rehearsal.engine.inputs import comparable, is_digest
 from rehearsal.engine.registration import Registration
 from rehearsal.engine.resource import C, Foreseen, Provider, Resource
 from rehearsal.engine.state import Record
@@ -115,7 +115,7 @@ class Engine(Generic[C]):
             raise UserError(f"{registration.name} ({registration.type}): {error}") from None
         state.ensure(str(self.context.root))
         self._clear_unfinished(registration, handler)
-        inputs = comparable(registration.inputs, registration.secret, state.key)
+        inputs = comparable(registration.inputs, registration.secret, state.key, handler.schema.without_secret)
         old, note = self._existing(registration, handler)
         recorded = Recorded(old.inputs, old.trigger) if old else None
         step = compare(recorded, inputs, registration.options, handler.schema)
@@ -209,10 +209,11 @@ class Engine(Generic[C]):
         return replace(record, outputs=outputs)
 
     def _effective(self, registration: Registration, step: Step) -> dict[str, Any]:
-        """The values to apply: the registered ones, but recorded values for ignored inputs."""
+        """The values to apply: the registered ones, but recorded values for ignored inputs that are no digests."""
         ignored = registration.options.ignore_changes
-        kept = {key: value for key, value in step.inputs.items() if key in ignored}
-        return {key: value for key, value in registration.inputs.items() if key not in ignored} | kept
+        kept = {key: value for key, value in step.inputs.items() if key in ignored and not is_digest(value)}
+        gone = {key for key in ignored if key not in step.inputs}
+        return {key: value for key, value in registration.inputs.items() if key not in gone} | kept
 
     def _public(self, outputs: Mapping[str, Any], registration: Registration) -> dict[str, Any]:
         return {key: value for key, value in outputs.items() if key not in registration.secret_outputs}

@@ -7,7 +7,7 @@ secret reaches the state.
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,21 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def comparable(inputs: Mapping[str, Any], secret: frozenset[str], key: str) -> dict[str, Any]:
-    """Plain inputs → JSON values to compare and record. `key`: hex key of the stack's digests."""
-    return {name: _hidden(value, key) if name in secret else _comparable(value) for name, value in inputs.items()}
+def comparable(
+    inputs: Mapping[str, Any],
+    secret: frozenset[str],
+    key: str,
+    without_secret: Mapping[str, Callable[[str], str]] | None = None,
+) -> dict[str, Any]:
+    """Plain inputs → JSON values to compare and record.
+
+    key: hex key of the stack's digests. without_secret: as in Schema; a secret input that it does not name is a digest.
+    """
+    shown = {
+        name: part(inputs[name]) for name, part in (without_secret or {}).items() if isinstance(inputs.get(name), str)
+    }
+    rest = {name: value for name, value in inputs.items() if name not in shown}
+    return shown | {name: _hidden(value, key) if name in secret else _comparable(value) for name, value in rest.items()}
 
 
 def _hidden(value: Any, key: str) -> dict[str, str]:
@@ -66,6 +78,11 @@ def digest(value: Any, key: str) -> dict[str, str]:
     """Keyed digest of any JSON value."""
     text = json.dumps(_comparable(value), sort_keys=True).encode()
     return {"secret": hmac.new(bytes.fromhex(key), text, hashlib.sha256).hexdigest()}
+
+
+def is_digest(value: Any) -> bool:
+    """Whether a recorded value is the digest of a secret."""
+    return isinstance(value, dict) and list(value) == ["secret"]
 
 
 def file_hash(path: Path) -> str:

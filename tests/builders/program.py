@@ -1,15 +1,31 @@
 """The program run under Pulumi's mocks: what answers it, and what it registered."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from pulumi.runtime import mocks, rpc
 
+from components.first_contact import proof
+from contract.resources import FIRST_CONTACT
+
+HOST_KEY = f"ssh-ed25519 {'A' * 68}"
+
 
 class Cloud(mocks.Mocks):
-    """Answers as the provider does, with made-up ids. printed: what each command prints."""
+    """Answers as the provider does, with made-up ids.
+
+    printed: what each command prints. first_session: user data of the server → what its first session prints.
+    """
 
     printed = ""
+
+    def __init__(self) -> None:
+        self.user_data: dict[str, str] = {}
+
+    def first_session(self, user_data: str) -> str:
+        (secret,) = re.findall(f"^{FIRST_CONTACT}(.+)$", user_data, re.MULTILINE)
+        return f"{HOST_KEY}\n{proof(secret, HOST_KEY)}"
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         known = {
@@ -17,6 +33,10 @@ class Cloud(mocks.Mocks):
             ":Instance": {"primaryIpAddress": "10.0.0.1"},
             ":Command": {"stdout": self.printed},
         }
+        if args.typ.endswith(":Instance"):
+            self.user_data[args.name.removesuffix("-instance")] = rpc.unwrap_rpc_secret(args.inputs["userData"])
+        if args.name.endswith("-host-key"):
+            known[":Command"] = {"stdout": self.first_session(self.user_data[args.name.removesuffix("-host-key")])}
         extra = next((outputs for end, outputs in known.items() if args.typ.endswith(end)), {})
         return f"{args.name}-id", {**args.inputs, **extra}
 

@@ -57,7 +57,7 @@ def test_without_root_and_without_lxd_every_line_is_a_create(stack: Stack, tmp_p
     assert "Permission denied; so nothing is compared, and every line is a create" in done.out
     assert {sign for sign, _ in foretold(done)} == {"+"}
     assert f"{len(foretold(done))} to create" in done.out
-    assert re.search(r"user data: \d+ lines, \d+ of 16384 bytes", done.out)
+    assert re.search(r"user data: \d+ lines, \d+ of 16320 bytes", done.out)
     assert SECRET not in done.text
     assert traces(stack) == set()
 

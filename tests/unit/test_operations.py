@@ -77,11 +77,27 @@ def test_with_a_known_host_key_the_server_of_the_address_has_no_other(project: P
     front, app = (options(stack.machine(name).way.command()) for name in ("front", "app-1"))
     assert front["StrictHostKeyChecking"] == "yes"
     assert Path(front["UserKnownHostsFile"]).read_text() == f"i-1 {KEY}\n"
-    # Only the key of the server with the public address can be known beforehand.
+    # A stack that an earlier version has deployed does not know the others' keys.
     assert app["StrictHostKeyChecking"] == "accept-new"
     assert "StrictHostKeyChecking=yes" in app["ProxyCommand"]
     # Without a key file, the agent and the user's own keys are tried.
     assert "-i" not in stack.machine().way.command()
+
+
+def test_each_server_must_have_the_host_key_that_pulumi_has_found(project: Path) -> None:
+    keys = [f"ssh-ed25519 {letter * 68}" for letter in "ABC"]
+    found = [{**machine, "host_key": key} for machine, key in zip(OUTPUTS["machines"], keys, strict=True)]
+    stack = from_outputs(project, "qa", {**OUTPUTS, "machines": found})
+    for name in ("front", "app-1", "db"):
+        words = options(stack.machine(name).way.command())
+        assert words["StrictHostKeyChecking"] == "yes"
+        known = Path(words["UserKnownHostsFile"]).read_text().splitlines()
+        assert known == [f"i-{number} {key}" for number, key in enumerate(keys, 1)]
+        assert "accept-new" not in words.get("ProxyCommand", "")
+    # The setting wins.
+    access(project, host_key=f"{KEY} comment")
+    way = from_outputs(project, "qa", {**OUTPUTS, "machines": found}).machine().way
+    assert way.known_hosts.read_text().splitlines() == [f"i-1 {KEY}", f"i-2 {keys[1]}", f"i-3 {keys[2]}"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +108,7 @@ def test_with_a_known_host_key_the_server_of_the_address_has_no_other(project: P
         ({"address": "-oProxyCommand=x"}, "output address: .*; allowed: what pulumi stack output --json prints"),
         ({"machines": [{**OUTPUTS["machines"][0], "id": "-x"}]}, "output machines.0.id: "),
         ({"machines": [{**OUTPUTS["machines"][0], "private_address": "a b"}]}, "output machines.0.private_address: "),
+        ({"machines": [{**OUTPUTS["machines"][0], "host_key": f"{KEY}\n* {KEY}"}]}, "output machines.0.host_key: "),
     ],
 )
 def test_wrong_outputs_are_refused_in_one_line(project: Path, changed: dict[str, Any], said: str) -> None:
@@ -198,7 +215,7 @@ def test_what_ssh_says_gets_an_advice() -> None:
     fixed = Way("198.51.100.7", "i-1", Path("/h/host_key"), None)
     changed = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed."
     assert "ssh-keygen -R i-1 -f '/h/known hosts'" in (advice(new, changed) or "")
-    assert "access.host_key" in (advice(fixed, changed) or "")
+    assert "'Host keys' in docs/day-to-day.md" in (advice(fixed, changed) or "")
     assert "ssh-add -l" in (advice(new, "root@198.51.100.7: Permission denied (publickey).") or "")
     assert "access.ssh must allow" in (advice(new, "ssh: connect to host x port 22: Connection timed out") or "")
     assert advice(new, "bash: nothere: command not found") is None

@@ -158,7 +158,7 @@ def test_where_nothing_is_recorded_all_is_created(site: Site) -> None:
     assert counted(found.changes) == "13 to create"
     assert list(away(found)) == []
     size = len(next(one for one in found.files if "boots" in one.title).new["user data"].encode())
-    assert f"{size} of 16384 bytes" in text(found)
+    assert f"{size} of 16320 bytes" in text(found)
     assert "+ config/uwsgi.ini: " in text(found)
     assert "client_max_body_size" not in text(found)
     assert "    +    client_max_body_size 16m;" in text(found, details=True)

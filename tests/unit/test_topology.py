@@ -75,7 +75,7 @@ def test_nginx_and_the_application_are_on_machines_of_their_own(kind: str) -> No
 def test_each_begins_with_what_it_needs_and_no_more(system: str, kind: str) -> None:
     settings, found = fleet({**KINDS[kind], "server": {"os": system}})
     front, app = (bootstrap.user_data(found[name].plan, settings) for name in ("front", "app-1"))
-    assert max(len(front.encode()), len(app.encode())) < 16384
+    assert max(len(front.encode()), len(app.encode())) < 16320
     # The front waits with a page of nginx's own, an app server with nothing at all.
     assert "return 503;" in front
     # pip alone, for what asks a CA.

@@ -35,7 +35,7 @@ class CopyToRemote(OverSsh):
         try:
             # sftp takes ssh's options, except that its option for the port is -P.
             options, target = ssh[1:-3], ssh[-1]
-            words = ["sftp", "-q", "-b", "-", "-P", ssh[-2], *options, target]
+            words = ["sftp", "-b", "-", "-P", ssh[-2], *options, target]
             batch = f"put {_quoted(str(scratch))} {_quoted(inputs['remotePath'])}\n"
             done = dial(context, words, connection, batch, "none")
         finally:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from contract.resources import FIRST_CONTACT
 from rehearsal.cloud import group_bridge, machine, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.daemon import POOL
@@ -19,6 +20,10 @@ _REFUSED = {
 }
 
 
+def _without_secret(user_data: str) -> str:
+    return "".join(line for line in user_data.splitlines(keepends=True) if not line.startswith(FIRST_CONTACT))
+
+
 class Instance(Resource[CloudContext]):
     """The machine's name in LXD is the instance's id, so an old and a new machine can exist at the same time."""
 
@@ -30,6 +35,7 @@ class Instance(Resource[CloudContext]):
             "vswitchId": "a new network",
         },
         grows=frozenset({"systemDiskSize"}),
+        without_secret={"userData": _without_secret},
         updates={
             "userData": "reboots, and cloud-init does not run again",
             "instanceType": "restarts",
@@ -91,7 +97,7 @@ class Instance(Resource[CloudContext]):
         outputs = self._outputs(context, record.id, bridge.name, inputs)
         if context.images[inputs["imageId"]].is_given:
             machine.let_in(context, record.id, inputs)
-        return outputs
+        return {**outputs, "userData": inputs.get("userData")}
 
     def _outputs(self, context: CloudContext, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         address = machine.wait_for_address(context, name, bridge)
