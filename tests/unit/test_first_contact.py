@@ -1,6 +1,8 @@
 """The host key of each server: how the program comes to know it, and that nothing is sent to another server."""
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -44,6 +46,44 @@ def secrets_of(program: Recorder) -> list[str]:
         secret(program.inputs(r.type, r.name)["userData"]) for r in program.requests.values() if "userData" in r.object
     ]
     return [re.findall(f"^{FIRST_CONTACT}(.+)$", text, re.MULTILINE)[0] for text in texts]
+
+
+@pytest.mark.parametrize("types", [("ed25519", "ecdsa"), ("ecdsa",), ()], ids=str)
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "of an earlier version"])
+def test_what_a_server_prints_proves_its_key(tmp_path: Path, types: tuple[str, ...], is_new: bool) -> None:
+    ssh, instance = tmp_path / "etc/ssh", tmp_path / "var/lib/cloud/instance"
+    for folder in (ssh, instance / "sem"):
+        folder.mkdir(parents=True)
+    (instance / "sem/config_ssh").touch()
+    line = f"{FIRST_CONTACT}{'s3cret-_' * 5}\n" if is_new else ""
+    user_data = f"#cloud-config\nwrite_files: []\n{line}"
+    (instance / "user-data.txt").write_text(user_data)
+    for type_ in types:
+        make = [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            type_,
+            "-N",
+            "",
+            "-C",
+            "root@server",
+            "-f",
+            str(ssh / f"ssh_host_{type_}_key"),
+        ]
+        subprocess.run(make, check=True, stdin=subprocess.DEVNULL)
+    script = re.sub(r"/(?:etc/ssh|var/lib/cloud)/", lambda found: f"{tmp_path}{found[0]}", first_contact.command())
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if not types:
+        assert done.returncode == 1
+        return
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = (ssh / f"ssh_host_{types[0]}_key.pub").read_text().rpartition(" ")[0]
+    assert first_contact.host_key(done.stdout, user_data, "198.51.100.7", "urn") == shown
+    assert len(done.stdout.splitlines()) == (2 if is_new else 1)
+    if is_new:
+        with pytest.raises(pulumi.RunError, match="is not the server that was made"):
+            first_contact.host_key(done.stdout, user_data.replace("s3cret", "s4cret"), "198.51.100.7", "urn")
 
 
 @pytest.mark.parametrize("config", [CLOUD, SEVERAL], ids=["one server", "several"])

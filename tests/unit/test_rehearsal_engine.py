@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from contract.resources import FIRST_CONTACT
+from rehearsal.cloud import tokens
+from rehearsal.cloud.registry import TYPES
 from rehearsal.engine.compare import Op, Options, Schema
 from rehearsal.engine.engine import Engine, Stopped
 from rehearsal.engine.errors import RehearsalError, UserError
-from rehearsal.engine.inputs import comparable, digest, plain
+from rehearsal.engine.inputs import comparable, digest, is_digest, plain
 from rehearsal.engine.registration import Registration
 from rehearsal.engine.resource import Context, Provider, Resource
 from rehearsal.engine.state import KEY, Record, State, decode, encode
@@ -237,6 +240,14 @@ def test_a_file_is_compared_by_its_content(tmp_path: Path) -> None:
     assert seen(one) == seen(two)
     two.write_text("other")
     assert seen(one) != seen(two)
+
+
+def test_of_user_data_only_the_secret_of_the_first_contact_is_not_recorded() -> None:
+    texts = TYPES[tokens.INSTANCE].schema.without_secret
+    inputs = {"userData": f"#cloud-config\n{FIRST_CONTACT}quiet\nruncmd: []\n", "other": "quiet"}
+    found = comparable(inputs, frozenset(inputs), DIGEST_KEY, texts)
+    assert found == {"userData": "#cloud-config\nruncmd: []\n", "other": digest("quiet", DIGEST_KEY)}
+    assert [is_digest(value) for value in found.values()] == [False, True]
 
 
 def test_a_record_reads_back_as_it_was_written() -> None:

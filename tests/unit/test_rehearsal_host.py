@@ -101,6 +101,15 @@ def test_a_machines_host_keys_take_the_place_of_those_it_had(tmp_path: Path) -> 
     assert keys.known_hosts.read_text() == "i-1 ssh-ed25519 DDDD\n"
 
 
+def test_a_pinned_host_key_is_the_only_one_and_goes_with_its_machine(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.know("i-1", ["ssh-ed25519 AAAA"])
+    for key in ("BBBB", "CCCC"):
+        assert keys.pin("i-1", f"ssh-ed25519 {key} comment").read_text() == f"i-1 ssh-ed25519 {key}\n"
+    keys.forget("i-1")
+    assert [path.name for path in tmp_path.iterdir()] == ["known_hosts"]
+
+
 def test_ssh_checks_the_host_key_and_uses_no_other_identity(tmp_path: Path) -> None:
     line = Keys(tmp_path).ssh("i-1", "198.18.0.1")
     assert {"StrictHostKeyChecking=yes", "HostKeyAlias=i-1", "IdentitiesOnly=yes", "BatchMode=yes"} < set(line)

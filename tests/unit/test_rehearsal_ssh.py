@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.cloud import ssh_connection
 from rehearsal.cloud.keys import Keys
 from rehearsal.cloud.resources.remote_command import RemoteCommand
 from rehearsal.cloud.ssh_connection import dial
@@ -45,6 +46,21 @@ def test_each_of_two_machines_is_checked_by_its_own_host_key() -> None:
     assert through[-3:] == ["-W", "%h:%p", "root@198.18.0.1"]
     assert through[:-3] == jump[:-1]
     assert line[-1] == "root@10.76.0.34"
+
+
+def test_a_connection_with_a_host_key_accepts_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = Keys(tmp_path)
+    context = cloud_context(tmp_path, keys)
+    monkeypatch.setattr(ssh_connection, "_public", lambda context: {"198.18.0.1": "i-front"})
+    monkeypatch.setattr(ssh_connection, "_private", lambda context: {"10.76.0.34": "i-app"})
+    proxy = {"host": "198.18.0.1", "hostKey": "ssh-ed25519 AAAA"}
+    line = ssh_connection.ssh_command(context, {"host": "10.76.0.34", "hostKey": "ssh-ed25519 BBBB", "proxy": proxy})
+    through = shlex.split(option(line, "ProxyCommand").replace("%%", "%"))
+    known = [Path(option(words, "UserKnownHostsFile")).read_text() for words in (line, through)]
+    assert known == ["i-app ssh-ed25519 BBBB\n", "i-front ssh-ed25519 AAAA\n"]
+    # The first session is checked by the key that was read through LXD.
+    first = ssh_connection.ssh_command(context, {"host": "198.18.0.1"})
+    assert option(first, "UserKnownHostsFile") == str(keys.known_hosts)
 
 
 def test_ssh_replaces_no_word_of_a_jump_but_its_target() -> None:
