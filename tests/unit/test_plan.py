@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components import first_contact
 from components.release import run_tool
 from contract import paths
 from contract.documents import Host
@@ -170,7 +171,8 @@ def test_the_scripts_of_a_server_pass_shellcheck(system: str, tmp_path: Path) ->
     )
     mirrors = {"packages": packages, "index": indexes}
     # What SSH hands to root's own shell.
-    handed = (run_tool("apply", "abc"), source("machine/run.sh"), render("templates/release/ready.sh.j2", paths=paths))
+    ready = render("templates/release/ready.sh.j2", paths=paths)
+    handed = (run_tool("apply", "abc"), source("machine/run.sh"), first_contact.command(), ready)
     texts = dict.fromkeys(f"#!/bin/sh\n{text}" for text in handed)
     for config in (*ALL_KINDS.values(), {"topology": {"app_servers": 1}, "mysql": {"password": "x"}}):
         for server in ({"os": system}, {"os": system, "mirrors": mirrors}):
