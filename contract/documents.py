@@ -238,7 +238,7 @@ class Redis(NamedTuple):
 
     os_service: the package's own unit, which must not run. directives: of redis.conf, without the password.
     instance_type, generation: the tool does not read them; a change of them changes the archive, so that the tool runs
-    again. It is host.json on a machine of its own, and a part of Host beside the application.
+    again. It is host.json on a machine of its own, with drop_ins as in Host, and a part of Host beside the application.
     """
 
     packages: Packages
@@ -247,6 +247,7 @@ class Redis(NamedTuple):
     directives: Dict[str, str]
     instance_type: str
     generation: int = 0
+    drop_ins: Dict[str, str] = {}
 
 
 class Host(NamedTuple):

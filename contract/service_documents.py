@@ -8,8 +8,8 @@ class Database(NamedTuple):
 
     datadir: on the data disk. config: path of MySQL's own configuration. network: address/mask, as MySQL writes it in
     an account. schema: names in the archive, in the order in which they are applied. applied: table that lists the
-    files that were applied. instance_type, disk_gib, generation: the tool does not read these fields; a change of a
-    field changes the archive, so that the tool runs again.
+    files that were applied. drop_ins: as in Host. instance_type, disk_gib, generation: the tool does not read these
+    fields; a change of a field changes the archive, so that the tool runs again.
     """
 
     system: str
@@ -23,6 +23,7 @@ class Database(NamedTuple):
     instance_type: str
     disk_gib: int
     generation: int
+    drop_ins: Dict[str, str] = {}
 
 
 class ServiceState(NamedTuple):

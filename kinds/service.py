@@ -39,6 +39,8 @@ class Service(Model):
     machine: ClassVar[str]
     # The release tool's word for it, and the name of the stack's output with the server's address.
     verb: ClassVar[str]
+    # Units of the OS's packages that must come back by themselves.
+    restarted: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:
         # Each service declares these, with defaults of its own.

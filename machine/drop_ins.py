@@ -31,5 +31,10 @@ def place(texts: Dict[str, str]) -> List[str]:
     return sorted(new)
 
 
+def units() -> List[str]:
+    """The units that have a drop-in."""
+    return sorted(os.path.basename(os.path.dirname(path))[: -len(".d")] for path in glob.glob(_path("*")))
+
+
 def _path(unit: str) -> str:
     return os.path.join(UNITS, unit + ".d", _FILE)

@@ -35,6 +35,15 @@ class Manager:
         """Stop a program, which finishes its requests within `seconds`, and forget it."""
         raise NotImplementedError
 
+    def is_down(self, slot: SlotState) -> bool:
+        """Whether a program neither runs nor starts just now."""
+        return self.state(slot) not in (RUNNING, STARTING)
+
+    def retry(self, slot: SlotState, folder: str) -> None:
+        """Start a program at once that does not run. Raises ReleaseError."""
+        if self.state(slot) is None:
+            self.add(slot, folder)
+
 
 def add_to_supervisor(what: str, name: str) -> None:
     """Have supervisor read its files and start what is new. what: program or group. Raises ReleaseError."""
@@ -77,6 +86,15 @@ class Supervisor(Manager):
             run("supervisorctl", "remove", slot.program, check=False)
         files.remove(slot.program_link)
         run("supervisorctl", "reread", check=False)
+
+    def is_down(self, slot: SlotState) -> bool:
+        return (self.status(slot) or "").partition(" ")[0] not in (RUNNING, STARTING)
+
+    def retry(self, slot: SlotState, folder: str) -> None:
+        super().retry(slot, folder)
+        if self.is_down(slot):
+            # `start` refuses a program that waits for its next attempt (BACKOFF).
+            run("supervisorctl", "restart", slot.program, check=False)
 
 
 class Systemd(Manager):

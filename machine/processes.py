@@ -52,6 +52,10 @@ class Group:
         """Stop all programs at the same time, each of which has its own time to finish, and forget them."""
         raise NotImplementedError
 
+    def retry(self, unit: str) -> None:
+        """Start a program at once that does not run."""
+        raise NotImplementedError
+
 
 class SupervisorGroup(Group):
     """A group of supervisor: http://supervisord.org/configuration.html#group-x-section-settings"""
@@ -79,6 +83,10 @@ class SupervisorGroup(Group):
         for link in self.links.values():
             files.remove(link)
         run("supervisorctl", "reread", check=False)
+
+    def retry(self, unit: str) -> None:
+        # `start` refuses a program that waits for its next attempt (BACKOFF).
+        run("supervisorctl", "restart", unit, check=False)
 
 
 class SystemdUnits(Group):
@@ -112,6 +120,10 @@ class SystemdUnits(Group):
         for link in self.links.values():
             files.remove(link)
         run("systemctl", "daemon-reload")
+
+    def retry(self, unit: str) -> None:
+        run("systemctl", "reset-failed", unit, check=False)
+        run("systemctl", "start", unit, check=False)
 
 
 _GROUPS: Dict[str, Type[Group]] = {"supervisor": SupervisorGroup, "systemd": SystemdUnits}
@@ -188,6 +200,15 @@ def ensure_running(state: SlotState, folder: str) -> None:
     if group and set(group.found()) != set(group.units):
         group.remove()
         group.add()
+
+
+def retry(state: SlotState, folder: str) -> None:
+    """Start the programs of a slot at once that do not run."""
+    ensure_running(state, folder)
+    group = _group(state, folder)
+    for unit, found in group.found().items() if group else ():
+        if group and found.state == FAILED:
+            group.retry(unit)
 
 
 def are_up(state: SlotState, folder: str) -> bool:

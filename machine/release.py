@@ -34,6 +34,7 @@ import host
 import kept
 import maintenance
 import metrics
+import revive
 import rollback
 import space
 import status
@@ -232,6 +233,7 @@ def perform(verb: str, folder: str) -> None:
     """Do what a verb says with the release in `folder`. Raises ReleaseError, OSError or ValueError."""
     parts = read(sys.stdin.buffer, verb)
     with acquire_lock(seconds(folder), "{} of {}".format(verb, _name(folder))), audit.logged(verb) as entry:
+        revive.revive_services(say)
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say)
@@ -276,7 +278,12 @@ def main(arguments: List[str]) -> int:
 
     The status of `status` is 1 when a file was edited by hand.
     """
-    if arguments[:1] == ["status"] and arguments[1:] in ([], ["--json"], ["--json", "--no-drift"]):
+    if arguments[:1] == ["status"] and arguments[1:] in (
+        [],
+        ["--json"],
+        ["--json", "--no-drift"],
+        ["--revive"],
+    ):
         return status.command(arguments[1:], print)
     if arguments == ["metrics"]:
         return metrics.command()

@@ -3,11 +3,13 @@
 Python 3.6, standard library only.
 """
 
+import json
 import os
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 import database
 import drift
+import drop_ins
 import files
 import hardening
 import host
@@ -15,7 +17,7 @@ import metrics
 import redis_server
 from commands import ReleaseError, Say
 from contract import paths
-from contract.documents import STATE_FILE
+from contract.documents import HOST_FILE, STATE_FILE
 from contract.service_documents import ServiceState
 from unpacked import Unpacked
 
@@ -48,7 +50,8 @@ def prepare(folder: str, secrets: Dict[str, Dict[str, str]], say: Say) -> None:
     unpacked = Unpacked(folder)
     drift.report_overwritten(drift.of_service(), say)
     service, password = _of(secrets)
-    written = service.prepare(unpacked, password, say)
+    written = drop_ins.place(json.loads(unpacked.text(HOST_FILE)).get("drop_ins", {}))
+    written += service.prepare(unpacked, password, say)
     written += [*unpacked.place_tool(paths.ROOT), *host.write_commands(paths.ROOT), *metrics.place(unpacked, say)]
     written += hardening.place(unpacked, say)
     _save(written)

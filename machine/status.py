@@ -3,6 +3,7 @@
     release.py status          lines for a person
     release.py status --json   the same for programs, in numbers: bytes, seconds, seconds since 1970
     release.py status --json --no-drift    without reading each file for what was edited, to be asked often
+    release.py status --revive             only starts what should run and does not, as `status` does, too
 
 Python 3.6, standard library only.
 """
@@ -26,6 +27,7 @@ import workers
 from commands import ReleaseError
 from contract import paths
 from contract.documents import SlotState
+from revive import revive
 from slots import served_at
 
 _NEXT = "raise release.generation and run up again, which puts back what was released"
@@ -34,6 +36,11 @@ Status = Dict[str, Any]
 
 def command(arguments: List[str], out: Callable[[str], object]) -> int:
     """The command wsgi-ecs-status. Returns the exit status, 1 when a file was edited by hand."""
+    if arguments in ([], ["--revive"]):
+        # Who asks often, and in figures, only looks.
+        revive(lambda line: out("started again: " + line))
+    if arguments == ["--revive"]:
+        return 0
     found = of_machine("--no-drift" not in arguments)
     if arguments:
         out(json.dumps(found, indent=1, sort_keys=True))

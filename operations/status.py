@@ -18,8 +18,11 @@ EVERY = 2.0
 _PATIENCE = 30
 _MISSING = "this machine's release is older than this command; run up first"
 _TOOL = paths.STATUS_COMMAND
+# What the lines begin with by which a machine says what it has started.
+_STARTED = "started again: "
 # An older command prints how it is used, and says nothing that is JSON.
 _AS_JSON = f"[ -x {_TOOL} ] || exit 0; {_TOOL} --json%s || true"
+_REVIVE = f"[ -x {_TOOL} ] || exit 0; {_TOOL} --revive 2>/dev/null || true"
 _AS_LINES = f"[ -x {_TOOL} ] || exit 0; {_TOOL} || true"
 
 Found = Mapping[str, Any]
@@ -50,6 +53,13 @@ def status(stack: Stack, as_json: bool) -> int:
 def lines(machine: Machine) -> tuple[str, str]:
     """What the machine's own status command prints, and why it prints nothing; "" if it prints something."""
     return _ask(machine, _AS_LINES)
+
+
+def revive(stack: Stack) -> list[str]:
+    """Have each machine start what should run on it and does not. Returns lines that say what, and on which machine."""
+    with ThreadPoolExecutor(max_workers=max(1, len(stack.machines))) as pool:
+        found = pool.map(lambda machine: (machine.name, _ask(machine, _REVIVE)[0]), stack.machines)
+        return [f"{name}: {line}" for name, text in found for line in text.splitlines() if line.startswith(_STARTED)]
 
 
 def collect(stack: Stack, often: bool = False) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Drop-ins of systemd that make the services of a server come back by themselves, whatever killed them.
 
-They travel with what the sites of a machine share, so they reach a server that is already up.
+They travel with what the sites of a machine share, or with its service, so they reach a server that is already up.
 https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html
 """
 
@@ -16,4 +16,14 @@ def texts(system: System, manager: ProcessManager | None, has_nginx: bool, stop_
     """
     units: dict[str, int | None] = {"nginx.service": None} if has_nginx else {}
     units |= manager.drop_ins(system, stop_seconds) if manager else {}
-    return {unit: render("templates/systemd/drop_in.conf.j2", timeout_stop=seconds) for unit, seconds in units.items()}
+    shared = {unit: _text(system, is_shared=True, timeout_stop=seconds) for unit, seconds in units.items()}
+    return {**shared, **of_others(system)}
+
+
+def of_others(system: System, *units: str) -> dict[str, str]:
+    """Unit → text of its drop-in, for SSH and for units that have one process and end it in their own way."""
+    return {unit: _text(system) for unit in (system.ssh_service, *units)}
+
+
+def _text(system: System, is_shared: bool = False, timeout_stop: int | None = None) -> str:
+    return render("templates/systemd/drop_in.conf.j2", system=system, is_shared=is_shared, timeout_stop=timeout_stop)

@@ -8,7 +8,7 @@ from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
-from serving import acme, metrics, nginx, server
+from serving import acme, drop_ins, metrics, nginx, server
 from serving.documents import host_document, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
@@ -66,7 +66,9 @@ def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
         configs={**service.configs(system), **metrics.host_files(stack, paths.ROOT), **server.host_files(stack)},
         sources=service.sources(),
         ports=(service.port,),
-        host=service.document(surroundings(stack, service)),
+        host=service.document(surroundings(stack, service))._replace(
+            drop_ins=drop_ins.of_others(system, *service.restarted)
+        ),
         sites=(),
         service=service,
     )

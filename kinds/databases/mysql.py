@@ -26,6 +26,7 @@ class Mysql(Database):
 
     key: ClassVar[str] = "mysql"
     unit: ClassVar[str] = "mariadb"
+    restarted: ClassVar[tuple[str, ...]] = ("mariadb.service",)
     config_file: ClassVar[str] = MYSQL_CONFIG_FILE
     dump_end: ClassVar[str] = "-- Dump completed"
 

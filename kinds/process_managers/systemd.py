@@ -55,7 +55,12 @@ class Systemd(ProcessManager):
     def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
         texts = {
             f"process-{worker.name}.service": render(
-                "templates/systemd/process.service.j2", worker=worker, systemd=self, place=place, group=group
+                "templates/systemd/process.service.j2",
+                worker=worker,
+                systemd=self,
+                system=system,
+                place=place,
+                group=group,
             )
             for worker in workers
         }

@@ -99,6 +99,13 @@ class System:
     warnings: tuple[str, ...] = ()
     # Whether OnCalendar= of its systemd takes a time zone other than UTC.
     timers_know_zones: bool = True
+    # Whether its systemd (243 and later) would end a whole service for one process that the kernel kills for memory.
+    has_oom_policy: bool = True
+
+    @property
+    def ssh_service(self) -> str:
+        """The unit of systemd that lets SSH in."""
+        return "ssh.service" if isinstance(self.packaging, Apt) else "sshd.service"
 
     @property
     def has_epel(self) -> bool:

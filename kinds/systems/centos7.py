@@ -68,6 +68,7 @@ CENTOS7 = System(
         no_optimise="centos7's gcc 4.8 miscompiles an optimised Python",
     ),
     timers_know_zones=False,
+    has_oom_policy=False,
     warnings=(
         "CentOS 7 is past its end of life (30 June 2024): its packages come from archives and get no security fixes; "
         "use server.os: debian13, or alinux3, debian12 or ubuntu2204",

@@ -4,11 +4,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from operations import status
 from operations.proof import prove, request
 from rehearsal.cloud import group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
+from rehearsal.commands.machines import rehearsed
 from rehearsal.commands.maintenance import closed_sites, closes
 from rehearsal.commands.show import Show
+from rehearsal.engine.errors import UserError
 
 # Outputs that are shown first.
 _FIRST = ("url", "address", "ssh", "release")
@@ -25,6 +28,8 @@ def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca
     show.outputs(_ordered(outputs))
     if not outputs.get("url") or not outputs.get("address"):
         return 0
+    for line in _revived(context):
+        show.line(line, "yellow")
     closed = closed_sites(context.root, context.stack)
     is_closed = closes(closed, outputs)
     answer = prove(str(outputs["url"]), str(outputs["address"]), ca, 0 if is_closed else 10)
@@ -45,6 +50,14 @@ def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca
     elif names := _names_alone(outputs):
         show.line(f"the server answers to {names} only; a request to {outputs['address']} itself gets 404")
     return 0
+
+
+def _revived(context: CloudContext) -> list[str]:
+    """What the machines have started again: an update that changes nothing runs nothing else on them."""
+    try:
+        return status.revive(rehearsed(context.root, context.stack))
+    except UserError:
+        return []
 
 
 def _names_alone(outputs: dict[str, object]) -> str:

@@ -28,7 +28,7 @@ class Machine:
     """The one machine of a stack that is up. Commands run on it without SSH, so that they take no time."""
 
     def __init__(self, kind: str, stack: Stack) -> None:
-        self.kind = kind
+        self.kind, self.stack = kind, stack
         self.address = stack.up().output("address")
         project = f"wsgi-ecs-{stack.name}"
         (path,) = lxd(f"/1.0/instances?project={project}")
@@ -148,13 +148,28 @@ def test_systemd_takes_the_drop_ins_as_they_are_written(machine: Machine) -> Non
     found = machine.run("ls /etc/systemd/system/*.service.d/wsgi-ecs-restart.conf").split()
     units = [Path(path).parent.name.removesuffix(".d") for path in found]
     manager = {"supervisor": ["supervisor.service"], "emperor": ["wsgi-emperor.service"], "systemd": []}
-    assert units == sorted(["nginx.service", *manager[machine.kind]])
+    assert units == sorted(["nginx.service", "ssh.service", *manager[machine.kind]])
     for unit in [*units, *([machine.program] if machine.kind == "systemd" else [])]:
         assert "wsgi-ecs" not in machine.run(f"systemd-analyze verify {unit} 2>&1 || true"), unit
-        shown = machine.run(f"systemctl show -p Restart,RestartUSec,StartLimitIntervalUSec,KillMode {unit}")
-        assert set(shown.split()) == {
-            "Restart=always",
-            "RestartUSec=1s",
-            "StartLimitIntervalUSec=0",
-            "KillMode=mixed",
-        }, unit
+        names = "Restart,RestartUSec,StartLimitIntervalUSec,RestartPreventExitStatus,KillMode,OOMPolicy"
+        shown = dict(line.split("=", 1) for line in machine.run(f"systemctl show -p {names} {unit}").splitlines())
+        # SSH's sessions outlive it.
+        ending = ("process", "stop") if unit == "ssh.service" else ("mixed", "continue")
+        assert (shown["Restart"], shown["RestartUSec"], shown["StartLimitIntervalUSec"]) == ("always", "1s", "0"), unit
+        assert (shown["KillMode"], shown["OOMPolicy"]) == ending, unit
+        assert not shown.get("RestartPreventExitStatus"), unit
+
+
+def test_status_and_an_up_without_changes_start_what_somebody_has_stopped(machine: Machine) -> None:
+    stop = {
+        "supervisor": f"supervisorctl stop {machine.program}",
+        "systemd": f"systemctl stop {machine.program}",
+        "emperor": "systemctl stop wsgi-emperor",
+    }[machine.kind]
+    for command, script in (("status", stop), ("up", "systemctl stop nginx"), ("up", stop)):
+        machine.run(script)
+        assert not machine.answers()
+        done = machine.stack.run(command)
+        assert (done.code, "started again: " in done.out) == (0, True), done.text
+        assert machine.answers()
+    assert "started again: " not in machine.stack.run("up").out

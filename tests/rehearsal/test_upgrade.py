@@ -208,7 +208,7 @@ def test_nothing_is_lost(site: Running) -> None:
 def test_services_come_back_by_themselves_as_on_a_new_machine(site: Running) -> None:
     drop_ins = site.on("", "sh", "-c", "ls /etc/systemd/system/*.service.d/wsgi-ecs-restart.conf").split()
     units = [Path(path).parent.name.removesuffix(".d") for path in drop_ins]
-    assert units == sorted(["nginx.service", *MANAGER[site.kind]])
+    assert units == sorted(["nginx.service", "ssh.service", *MANAGER[site.kind]])
     for unit in units:
         shown = site.on("", "systemctl", "show", "-p", "Restart,StartLimitIntervalUSec,NeedDaemonReload", unit).split()
         assert set(shown) == {"Restart=always", "StartLimitIntervalUSec=0", "NeedDaemonReload=no"}, unit

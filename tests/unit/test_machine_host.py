@@ -1,5 +1,6 @@
 """What the sites of a machine share, put in place on a fake server; and their releases beside each other."""
 
+import fcntl
 import json
 import signal
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def test_a_directive_that_this_nginx_does_not_have_is_left_out(lacks: set[str]) 
 
 def test_the_same_again_does_nothing(server: Server) -> None:
     assert server.prepare() == "wsgi-ecs: what the sites share is in place: nothing to do\n"
-    assert server.commands == []
+    assert server.commands == ["systemctl is-active nginx.service ssh.service supervisor.service"]
 
 
 def test_nginx_is_reloaded_only_for_what_it_reads(server: Server) -> None:
@@ -290,7 +291,7 @@ def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server
         return {str(path.relative_to(units)) for path in units.rglob("*.conf")}
 
     restart = "{}.service.d/wsgi-ecs-restart.conf".format
-    assert written() == {restart("nginx"), restart("supervisor")}
+    assert written() == {restart("nginx"), restart("ssh"), restart("supervisor")}
     # nginx from source has another one of ours beside it.
     (units / "nginx.service.d/wsgi-ecs.conf").touch()
     (units / "supervisor.service.d/by-hand.conf").touch()
@@ -300,7 +301,12 @@ def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server
     config = {**SITES, "serving": {"process_manager": "systemd"}}
     server.prepare(server.host(config))
     assert "systemctl daemon-reload" in server.commands
-    assert written() == {restart("nginx"), "nginx.service.d/wsgi-ecs.conf", "supervisor.service.d/by-hand.conf"}
+    assert written() == {
+        restart("nginx"),
+        restart("ssh"),
+        "nginx.service.d/wsgi-ecs.conf",
+        "supervisor.service.d/by-hand.conf",
+    }
     assert "Restart=always" in (units / restart("nginx")).read_text()
     # A run that was killed may have written all the files, and systemd has not read them.
     server.prepare(server.host({**config, "release": {"generation": 1}}))
@@ -330,3 +336,39 @@ def test_without_nginx_a_site_moves_to_another_port_with_its_next_release() -> N
     only_slot(server, archive.id, "shop")
     assert server.programs["shop-b"].address.endswith(f":{server.port + 1}")
     server.close()
+
+
+def test_status_starts_what_does_not_run_unless_a_run_has_the_lock(server: Server) -> None:
+    server.apply(server.archive(site="shop"))
+    quiet = server.run(Path(), "", verb="status")[1]
+    assert "started again" not in quiet
+    server.down = {"nginx.service"}
+    # Whoever asks for figures only looks.
+    server.run(Path(), "", verb="status --json")
+    assert server.down
+    with (server.root / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server.run(Path(), "", verb="status")
+    assert server.down
+    _, text = server.run(Path(), "", verb="status")
+    assert "started again: nginx.service did not run: it was started\n" in text
+    assert not server.down
+    assert '"what": "revive"' in (server.root / "log/audit.log").read_text()
+
+
+def test_status_starts_a_program_that_somebody_has_stopped(server: Server) -> None:
+    archive = server.archive(site="shop")
+    server.apply(archive)
+    (key,) = (key for key in server.programs if key.startswith("shop-"))
+    server.manager._stop(key)
+    assert server.serves("shop") != archive.id
+    _, text = server.run(Path(), "", verb="status")
+    assert "started again: what did not run of site shop was started\n" in text
+    assert server.serves("shop") == archive.id
+
+
+def test_a_run_starts_the_services_that_do_not_run(server: Server) -> None:
+    server.down = {"supervisor.service"}
+    text = server.prepare(server.host({**SITES, "release": {"generation": 7}}))
+    assert "supervisor.service did not run: it was started" in text
+    assert not server.down

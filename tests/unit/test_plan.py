@@ -428,13 +428,38 @@ def test_statistics_are_on_loopback_only() -> None:
 def test_the_services_of_a_server_come_back_by_themselves(config: dict[str, Any], units: list[str]) -> None:
     plan = machines(parse({"server": {"os": "debian12"}, **config}, "test"))[0].plan
     assert isinstance(plan.host, Host)
-    assert sorted(plan.host.drop_ins) == [f"{unit}.service" for unit in units]
-    for text in plan.host.drop_ins.values():
-        read = configparser.ConfigParser()
-        read.optionxform = str  # type: ignore[method-assign,assignment]
-        read.read_string(text)
-        wanted = {"Restart": "always", "RestartSec": "1", "StartLimitInterval": "0", "KillMode": "mixed"}
-        assert wanted.items() <= dict(read["Service"]).items()
+    ssh = "sshd" if config.get("server") else "ssh"
+    assert sorted(plan.host.drop_ins) == sorted(f"{unit}.service" for unit in (*units, ssh))
+    for unit, text in plan.host.drop_ins.items():
+        wanted = {} if unit == f"{ssh}.service" else {"KillMode": "mixed"}
+        if wanted and not config.get("server"):
+            wanted["OOMPolicy"] = "continue"
+        assert restart_of(text) == {**RESTARTS, **wanted}, unit
+
+
+RESTARTS = {"Restart": "always", "RestartSec": "1", "StartLimitInterval": "0", "RestartPreventExitStatus": ""}
+
+
+def restart_of(text: str) -> dict[str, str]:
+    """The directives of a drop-in, without the time to stop."""
+    read = configparser.ConfigParser()
+    read.optionxform = str  # type: ignore[method-assign,assignment]
+    read.read_string(text)
+    return {name: value for name, value in read["Service"].items() if name != "TimeoutStopSec"}
+
+
+def test_a_database_and_ssh_come_back_by_themselves_on_a_server_of_their_own() -> None:
+    settings = {"server": {"os": "debian12"}, "mysql": {"password": "x"}, "redis": REDIS_ALONE}
+    found = {machine.name: machine.plan.host.drop_ins for machine in machines(parse(settings, "test"))}
+    assert {name: sorted(texts) for name, texts in found.items() if name} == {
+        "db": ["mariadb.service", "ssh.service"],
+        "redis": ["ssh.service"],
+    }
+    # The package's own way of ending the database stays.
+    assert restart_of(found["db"]["mariadb.service"]) == RESTARTS
+
+
+REDIS_ALONE = {"own_server": True, "password": "0123456789abcdef"}
 
 
 def test_supervisor_has_the_time_that_its_programs_may_take_to_stop() -> None:

@@ -71,6 +71,7 @@ class Server:
     """A server after its bootstrap. config: the stack's settings, in which PORT is the first of two free ports.
 
     commands: what the tool ran last. running: programs during the last copy of data.
+    down: units of systemd that do not run until they are started.
     history: site → the release that served it after each of the commands, None for none.
     """
 
@@ -88,6 +89,7 @@ class Server:
         self.history: dict[str, list[str | None]] = defaultdict(list)
         self.signal_at: tuple[int, signal.Signals, bool] | None = None
         self.tool: int | None = None
+        self.down: set[str] = set()
         self.loaded: tuple[Block, ...] = ()
         # Directives that its nginx does not know.
         self.lacks: set[str] = set()
@@ -311,7 +313,12 @@ class Server:
                 time.sleep(0.001)
             os.kill(self.tool, number)
         self.commands.append(" ".join([name, *arguments]))
-        if name not in self._handlers:
+        if (name, arguments[:1]) == ("systemctl", ("is-active",)):
+            answer = 0, "\n".join("inactive" if unit in self.down else "active" for unit in arguments[1:])
+        elif (name, arguments[:1]) == ("systemctl", ("start",)) and arguments[-1] in self.down:
+            self.down.remove(arguments[-1])
+            answer = 0, ""
+        elif name not in self._handlers:
             answer = 127, f"{name}: command not found"
         else:
             answer = self._handlers[name](*arguments) if effect or not strikes else (1, "")
