@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: test unit lint docs lock venv bench-release
+.PHONY: test unit lint docs lock venv bench-release faults
 
 test: lint
 	./rehearse setup debian12 debian13 centos7 alinux3
@@ -18,6 +18,9 @@ lint: venv
 	$(PY) -m mypy
 	.venv/bin/shellcheck rehearse stack machine/run.sh .ci/run .ci/bare-tests
 	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract operations/on-server
+
+faults: venv # docs/faults.md, on real machines; FAULTS: options of tests/bench/faults.py
+	$(PY) -m tests.bench.faults $(FAULTS)
 
 bench-release: venv # docs/releases.md, on real machines; BENCH: options of tests/bench/releases.py
 	$(PY) -m tests.bench.releases $(BENCH)

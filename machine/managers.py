@@ -39,6 +39,10 @@ class Manager:
         """Whether a program neither runs nor starts just now."""
         return self.state(slot) not in (RUNNING, STARTING)
 
+    def is_stopped(self, slot: SlotState) -> bool:
+        """Whether somebody has stopped a program by hand."""
+        return False
+
     def retry(self, slot: SlotState, folder: str) -> None:
         """Start a program at once that does not run. Raises ReleaseError."""
         if self.state(slot) is None:
@@ -90,6 +94,9 @@ class Supervisor(Manager):
     def is_down(self, slot: SlotState) -> bool:
         return (self.status(slot) or "").partition(" ")[0] not in (RUNNING, STARTING)
 
+    def is_stopped(self, slot: SlotState) -> bool:
+        return (self.status(slot) or "").startswith("STOPPED")
+
     def retry(self, slot: SlotState, folder: str) -> None:
         super().retry(slot, folder)
         if self.is_down(slot):
@@ -115,6 +122,9 @@ class Systemd(Manager):
         if status.startswith("active"):
             return RUNNING
         return STARTING if status.startswith("activating (start") else FAILED
+
+    def is_stopped(self, slot: SlotState) -> bool:
+        return (self.status(slot) or "").startswith("inactive")
 
     def add(self, slot: SlotState, folder: str) -> None:
         # The unit is a copy, because CentOS 7's systemd accepts no link and also knows a unit by its target's name.

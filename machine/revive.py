@@ -25,8 +25,11 @@ _SECONDS = 120
 _SETTLE_SECONDS = 10.0
 
 
-def revive(say: Say) -> None:
-    """Start what does not run, unless a run has the lock: what that run has stopped is its own matter."""
+def revive(say: Say, stopped_too: bool) -> None:
+    """Start what does not run, unless a run has the lock: what that run has stopped is its own matter.
+
+    stopped_too: also the programs that somebody has stopped (wsgi-ecs-app stop), which are only named otherwise.
+    """
     if os.geteuid() != 0 or lock.current() is not None or not (_services_down() or any(map(_is_down, _sites()))):
         return
     with lock.acquire_lock(_SECONDS, "start of what does not run"), audit.logged("revive"):
@@ -37,10 +40,13 @@ def revive(say: Say) -> None:
                 time.sleep(0.2)
         for state in filter(_is_down, _sites()):
             try:
+                if _is_stopped(state) and not stopped_too:
+                    say("site {0} was stopped by hand: wsgi-ecs-app start {0}, or up, starts it".format(state.site))
+                    continue
                 _revive_site(state)
-                say("what did not run of site {} was started".format(state.site))
+                say("started again: site {}".format(state.site))
             except ReleaseError as error:
-                say("{}: {}".format(state.site, describe(error)))
+                say("does not start: site {}: {}".format(state.site, describe(error)))
 
 
 def revive_services(say: Say) -> bool:
@@ -54,8 +60,7 @@ def revive_services(say: Say) -> bool:
         run("systemctl", "start", unit, check=False)
     still = _services_down() if down else []
     for unit in down:
-        result = "it does not start (journalctl -u {})".format(unit) if unit in still else "it was started"
-        say("{} did not run: {}".format(unit, result))
+        say(("does not start: {0} (journalctl -u {0})" if unit in still else "started again: {0}").format(unit))
     return bool(down)
 
 
@@ -80,6 +85,13 @@ def _is_down(state: SlotState) -> bool:
     except ReleaseError:
         # The process manager itself does not answer.
         return True
+
+
+def _is_stopped(state: SlotState) -> bool:
+    try:
+        return MANAGERS[state.manager]().is_stopped(state)
+    except ReleaseError:
+        return False
 
 
 def _revive_site(state: SlotState) -> None:

@@ -3,7 +3,7 @@
     release.py status          lines for a person
     release.py status --json   the same for programs, in numbers: bytes, seconds, seconds since 1970
     release.py status --json --no-drift    without reading each file for what was edited, to be asked often
-    release.py status --revive             only starts what should run and does not, as `status` does, too
+    release.py status --revive             only starts what should run and does not, even if somebody has stopped it
 
 Python 3.6, standard library only.
 """
@@ -38,7 +38,7 @@ def command(arguments: List[str], out: Callable[[str], object]) -> int:
     """The command wsgi-ecs-status. Returns the exit status, 1 when a file was edited by hand."""
     if arguments in ([], ["--revive"]):
         # Who asks often, and in figures, only looks.
-        revive(lambda line: out("started again: " + line))
+        revive(out, stopped_too=bool(arguments))
     if arguments == ["--revive"]:
         return 0
     found = of_machine("--no-drift" not in arguments)

@@ -18,8 +18,6 @@ EVERY = 2.0
 _PATIENCE = 30
 _MISSING = "this machine's release is older than this command; run up first"
 _TOOL = paths.STATUS_COMMAND
-# What the lines begin with by which a machine says what it has started.
-_STARTED = "started again: "
 # An older command prints how it is used, and says nothing that is JSON.
 _AS_JSON = f"[ -x {_TOOL} ] || exit 0; {_TOOL} --json%s || true"
 _REVIVE = f"[ -x {_TOOL} ] || exit 0; {_TOOL} --revive 2>/dev/null || true"
@@ -59,7 +57,7 @@ def revive(stack: Stack) -> list[str]:
     """Have each machine start what should run on it and does not. Returns lines that say what, and on which machine."""
     with ThreadPoolExecutor(max_workers=max(1, len(stack.machines))) as pool:
         found = pool.map(lambda machine: (machine.name, _ask(machine, _REVIVE)[0]), stack.machines)
-        return [f"{name}: {line}" for name, text in found for line in text.splitlines() if line.startswith(_STARTED)]
+        return [f"{name}: {line}" for name, text in found for line in text.splitlines()]
 
 
 def collect(stack: Stack, often: bool = False) -> dict[str, Any]:

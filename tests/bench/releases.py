@@ -10,11 +10,8 @@ a stack are on one machine and are released and asked at the same time. A row of
 import argparse
 import itertools
 import os
-import re
-import shutil
 import statistics
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +21,9 @@ from typing import Any
 
 import httpx
 
+from tests.bench import tables
 from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.faults import copy
 from tests.rehearsal.builders.load import Load, Tally, loaded
 from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack
 
@@ -202,18 +201,12 @@ class Bench:
 @contextmanager
 def up(name: str) -> Iterator[Bench]:
     """A stack of a copy of this project, which is destroyed in the end."""
-    folder = Path(tempfile.mkdtemp(prefix="wsgi-ecs-bench-"))
-    copy = folder / "project"
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True)
-    for file in tracked.stdout.decode().splitlines():
-        (copy / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(PROJECT / file, copy / file)
-    stack = new_stack(copy, "bench")
-    try:
-        yield Bench(stack, name)
-    finally:
-        stack.run("destroy")
-        shutil.rmtree(folder)
+    with copy() as project:
+        stack = new_stack(project, "bench")
+        try:
+            yield Bench(stack, name)
+        finally:
+            stack.run("destroy")
 
 
 def row(name: str, site: str, kind: str, measured: Measured) -> list[str]:
@@ -235,16 +228,10 @@ def row(name: str, site: str, kind: str, measured: Measured) -> list[str]:
 
 
 def write(rows: list[list[str]]) -> None:
-    """Put rows into the tables of both pages: in the place of rows with the same first three cells, or at the end."""
+    """Put rows into the tables of both pages."""
+    order = [(name, site, kind) for name, case in STACKS.items() for site in case.servers for kind in KINDS]
     for page in PAGES:
-        text = page.read_text()
-        found = re.search(r"(?m)^\|.*\|\n\|[-|: ]+\|\n(?P<rows>(\|.*\|\n)*)", text)
-        assert found, page
-        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["rows"].splitlines()]
-        table = {tuple(cells[:3]): cells for cells in [*lines, *rows]}
-        order = [(name, site, kind) for name, case in STACKS.items() for site in case.servers for kind in KINDS]
-        done = [f"| {' | '.join(table[key])} |\n" for key in order if key in table]
-        page.write_text(text[: found.start("rows")] + "".join(done) + text[found.end("rows") :])
+        tables.put(page, rows, order)
 
 
 def main() -> None:

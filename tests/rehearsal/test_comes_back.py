@@ -160,16 +160,22 @@ def test_systemd_takes_the_drop_ins_as_they_are_written(machine: Machine) -> Non
         assert not shown.get("RestartPreventExitStatus"), unit
 
 
-def test_status_and_an_up_without_changes_start_what_somebody_has_stopped(machine: Machine) -> None:
-    stop = {
+def test_status_and_an_up_without_changes_start_what_does_not_run(machine: Machine) -> None:
+    stop_program = {
         "supervisor": f"supervisorctl stop {machine.program}",
         "systemd": f"systemctl stop {machine.program}",
         "emperor": "systemctl stop wsgi-emperor",
     }[machine.kind]
-    for command, script in (("status", stop), ("up", "systemctl stop nginx"), ("up", stop)):
+    for command, script in (("status", "systemctl stop nginx"), ("up", "systemctl stop nginx"), ("up", stop_program)):
         machine.run(script)
         assert not machine.answers()
         done = machine.stack.run(command)
         assert (done.code, "started again: " in done.out) == (0, True), done.text
         assert machine.answers()
+    if machine.kind != "emperor":
+        # Somebody has stopped the program with wsgi-ecs-app stop, and only looks.
+        machine.run(stop_program)
+        assert "site app was stopped by hand" in machine.stack.run("status").out
+        assert not machine.answers()
+    assert machine.stack.run("up").code == 0
     assert "started again: " not in machine.stack.run("up").out

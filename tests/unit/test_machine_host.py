@@ -351,24 +351,36 @@ def test_status_starts_what_does_not_run_unless_a_run_has_the_lock(server: Serve
         server.run(Path(), "", verb="status")
     assert server.down
     _, text = server.run(Path(), "", verb="status")
-    assert "started again: nginx.service did not run: it was started\n" in text
+    assert "started again: nginx.service\n" in text
     assert not server.down
     assert '"what": "revive"' in (server.root / "log/audit.log").read_text()
 
 
-def test_status_starts_a_program_that_somebody_has_stopped(server: Server) -> None:
+def test_a_program_that_somebody_has_stopped_is_named_by_status_and_started_by_up(server: Server) -> None:
+    server.apply(server.archive(site="shop"))
+    (key,) = (key for key in server.programs if key.startswith("shop-"))
+    server.programs[key].stop()
+    _, text = server.run(Path(), "", verb="status")
+    assert "site shop was stopped by hand: wsgi-ecs-app start shop, or up, starts it\n" in text
+    assert not any("restart" in command for command in server.commands)
+    # The stand-in has no restart; supervisor was asked for it.
+    server.run(Path(), "", verb="status --revive")
+    assert f"supervisorctl restart {key}" in server.commands
+
+
+def test_status_starts_a_program_that_is_gone(server: Server) -> None:
     archive = server.archive(site="shop")
     server.apply(archive)
     (key,) = (key for key in server.programs if key.startswith("shop-"))
     server.manager._stop(key)
     assert server.serves("shop") != archive.id
     _, text = server.run(Path(), "", verb="status")
-    assert "started again: what did not run of site shop was started\n" in text
+    assert "started again: site shop\n" in text
     assert server.serves("shop") == archive.id
 
 
 def test_a_run_starts_the_services_that_do_not_run(server: Server) -> None:
     server.down = {"supervisor.service"}
     text = server.prepare(server.host({**SITES, "release": {"generation": 7}}))
-    assert "supervisor.service did not run: it was started" in text
+    assert "started again: supervisor.service\n" in text
     assert not server.down

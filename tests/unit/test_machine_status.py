@@ -163,7 +163,7 @@ def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch
         for name in ("ROOT", "ETC", "LOG"):
             monkeypatch.setattr(paths, name, f"{server.root}/{name.lower().replace('root', 'srv')}")
         monkeypatch.setattr(status.redis_server, "is_running", lambda: None)
-        monkeypatch.setattr(status, "revive", lambda say: say("nginx.service did not run: it was started"))
+        monkeypatch.setattr(status, "revive", lambda say, stopped_too: say("started again: nginx.service"))
         busy = workers.Workers(2, 1, 3, 0, 5 << 20)
         monkeypatch.setattr(status.workers, "of", lambda state: busy)
         (server.root / "log/app/access.log").write_text("")
@@ -184,7 +184,7 @@ def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch
         out.clear()
         assert status.command([], out.append) == 1
         text = "\n".join(out)
-        assert text.startswith("started again: nginx.service did not run: it was started\n")
+        assert text.startswith("started again: nginx.service\n")
         assert "  workers: 1 of 4 busy, queue 0, 5.0 MiB memory\n" in text
         assert "  requests: 0.0 a second, 0.0 % 5xx (last 300 s)\n" in text
         assert "  last backup of its data: 2" in text
