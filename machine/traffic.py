@@ -133,6 +133,7 @@ class Site(Slots):
         self.manager.remove(state, self.release.stop_seconds)
         files.remove(state.pidfile)
         files.remove(view.socket(state))
+        files.remove(paths.stats(state.site, state.slot))
         # nginx reads the secret files of the other slot by now.
         for name in state.files:
             files.remove(os.path.join(self.slot_dir(state.slot), name))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.rehearsal.builders import faults
 from tests.rehearsal.builders.faults import Act, Machine, machine_of
+from tests.rehearsal.builders.stack import until
 
 FAULTS: dict[str, tuple[Act, str, float]] = {
     # Name → what is done, the site that is asked, and the most seconds until it answers again.
@@ -51,24 +52,26 @@ def test_a_release_on_a_full_disk_is_refused_and_the_old_one_serves(machine: Mac
 
 
 def test_uwsgi_removes_no_socket_that_another_process_has_taken(machine: Machine) -> None:
-    """Two uWSGI listen at the same paths in turn, and the one that has lost them ends: both paths still answer."""
-    state = "/srv/wsgi-ecs/sites/app/current/state.json"
-    uwsgi = machine.run(f"""python3 -c 'import json; print(json.load(open("{state}"))["command"])'""")
-    options = "--master --vacuum --socket /run/two/s --stats /run/two/stats --processes 1 --pidfile"
+    """A second copy of the site's program, started by hand, takes its sockets; then the first one is stopped."""
+    slot = machine.run("readlink -f /srv/wsgi-ecs/sites/app/current")
+    config, program = f"{slot}/supervisor.conf", machine.program()
+    sockets = machine.run(f"sed -n 's/^\\(socket\\|stats\\) = //p' {slot}/uwsgi.ini").split()
+    assert len(sockets) == 2
     machine.run(
         f"""
-        mkdir /run/two
-        {uwsgi} {options} /run/first.pid >/run/first.log 2>&1 &
-        first=$!
-        until [ -S /run/two/stats ]; do sleep 0.1; done
-        {uwsgi} {options} /run/second.pid >/run/second.log 2>&1 &
-        second=$!
+        cd "$(sed -n 's/^directory=//p' {config})"
+        sed -n 's/^command=//p' {config} >/run/second.sh
+        setpriv --reuid wsgi-app --regid wsgi-app --init-groups sh -c 'umask 027; exec sh /run/second.sh' \
+            >/run/second.log 2>&1 </dev/null &
         until grep -q 'spawned uWSGI worker' /run/second.log; do sleep 0.1; done
-        kill -INT $first; wait $first || true
-        for path in s stats; do
-            python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])' /run/two/$path
-        done
-        kill -INT $second; wait $second || true
-        [ -z "$(ls /run/two)" ] || {{ echo "left: $(ls /run/two)"; exit 1; }}
+        sleep 2
+        supervisorctl stop {program}
         """
     )
+    try:
+        for path in sockets:
+            machine.run(f"python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{path}\")'")
+        assert machine.answers()
+    finally:
+        machine.run(f"pkill -KILL -u wsgi-app; supervisorctl start {program}")
+        until(machine.answers)

@@ -144,7 +144,10 @@ class Uwsgi(UwsgiSettings):
         ]
         if self.threads > 1:
             found.append(("threads", str(self.threads)))
-        for name in ("enable_threads", "thunder_lock", "lazy_apps", "vacuum", "stats_http"):
+        # uWSGI looks whether the socket is still its own, but not whether the statistics' socket is, so without a port
+        # the release tool removes both.
+        vacuum = ("vacuum",) if self._stats_ports else ()
+        for name in ("enable_threads", "thunder_lock", "lazy_apps", *vacuum, "stats_http"):
             if getattr(self, name):
                 found.append((name.replace("_", "-"), True))
         for name in ("cheaper", "harakiri", "max_requests", "reload_on_rss"):

@@ -72,7 +72,12 @@ class UwsgiSettings(FromSource, AppServer):
     )
     max_requests: int | None = Field(None, ge=1, description="Replace a worker after this many requests.")
     reload_on_rss: int | None = Field(None, ge=16, description="Replace a worker above this much memory, MiB.")
-    vacuum: bool = Field(True, description="Remove the socket and the pidfile when uWSGI stops.")
+    vacuum: bool = Field(
+        True,
+        description="Remove the socket and the pidfile when uWSGI stops, if uwsgi.stats is a port. Otherwise the "
+        "release tool removes them, because uWSGI would remove the statistics' socket even if another process has it "
+        "now.",
+    )
     pidfile: bool = Field(False, description="Write the master's process id into /run/wsgi-ecs/<site>/<slot>.pid.")
     uid: text.User | None = Field(None, description="User that the server runs as; none: the site's own user.")
     gid: text.User | None = Field(
