@@ -291,6 +291,7 @@ def kill_at_random(machine: Machine, seconds: float, seed: int, patience: float 
     Whatever was killed, the site answers again within `patience`, and there is no second copy of anything.
     """
     chosen, kills, slowest, late = random.Random(seed), 0, 0.0, 0  # noqa: S311
+    before, left = machine.counted(), list[str]()
     print(f"{machine.manager}: kills at random, seed {seed}", flush=True)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -309,11 +310,13 @@ def kill_at_random(machine: Machine, seconds: float, seed: int, patience: float 
                     late += 1
                     break
         slowest = max(slowest, healthy - began)
+        if different := left_over(machine, before, patience):
+            left.append(different)
         names = ", ".join(f"{process.name} {process.pid}" for process in victims)
-        print(f"  kill -{signal} of {names}: {healthy - began:.1f} s", flush=True)
+        print(f"  kill -{signal} of {names}: {healthy - began:.1f} s {different}", flush=True)
         time.sleep(chosen.uniform(0, 2))
-    left = f"{late} times not healthy within {patience:.0f} s" if late else ""
-    return Ended(seconds=slowest, left=left, note=f"{kills} kills, seed {seed}")
+    left += [f"{late} times not healthy within {patience:.0f} s"] if late else []
+    return Ended(seconds=slowest, left=", ".join(left), note=f"{kills} kills, seed {seed}")
 
 
 # Holds the port as soon as it is free.
@@ -434,12 +437,8 @@ def small_disk(machine: Machine, folder: str, room: int = 2) -> Iterator[None]:
     try:
         yield
     finally:
-        machine.run(f"""
-            cp -a /mnt/small/. /mnt/kept 2>/dev/null || true
-            umount {folder}
-            cp -a /mnt/small/. {folder}/; umount /mnt/small; rmdir /mnt/small; rm -rf /mnt/kept
-            {use}
-        """)
+        # What still runs uses it until it is started again.
+        machine.run(f"umount -l {folder}; cp -a /mnt/small/. {folder}/; {use}; umount -l /mnt/small; rmdir /mnt/small")
         until(machine.answers)
 
 
