@@ -126,6 +126,12 @@ class Systemd(Manager):
     def is_stopped(self, slot: SlotState) -> bool:
         return (self.status(slot) or "").startswith("inactive")
 
+    def retry(self, slot: SlotState, folder: str) -> None:
+        super().retry(slot, folder)
+        if self.is_down(slot):
+            run("systemctl", "reset-failed", slot.program, check=False)
+            run("systemctl", "start", slot.program, check=False)
+
     def add(self, slot: SlotState, folder: str) -> None:
         # The unit is a copy, because CentOS 7's systemd accepts no link and also knows a unit by its target's name.
         files.copy(os.path.join(folder, slot.program_config), slot.program_link, 0o644)
@@ -183,6 +189,11 @@ class Emperor(Manager):
         if status is None:
             return None
         return {"ready": RUNNING, "starting": STARTING, "not seen yet": STARTING}.get(status, FAILED)
+
+    def retry(self, slot: SlotState, folder: str) -> None:
+        super().retry(slot, folder)
+        if self.is_down(slot):
+            raise ReleaseError("it fails, and the emperor tries again within three minutes")
 
     def add(self, slot: SlotState, folder: str) -> None:
         self.failures = self._stats()[1]

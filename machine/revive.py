@@ -44,7 +44,8 @@ def revive(say: Say, stopped_too: bool) -> None:
                     say("site {0} was stopped by hand: wsgi-ecs-app start {0}, or up, starts it".format(state.site))
                     continue
                 _revive_site(state)
-                say("started again: site {}".format(state.site))
+                text = "does not start: site {} (look at its logs)" if _is_down(state) else "started again: site {}"
+                say(text.format(state.site))
             except ReleaseError as error:
                 say("does not start: site {}: {}".format(state.site, describe(error)))
 
