@@ -202,11 +202,15 @@ class Measured:
 
 
 class Watch:
-    """Asks a site ten times a second. failed: when it gave no good answer. acknowledged: notes that it has answered."""
+    """Asks a site ten times a second. failed: when it gave no good answer. answered: when it last gave a good one.
+
+    acknowledged: notes that it has answered.
+    """
 
     def __init__(self, machine: Machine, site: str) -> None:
         self.machine, self.site = machine, site
         self.failed: list[float] = []
+        self.answered = 0.0
         self.acknowledged: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._ask)
@@ -217,12 +221,17 @@ class Watch:
             began = time.monotonic()
             if not self.machine.answers(self.site):
                 self.failed.append(began)
-            elif self.site == "app":
-                number += 1
-                with contextlib.suppress(httpx.HTTPError):
-                    if self.machine.get(f"/note/{run}-{number}").status_code == 200:
-                        self.acknowledged.add(f"{run}-{number}")
+            else:
+                self.answered = began
+                if self.site == "app":
+                    number += 1
+                    self._note(f"{run}-{number}")
             time.sleep(max(0.0, began + 0.1 - time.monotonic()))
+
+    def _note(self, text: str) -> None:
+        with contextlib.suppress(httpx.HTTPError):
+            if self.machine.get(f"/note/{text}").status_code == 200:
+                self.acknowledged.add(text)
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -234,8 +243,9 @@ class Watch:
 
     def seconds_until_healthy(self, ended: float, patience: float = PATIENCE) -> float | None:
         """Wait until the site has answered for a while. Returns the seconds from `ended` to its last failure."""
-        while time.monotonic() < max([ended, *self.failed]) + QUIET:
-            if self.failed and self.failed[-1] > ended + patience:
+        # A request that hangs has not failed yet, so only a later good answer ends this.
+        while self.answered < max([ended, *self.failed]) + QUIET:
+            if time.monotonic() > ended + patience + QUIET:
                 return None
             time.sleep(0.05)
         return max(0.0, max([ended, *self.failed]) - ended)
