@@ -44,13 +44,6 @@ def test_a_server_comes_back_by_itself(machine: Machine, name: str) -> None:
     assert measured.tally.failed < measured.tally.requests / 2
 
 
-def test_a_release_on_a_full_disk_is_refused_and_the_old_one_serves(machine: Machine) -> None:
-    with faults.small_disk(machine, "/srv/wsgi-ecs"):
-        measured = faults.measure(machine, faults.full_disk_of_releases)
-    assert measured.left == ""
-    assert measured.tally.failed == 0, measured.tally
-
-
 def test_uwsgi_removes_no_socket_that_another_process_has_taken(machine: Machine) -> None:
     """A second copy of the site's program, started by hand, takes its sockets; then the first one is stopped."""
     slot = machine.run("readlink -f /srv/wsgi-ecs/sites/app/current")

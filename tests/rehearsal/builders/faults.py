@@ -448,7 +448,14 @@ def small_disk(machine: Machine, folder: str, room: int = 2) -> Iterator[None]:
         yield
     finally:
         # What still runs uses it until it is started again.
-        machine.run(f"umount -l {folder}; cp -a /mnt/small/. {folder}/; {use}; umount -l /mnt/small; rmdir /mnt/small")
+        machine.run(f"""
+            umount -l {folder}
+            find {folder} -mindepth 1 -delete
+            cp -a /mnt/small/. {folder}/
+            {use}
+            umount -l /mnt/small
+            rmdir /mnt/small
+        """)
         until(machine.answers)
 
 
@@ -516,7 +523,7 @@ def without_package_index(machine: Machine) -> Ended:
     requirements.write_text(requirements.read_text() + "six==1.17.0\n")
     machine.run("ip route show default >/root/route; ip route del default")
     try:
-        wrong = refused_release(machine, "six")
+        wrong = refused_release(machine, "No matching distribution")
     finally:
         machine.run("ip route add $(cat /root/route)")
     if release(machine).code:
