@@ -64,7 +64,8 @@ class Here(Foreseen[CloudContext]):
         return str(inputs.get("keyPairName", f"{name}-id"))
 
     def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return {"ipAddress": "198.18.0.1", "primaryIpAddress": f"10.0.0.{record.serial}"}
+        printed = {"stdout": NO_KEY} if record.name.endswith("-host-key") else {}
+        return {"ipAddress": "198.18.0.1", "primaryIpAddress": f"10.0.0.{record.serial}", **printed}
 
     def exists(self, context: CloudContext, record: Record) -> bool:
         return record.name not in self.gone
@@ -148,14 +149,14 @@ def text(found: Preview, details: bool = False) -> str:
 
 SYSTEMD: Settings = {"serving": {"process_manager": "systemd"}}
 REPLACED = [
-    "instance", "association", "ready", "host-archive", "site-app-archive", "host-apply", "site-app-apply",
+    "instance", "association", "host-key", "ready", "host-archive", "site-app-archive", "host-apply", "site-app-apply",
 ]  # fmt: skip
 
 
 def test_where_nothing_is_recorded_all_is_created(site: Site) -> None:
     found = site.preview()
     assert set(ops(found).values()) == {Op.CREATE}
-    assert counted(found.changes) == "13 to create"
+    assert counted(found.changes) == "14 to create"
     assert list(away(found)) == []
     size = len(next(one for one in found.files if "boots" in one.title).new["user data"].encode())
     assert f"{size} of 16320 bytes" in text(found)
@@ -168,7 +169,7 @@ def test_what_is_as_recorded_is_neither_shown_nor_anything_to_do(site: Site) -> 
     site.up()
     found = site.preview()
     assert not found.anything
-    assert text(found) == text(found, details=True) == "13 unchanged"
+    assert text(found) == text(found, details=True) == "14 unchanged"
 
 
 def test_a_changed_setting_is_a_release_with_its_difference_and_no_interruption(site: Site) -> None:
@@ -182,7 +183,7 @@ def test_a_changed_setting_is_a_release_with_its_difference_and_no_interruption(
     assert "  ~ config/server.conf: +1 -1 lines" in shown
     assert "    -    client_max_body_size 16m;" in shown
     assert "    +    client_max_body_size 2m;" in shown
-    assert shown[-2:] == ["the site goes on answering", "2 to replace, 11 unchanged"]
+    assert shown[-2:] == ["the site goes on answering", "2 to replace, 12 unchanged"]
 
 
 def test_changed_code_is_named_and_not_shown(site: Site) -> None:
@@ -268,7 +269,7 @@ def test_what_was_never_measured_is_said_to_be(site: Site) -> None:
         kept.put(replace(record, seconds=None if record.name.endswith("-ready") else 4))
     site.keep(kept)
     (line,) = away(site.preview(**SYSTEMD))
-    assert line.endswith(": more than 16 s, as it took the last time")
+    assert line.endswith(": more than 20 s, as it took the last time")
     for record in kept.records():
         kept.put(replace(record, seconds=None))
     site.keep(kept)
@@ -294,7 +295,7 @@ def test_what_is_taken_away_is_deleted_dependents_first_and_after_all_else(site:
     deleted = [short(change.record.name) for change in found.changes if change.op is Op.DELETE]
     assert deleted == ["site-b-apply", "site-b-archive"]
     assert [change.op for change in found.changes][-2:] == [Op.DELETE] * 2
-    assert counted(found.changes).endswith("2 to delete, 11 unchanged")
+    assert counted(found.changes).endswith("2 to delete, 12 unchanged")
 
 
 PROTECTED: Settings = {"server": {"os": "debian12", "protect": True}}
