@@ -247,7 +247,7 @@ def test_another_bootstrap_replaces_the_server_and_tells_why_in_which_order_and_
     # The way through the site's archive is longer than the one through what the sites share.
     assert list(away(found)) == [
         "the site is away from when wsgi-ecs-dev-association goes until wsgi-ecs-dev-site-app-apply is done: "
-        "about 30 s, as it took the last time"
+        "about 32 s, as it took the last time"
     ]
     assert "~ user data: +" in text(found)
     assert "\n    -apt-get" not in text(found)
