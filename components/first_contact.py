@@ -15,8 +15,8 @@ import pulumi
 from contract.resources import FIRST_CONTACT
 from templates import render
 
-# pulumi-command asks for the type of the key that it has been given, so each of these is enough.
-_PRINTED = re.compile(r"((?:ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+=*)(?:\n([0-9a-f]{64}))?\n?")
+# pulumi-command asks for the type of the key that it has been given, so one type is enough.
+_PRINTED = re.compile(r"(ssh-ed25519 [A-Za-z0-9+/]+=*)(?:\n([0-9a-f]{64}))?\n?")
 
 
 def introduced(user_data: str) -> pulumi.Output[str]:
