@@ -7,17 +7,16 @@ from typing import Self
 from contract.documents import Build, Endpoint
 from contract.placeholders import STATS_PORT
 from kinds.app_servers.base import Listen, Ports, Process, Surroundings, endpoint
+from kinds.app_servers.uwsgi.options import Option, application, arguments, buffer_size, params
 from kinds.app_servers.uwsgi.settings import UwsgiSettings
 from kinds.app_servers.uwsgi.wrapper import MODULE, signals_harakiri, wrapper
 from kinds.systems import System
-from schema.app import App
 from schema.base import Rule
 from templates import render
 
 VERSION = "2.0.31"
 # Port of the statistics of the page that a server has before its first release.
 PAGE_STATS_PORT = 9191
-Option = tuple[str, str | bool]
 # Variables of a request, each of which takes half of one: a packet of 64 KiB has no more.
 _MAX_VARS = "4096"
 
@@ -113,7 +112,7 @@ class Uwsgi(UwsgiSettings):
             chosen.insert(0, ("plugin", around.system.uwsgi_plugin))
         program = self._program(around.system)
         if self.config == "command_line":
-            command: tuple[str, ...] = (program, *_arguments(chosen))
+            command: tuple[str, ...] = (program, *arguments(chosen))
         else:
             configs["uwsgi.ini"] = render("templates/uwsgi/uwsgi.ini.j2", options=chosen)
             command = (program, "--ini", "@@slot_dir@@/uwsgi.ini")
@@ -130,7 +129,7 @@ class Uwsgi(UwsgiSettings):
             owns_log=self._owns_log(around),
             computed="@@cpus@@ processes: one per CPU" if self.processes == "auto" else "",
             builds=(self._build(around.system),) if self.install == "source" else (),
-            uwsgi_params=_params(around.app) if self.dynamic else None,
+            uwsgi_params=params(around.app) if self.dynamic else None,
         )
 
     def options(self, around: Surroundings, where: Endpoint) -> list[Option]:
@@ -138,7 +137,7 @@ class Uwsgi(UwsgiSettings):
         found: list[Option] = [
             ("strict", True),
             ("master", True),
-            *self._application(around),
+            *application(self, around, MODULE if self._has_wrapper(around) else None),
             *self._listening(around, where),
             ("processes", "@@cpus@@" if self.processes == "auto" else str(self.processes)),
         ]
@@ -286,48 +285,6 @@ class Uwsgi(UwsgiSettings):
         (listen,) = self.listens_on(around.is_apart)
         return endpoint("http" if self.http_socket else "uwsgi", listen.value, around)
 
-    def _buffer_size(self, around: Surroundings) -> int:
-        """Bytes of the request headers: all that nginx accepts, unless the setting says something else.
-
-        uWSGI's own protocol has the request line three times, and more bytes for each header.
-        """
-        number, size = around.header_buffers
-        times = 2 if around.behind_nginx and not around.is_page else 1
-        wanted = 0 if "buffer_size" in self.model_fields_set else min(times * number * size, 65535)
-        return max(self.buffer_size, wanted)
-
-    def _application(self, around: Surroundings) -> list[Option]:
-        app = around.app
-        folders: list[Option] = [
-            ("pythonpath", f"@@release_dir@@/app/{path}") for path in (*app.pythonpath, *self.pythonpath)
-        ]
-        if self.dynamic:
-            # nginx names the application with each request: https://uwsgi-docs.readthedocs.io/en/latest/Nginx.html
-            return folders
-        function = app.callable.removesuffix("()")
-        # The wrapper is loaded as the application would be, from a file or as a module.
-        module = MODULE if self._has_wrapper(around) else app.module
-        file = f"@@slot_dir@@/{MODULE}.py" if app.wsgi_file else ""
-        if module == MODULE and not file:
-            folders.append(("pythonpath", "@@slot_dir@@"))
-        if around.site.prefix:
-            # The application sees its own paths, and this one as SCRIPT_NAME.
-            loaded: list[Option] = [
-                ("manage-script-name", True),
-                ("mount", f"{around.site.prefix}={file or f'{module}:{function}'}"),
-            ]
-        else:
-            loaded = [("wsgi-file", file) if file else ("module", module)]
-        return [
-            ("need-app", True),
-            ("single-interpreter", True),
-            ("virtualenv", "@@venv@@"),
-            ("chdir", "@@release_dir@@/app"),
-            *folders,
-            *loaded,
-            ("callable", function),
-        ]
-
     def _listening(self, around: Surroundings, where: Endpoint) -> list[Option]:
         name = "http" if self.http else "http-socket" if self.http_socket else "socket"
         found: list[Option] = [(name, where.address.removeprefix("unix:"))]
@@ -338,7 +295,7 @@ class Uwsgi(UwsgiSettings):
             found.append(("reuse-port", True))
         found += [
             ("listen", "@@somaxconn@@" if self.listen == "auto" else str(self.listen)),
-            ("buffer-size", str(self._buffer_size(around))),
+            ("buffer-size", str(buffer_size(self, around))),
         ]
         if around.behind_nginx and not around.is_page:
             # By default uWSGI closes the connection of a request with some 100 headers, and nginx makes 502 of it. An
@@ -350,13 +307,3 @@ class Uwsgi(UwsgiSettings):
             # https://uwsgi-docs.readthedocs.io/en/latest/ThingsToKnow.html
             found.append(("post-buffering", "65536"))
         return found
-
-
-def _params(app: App) -> dict[str, str]:
-    script = f"{app.module}:{app.callable}"
-    return {"UWSGI_PYHOME": "@@venv@@", "UWSGI_CHDIR": "@@release_dir@@/app", "UWSGI_SCRIPT": script}
-
-
-def _arguments(chosen: list[Option]) -> list[str]:
-    # Join name and value by =, because some options, such as chmod-socket, accept a value only in this form.
-    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in chosen]

@@ -96,6 +96,8 @@ class Systemd(Manager):
         what, name = arguments[0], arguments[-1]
         if name == "nginx":
             return 1, "Job for nginx.service failed"
+        if name == "systemd-journald":
+            return 0, ""
         if what in self.refuses:
             return 1, f"Failed to {what} {name}: Access denied"
         if what == "daemon-reload":
