@@ -147,7 +147,7 @@ def test_the_server(program: Recorder) -> None:
         "tags": TAGS,
     }
     request = program.request(":Instance")
-    assert sorted(request.ignoreChanges) == ["imageId", "userData"]
+    assert sorted(request.ignoreChanges) == ["imageId", "systemDiskEncrypted", "userData"]
     assert "userData" in request.additionalSecretOutputs
     assert request.replacement_trigger.string_value.startswith("centos7-")
     assert not request.protect
