@@ -31,7 +31,7 @@ from templates import render, source
 
 def user_data(plan: ServingPlan, stack: StackSettings) -> str:
     """Plan → #cloud-config text, which must stay under USER_DATA_LIMIT bytes."""
-    text = render("cloud-init/cloud-config.yaml.j2", files=files(plan, stack), script=_SCRIPT)
+    text = render("cloud-init/cloud-config.yaml.j2", files=files(plan, stack), script=paths.BOOTSTRAP_COMMAND)
     if len(text.encode()) > USER_DATA_LIMIT and stack.server.own_packages:
         # The first release installs the packages of the user's choice just as well.
         none = stack.server.model_copy(update={"packages": (), "packages_of": {}})
@@ -48,14 +48,16 @@ def version(plan: ServingPlan, stack: StackSettings) -> str:
     )
 
 
-_SCRIPT = "/usr/local/sbin/wsgi-ecs-bootstrap"
 _CONTROL = "/usr/local/sbin/wsgi-ecs-app"
 
 
 def files(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
     """What cloud-init writes: the script, and what answers until the first release."""
     if plan.service:
-        return (*_repositories(plan.system, stack), File(_SCRIPT, _service_script(plan, plan.service, stack), "0700"))
+        return (
+            *_repositories(plan.system, stack),
+            File(paths.BOOTSTRAP_COMMAND, _service_script(plan, plan.service, stack), "0700"),
+        )
     manager = stack.process_manager
     names = dict.fromkeys(("app", *(site.server for site in plan.sites)))
     has_app = plan.role != "front"
@@ -66,7 +68,7 @@ def files(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
         *(File(path, _code(name), "0755") for path, name in (manager.scripts() if has_app else {}).items()),
         File("/etc/sysctl.d/90-wsgi-ecs.conf", "net.core.somaxconn = 4096\n"),
         *(_short_commands(manager.name, names) if has_app else ()),
-        File(_SCRIPT, script(plan, stack), "0700"),
+        File(paths.BOOTSTRAP_COMMAND, script(plan, stack), "0700"),
     )
 
 

@@ -439,15 +439,41 @@ READY = {
 }
 
 
+def wait(folder: Path, result: str, log: str = "", bootstrap: str = "") -> "subprocess.CompletedProcess[str]":
+    """What the first command on a server does where cloud-init has ended. bootstrap: what its script runs."""
+    files = {"result.json": result, "output.log": log, "bootstrap": bootstrap and f"#!/bin/sh\n{bootstrap}\n"}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    text = render("templates/release/ready.sh.j2", paths=paths)
+    text = text.replace("/run/cloud-init/result.json", str(folder / "result.json"))
+    text = text.replace("/var/log/cloud-init-output.log", str(folder / "output.log"))
+    text = text.replace(paths.MARKER, str(folder / "ready")).replace(paths.BOOTSTRAP_COMMAND, str(folder / "bootstrap"))
+    # A developer's machine has packages, too.
+    text = text.replace("command -v dpkg", "command -v no-such-command").replace("systemctl", "true")
+    return subprocess.run(["bash", "-c", text], capture_output=True, text=True)
+
+
+FAILED, ENDED = '{"v1": {"errors": ["x"]}}', '{"v1": {"errors": []}}'
+
+
 @pytest.mark.parametrize("case", READY)
 def test_a_bootstrap_that_failed_by_a_repository_ends_with_its_name_and_setting(case: str, tmp_path: Path) -> None:
     log, expected = READY[case]
-    (tmp_path / "result.json").write_text('{"v1": {"errors": ["x"]}}')
-    (tmp_path / "output.log").write_text(log)
-    text = render("templates/release/ready.sh.j2", paths=paths)
-    text = text.replace("/run/cloud-init/result.json", str(tmp_path / "result.json"))
-    text = text.replace("/var/log/cloud-init-output.log", str(tmp_path / "output.log"))
-    text = text.replace(paths.MARKER, str(tmp_path / "ready"))
-    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
+    done = wait(tmp_path, FAILED, log)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"--- {expected} then destroy this stack and run up again"
+    assert done.stderr.splitlines()[-1] == f"--- {expected} then run up again"
+
+
+@pytest.mark.parametrize("result", [FAILED, ENDED])
+def test_a_first_boot_that_was_cut_short_or_failed_earlier_is_done_again(result: str, tmp_path: Path) -> None:
+    done = wait(tmp_path, result, bootstrap=f"echo again; sleep 0.1; touch {tmp_path}/ready")
+    assert done.returncode == 0, done.stderr
+    assert "the first boot did not come to its end: its steps are done again\n" in done.stdout
+    assert (tmp_path / "output.log").read_text() == "again\n"
+
+
+def test_one_that_fails_again_says_so(tmp_path: Path) -> None:
+    done = wait(tmp_path, FAILED, bootstrap="echo wsgi-ecs: FAILED for 5 minutes: make_venv; exit 1")
+    assert done.returncode == 1
+    assert "wsgi-ecs: FAILED for 5 minutes: make_venv\n" in done.stderr

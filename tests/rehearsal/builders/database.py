@@ -1,19 +1,16 @@
 """A stack with a database, and how a test asks it."""
 
-import json
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import httpx
 
 from tests.builders.encrypted import encrypt
-from tests.rehearsal.builders.stack import Stack, entering, lxd, until
+from tests.rehearsal.builders.stack import Stack, entering, until
 
 CONNECT = """
 import socket, sys
@@ -50,21 +47,6 @@ class Databased(Stack):
 
     def add(self, name: str) -> httpx.Response:
         return httpx.post(f"http://{self.address}/", data={"name": name}, trust_env=False, timeout=10)
-
-    @cached_property
-    def project(self) -> str:
-        return f"wsgi-ecs-{self.name}"
-
-    def machines(self) -> dict[str, dict[str, Any]]:
-        """front, app-1, db → what LXD has of it."""
-        found = {}
-        for value in lxd(f"/1.0/projects/{self.project}")["config"].items():
-            if value[0].startswith("user.resource."):
-                record = json.loads(value[1])
-                if record["type"].endswith(":Instance") and record["status"] == "done":
-                    name = record["name"].removeprefix(f"wsgi-ecs-{self.name}").removesuffix("instance").strip("-")
-                    found[name] = record
-        return found
 
     def on(self, machine: str, *command: str) -> str:
         """Run a command on a machine, not through SSH."""

@@ -26,7 +26,7 @@ import httpx
 
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.load import Load, Tally, loaded
-from tests.rehearsal.builders.stack import CLIENT, Done, Stack, entering, lxd, new_stack, until
+from tests.rehearsal.builders.stack import CLIENT, Done, Stack, entering, new_stack, until
 
 MANAGERS = ("supervisor", "systemd", "emperor")
 # Seconds without a failure after which a site counts as healthy again.
@@ -83,25 +83,30 @@ class Process:
 class Machine:
     """A machine of a stack that is up. Commands run on it without SSH, so that they take no time.
 
-    manager: the process manager of its sites.
+    manager: the process manager of its sites. name: front, app-1 or db, "" for the only one.
     """
 
     def __init__(self, stack: Stack, manager: str, name: str = "") -> None:
         self.stack, self.manager, self.name = stack, manager, name
-        self.project = f"wsgi-ecs-{stack.name}"
         self.address = ""
 
-    def instances(self) -> list[str]:
-        paths = lxd(f"/1.0/instances?project={self.project}")
-        return sorted(path.rpartition("/")[2].partition("?")[0] for path in paths)
+    @property
+    def others(self) -> "list[Machine]":
+        """All machines of its stack, this one too."""
+        return [Machine(self.stack, self.manager, name) for name in sorted(self.stack.machines())]
 
     @property
     def instance(self) -> str:
-        """Its name in LXD; a stack may have several."""
-        return next(name for name in self.instances() if self.name in name)
+        """Its name in LXD."""
+        return str(self.stack.machines()[self.name]["id"])
+
+    def lxc(self, *words: str) -> None:
+        """Have LXD do something with it, such as `pause`."""
+        line = [CLIENT, *words, self.instance, "--project", self.stack.project]
+        subprocess.run(line, check=True, capture_output=True, timeout=120)
 
     def run(self, script: str, seconds: float = 60) -> str:
-        command = [*entering(self.project, self.instance), "sh", "-euc", script]
+        command = [*entering(self.stack.project, self.instance), "sh", "-euc", script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
@@ -140,17 +145,10 @@ class Machine:
             and not (process.name == "sshd" and (process.parent != 1 or process.pid in children))
         ]
 
-    def counted(self) -> Counter[str]:
-        """Name of a program → how many processes it has; `masters of` it are those that none of its own has started."""
-        found = self.processes()
-        names = {process.pid: process.name for process in found}
-        counted = Counter(process.name for process in found)
-        counted.update(f"masters of {p.name}" for p in found if names.get(p.parent) != p.name)
-        return counted
-
     def lost_notes(self, acknowledged: set[str]) -> int:
         """How many of the notes that were answered are not on the disk."""
-        return len(acknowledged - set(self.run("cat /srv/wsgi-ecs/sites/app/data/notes || true").split()))
+        kept = "cat /srv/wsgi-ecs/sites/app/data/notes 2>/dev/null || true"
+        return len(acknowledged.difference(*(machine.run(kept).split() for machine in self.others)))
 
 
 @contextlib.contextmanager
@@ -169,8 +167,24 @@ def copy() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def machine_of(project: Path, manager: str, settings: dict[str, Any] | None = None) -> Iterator[Machine]:
-    """A machine with the sites, which is destroyed in the end. settings: of the stack, in place of one machine's."""
+def machine_of(
+    project: Path, manager: str, name: str = "", settings: dict[str, Any] | None = None
+) -> Iterator[Machine]:
+    """A machine with the sites, which is destroyed in the end.
+
+    name: the one of several machines that is broken. settings: of the stack, beside the sites.
+    """
+    stack = broken_stack(project, manager, settings or {})
+    try:
+        machine = Machine(stack, manager, name)
+        machine.address = stack.up().output("address")
+        yield machine
+    finally:
+        stack.run("destroy")
+
+
+def broken_stack(project: Path, manager: str, settings: dict[str, Any]) -> Stack:
+    """A stack with the sites that is not up yet."""
     stack = new_stack(project, f"faults-{manager[:3]}")
     page = stack.folder / "app/app.py"
     page.write_text(page.read_text() + _PAGES)
@@ -178,13 +192,8 @@ def machine_of(project: Path, manager: str, settings: dict[str, Any] | None = No
         site: {"site": {"server_name": f"{site}.test"}, "uwsgi": {"processes": 2}} for site in SITES
     }
     sites["port"]["uwsgi"] = {"processes": 1, "stats": STATS_PORT}
-    stack.settings = settings or {"serving": {"process_manager": manager}, "sites": sites}
-    try:
-        machine = Machine(stack, manager)
-        machine.address = stack.up().output("address")
-        yield machine
-    finally:
-        stack.run("destroy")
+    stack.settings = {"serving": {"process_manager": manager}, "sites": sites, **settings}
+    return stack
 
 
 @dataclass
@@ -268,7 +277,7 @@ def measure(
     machine: Machine, act: Act, site: str = "app", rate: float = 50, paths: tuple[str, ...] = ("/healthz",)
 ) -> Measured:
     """Break something while a site is asked. rate: requests a second on 50 connections, half of them kept."""
-    before = machine.counted()
+    before = counted(machine)
     load = Load(machine.address, f"{site}.test", paths, connections=50, rate=rate)
     with loaded(load), Watch(machine, site) as watch:
         time.sleep(2)
@@ -285,10 +294,23 @@ def measure(
     return Measured(load.tally, seconds, ", ".join(left), ended.note)
 
 
+def counted(machine: Machine) -> Counter[str]:
+    """Name of a program → how many processes the machines of a stack have of it.
+
+    `masters of` it are those that none of its own has started.
+    """
+    counted = Counter[str]()
+    for found in (each.processes() for each in machine.others):
+        names = {process.pid: process.name for process in found}
+        counted.update(process.name for process in found)
+        counted.update(f"masters of {p.name}" for p in found if names.get(p.parent) != p.name)
+    return counted
+
+
 def left_over(machine: Machine, before: Counter[str], seconds: float = 15) -> str:
     """The processes that are too many or too few after a while, in words, "" if all are as before."""
     deadline = time.monotonic() + seconds
-    while (now := machine.counted()) != before and time.monotonic() < deadline:
+    while (now := counted(machine)) != before and time.monotonic() < deadline:
         time.sleep(0.5)
     return ", ".join(
         f"{now[name] - before[name]:+} {name}" for name in sorted({*now, *before}) if now[name] != before[name]
@@ -301,7 +323,7 @@ def kill_at_random(machine: Machine, seconds: float, seed: int, patience: float 
     Whatever was killed, the site answers again within `patience`, and there is no second copy of anything.
     """
     chosen, kills, slowest, late = random.Random(seed), 0, 0.0, 0  # noqa: S311
-    before, left = machine.counted(), list[str]()
+    before, left = counted(machine), list[str]()
     print(f"{machine.manager}: kills at random, seed {seed}", flush=True)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -489,6 +511,22 @@ def full_disk(machine: Machine, folder: str, seconds: float = 10) -> Ended:
     return Ended(began)
 
 
+def freeze(machine: Machine, seconds: float) -> Ended:
+    """Stop all that runs on a machine for a while. Its kernel still takes connections."""
+    machine.lxc("pause")
+    time.sleep(seconds)
+    machine.lxc("start")
+    return Ended()
+
+
+def cut_off(machine: Machine, seconds: float) -> Ended:
+    """Take a machine off the network for a while."""
+    machine.run("ip link set eth0 down")
+    time.sleep(seconds)
+    machine.run("ip link set eth0 up; systemctl restart systemd-networkd networking 2>/dev/null || true")
+    return Ended()
+
+
 def release(machine: Machine) -> Done:
     """Release a changed application."""
     page = machine.stack.folder / "app/app.py"
@@ -554,8 +592,8 @@ def idle_connections(machine: Machine, number: int = 10_000, seconds: float = 20
 
 def cut_power(machine: Machine) -> None:
     """End the machine as a power failure does, and switch it on again."""
-    for words in (["stop", "--force"], ["start"]):
-        subprocess.run([CLIENT, *words, machine.instance, "--project", machine.project], check=True, timeout=120)
+    machine.lxc("stop", "--force")
+    machine.lxc("start")
 
 
 def cut_power_in_a_release(machine: Machine, step: str) -> Ended:

@@ -111,6 +111,22 @@ class Stack:
     def get(self, address: str, path: str = "/", port: int = 80) -> httpx.Response:
         return httpx.get(f"http://{address}:{port}{path}", trust_env=False, timeout=10)
 
+    @property
+    def project(self) -> str:
+        """Its name in LXD."""
+        return f"wsgi-ecs-{self.name}"
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """front, app-1, db, or "" for a single server → what LXD has of it."""
+        found = {}
+        for key, value in lxd(f"/1.0/projects/{self.project}")["config"].items():
+            if key.startswith("user.resource."):
+                record = json.loads(value)
+                if record["type"].endswith(":Instance") and record["status"] == "done":
+                    name = record["name"].removeprefix(f"wsgi-ecs-{self.name}").removesuffix("instance").strip("-")
+                    found[name] = record
+        return found
+
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / file
         text = path.read_text()
@@ -180,7 +196,7 @@ def asked(get: Callable[[], httpx.Response]) -> Iterator[list[int]]:
 
 def traces(stack: Stack) -> set[str]:
     """Every object in LXD that belongs to a stack: others may be at work on the same host."""
-    project = f"wsgi-ecs-{stack.name}"
+    project = stack.project
     found = {path for path in lxd("/1.0/projects") if path.endswith(f"/{project}")}
     if found:
         found |= set(lxd(f"/1.0/instances?project={project}"))
