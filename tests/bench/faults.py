@@ -31,6 +31,8 @@ STEPS = (
 )
 # What does not depend on the process manager is measured with this one.
 ONE = ("supervisor",)
+# nginx on one machine, the application on two others.
+APART = "supervisor, two app servers"
 WITHOUT_SYSTEMD = ("supervisor", "emperor")
 
 
@@ -38,7 +40,8 @@ WITHOUT_SYSTEMD = ("supervisor", "emperor")
 class Fault:
     """A row. english, chinese: what the fault is, and what is done. site: the one that is asked.
 
-    around: what is so before and after, and does not belong to the fault.
+    managers: in the first column, each a stack of its own. around: what is so before and after, and does not belong to
+    the fault.
     """
 
     english: tuple[str, str]
@@ -145,6 +148,24 @@ def rows(seconds: float, seed: int) -> dict[str, Fault]:
             faults.without_package_index,
             ONE,
         ),
+        "frozen": Fault(
+            ("one of two app servers is frozen for 20 s", "`pause`, `start`"),
+            ("两台应用服务器之一冻结 20 秒", "`pause`、`start`"),
+            partial(faults.freeze, seconds=20),
+            (APART,),
+        ),
+        "unreachable": Fault(
+            ("one of two app servers is unreachable for 20 s", "its network interface is down"),
+            ("两台应用服务器之一 20 秒不可达", "网络接口关闭"),
+            partial(faults.cut_off, seconds=20),
+            (APART,),
+        ),
+        "app-server-power": Fault(
+            ("one of two app servers loses its power", "`stop --force`, `start`"),
+            ("两台应用服务器之一断电", "`stop --force`、`start`"),
+            faults.cut_power,
+            (APART,),
+        ),
         **{
             f"power-{number}": Fault(
                 (f"power cut in a release: {step[0]}", "`stop --force`, `start`; then `up` again"),
@@ -178,7 +199,7 @@ def write(manager: str, fault: Fault, measured: Measured, known: Iterable[Fault]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Faults under load, for the table of docs/faults.md.")
     names = list(rows(0, 0))
-    parser.add_argument("--managers", nargs="*", default=list(MANAGERS), choices=MANAGERS)
+    parser.add_argument("--managers", nargs="*", default=[*MANAGERS, APART], choices=[*MANAGERS, APART])
     parser.add_argument("--only", nargs="*", default=names, choices=names)
     parser.add_argument("--seconds", type=float, default=600, help="of the kills at random")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of them")
@@ -188,11 +209,12 @@ def main() -> None:
         chosen = [known[name] for name in options.only if manager in known[name].managers]
         if not chosen:
             continue
-        with faults.copy() as project, faults.machine_of(project, manager) as machine:
+        name, settings = ("app-1", {"topology": {"app_servers": 2}}) if manager == APART else ("", {})
+        with faults.copy() as project, faults.machine_of(project, manager.split(",")[0], name, settings) as machine:
             for fault in chosen:
                 with fault.around(machine):
                     measured = faults.measure(machine, fault.act, fault.site)
-                write(manager, fault, measured, known.values(), MANAGERS)
+                write(manager, fault, measured, known.values(), (*MANAGERS, APART))
 
 
 if __name__ == "__main__":

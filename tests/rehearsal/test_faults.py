@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.rehearsal.builders import faults
@@ -42,6 +43,18 @@ def test_a_server_comes_back_by_itself(machine: Machine, name: str) -> None:
     assert measured.seconds <= most
     # Half of the requests must have been answered, or nothing was measured.
     assert measured.tally.failed < measured.tally.requests / 2
+
+
+def test_a_first_boot_that_is_cut_short_is_completed_by_the_next_up(project_copy: Path) -> None:
+    """The power fails while packages are installed. cloud-init does nothing twice."""
+    stack = faults.broken_stack(project_copy, "systemd", {})
+    try:
+        assert faults.cut_power_in_an_update(Machine(stack, "systemd"), "s: wsgi-ecs: installing")
+        done = stack.up()
+        assert "the first boot did not come to its end" in done.text
+        assert httpx.get(f"http://{done.output('address')}/healthz", headers={"Host": "app.test"}).status_code == 200
+    finally:
+        stack.run("destroy")
 
 
 def test_uwsgi_removes_no_socket_that_another_process_has_taken(machine: Machine) -> None:

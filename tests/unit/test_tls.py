@@ -360,7 +360,7 @@ def test_the_machine_is_told_which_domains_ask_which_ca() -> None:
         "domains": [WWW],
         "directory": "https://acme-v02.api.letsencrypt.org/directory",
         "ca": "acme-ca.pem",
-        "client": "acme-tiny==5.0.1",
+        "client": "acme-tiny==5.0.1 --hash=sha256:c4de71930be17048de1da00cd1ea429523ab722ecd21c904b0e5aeee967f7d0f",
     }
     assert isinstance(plan.host, Host)
     assert (plan.host.given, plan.host.acme) == (["*.blog.test"], [WWW])

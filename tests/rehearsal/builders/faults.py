@@ -529,9 +529,14 @@ def cut_off(machine: Machine, seconds: float) -> Ended:
 
 def release(machine: Machine) -> Done:
     """Release a changed application."""
+    change(machine)
+    return machine.stack.run("up")
+
+
+def change(machine: Machine) -> None:
+    """Change the application, for the next release."""
     page = machine.stack.folder / "app/app.py"
     page.write_text(page.read_text().partition("\n# Release ")[0] + f"\n# Release {secrets.token_hex(4)}\n")
-    return machine.stack.run("up")
 
 
 def refused_release(machine: Machine, expected: str) -> str:
@@ -596,10 +601,9 @@ def cut_power(machine: Machine) -> None:
     machine.lxc("start")
 
 
-def cut_power_in_a_release(machine: Machine, step: str) -> Ended:
-    """Cut the power when a release has printed a step, and release again. Returns when the machine was on again."""
-    page = machine.stack.folder / "app/app.py"
-    page.write_text(page.read_text().partition("\n# Release ")[0] + f"\n# Release {secrets.token_hex(4)}\n")
+def cut_power_in_an_update(machine: Machine, step: str) -> float | None:
+    """Cut the power when `up` has printed a step. Returns when it was on again, None if there was no such step."""
+    on = None
     machine.stack.write()
     with subprocess.Popen(
         machine.stack.command("up"),
@@ -610,15 +614,24 @@ def cut_power_in_a_release(machine: Machine, step: str) -> Ended:
         text=True,
     ) as run:
         assert run.stdout
-        found = any(step in line for line in run.stdout)
-        if found:
-            cut_power(machine)
-        on = time.monotonic()
-        rest = run.stdout.read()
-    left = "" if found else f"no step {step}"
-    print(rest)
+        lines = list[str]()
+        for line in run.stdout:
+            lines.append(line)
+            if step in line:
+                cut_power(machine)
+                on = time.monotonic()
+                break
+        print("".join(lines) + run.stdout.read())
+    return on
+
+
+def cut_power_in_a_release(machine: Machine, step: str) -> Ended:
+    """Cut the power when a release has printed a step, and release again. Returns when the machine was on again."""
+    change(machine)
+    on = cut_power_in_an_update(machine, step)
+    if on is None:
+        return Ended(left=f"no step {step}")
     until(machine.answers)
     healthy = time.monotonic()
-    if release(machine).code:
-        left = left or "the next release is refused"
+    left = "the next release is refused" if release(machine).code else ""
     return Ended(on, seconds=healthy - on, left=left)
