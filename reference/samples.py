@@ -70,7 +70,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "python.archive": (SOURCE["archive"], {"python": PYTHON}),
     "python.sha256": (SOURCE["sha256"], {"python": PYTHON}),
     "python.prefix": ("/opt/python", {"python": PYTHON}),
-    "uwsgi.version": "2.0.31",
+    "uwsgi.version": "2.0.28",
     "uwsgi.archive": (SOURCE["archive"], {"uwsgi": SOURCE}),
     "uwsgi.sha256": (SOURCE["sha256"], {"uwsgi": SOURCE}),
     "uwsgi.prefix": ("/opt/uwsgi", {"uwsgi": SOURCE}),

@@ -14,7 +14,7 @@ from serving.plan import ServingPlan
 from settings import StackSettings
 from settings.loader import parse
 from settings.server import INDEX, VPC_INDEX
-from tests.builders.program import Run
+from tests.builders.program import Run, secret
 from tests.builders.stack import PROJECT
 
 HASH = re.compile(r" --hash=sha256:[0-9a-f]{64}")
@@ -66,14 +66,11 @@ def test_the_first_boot_and_a_release_check_the_same_hashes(system: str) -> None
 
 def test_a_server_with_a_public_address_asks_the_index_by_https(run_program: Run) -> None:
     program = run_program({**CLOUD, "topology": {"app_servers": 1}, "mysql": {"password": "x" * 12}})
-    told = {
-        request.name.removeprefix("wsgi-ecs-dev-").removesuffix("instance").strip("-"): (
-            INDEX in (text := request.object["userData"]),
-            VPC_INDEX in text,
-        )
-        for request in program.requests.values()
-        if request.type.endswith(":Instance")
-    }
+    told = {}
+    for machine in ("front", "app-1", "db"):
+        user_data = program.inputs(":Instance", f"{machine}-instance")["userData"]
+        text = user_data if isinstance(user_data, str) else secret(user_data)
+        told[machine] = (INDEX in text, VPC_INDEX in text)
     # The app servers have no way out of the VPC, and a database's server installs nothing of Python.
     assert told == {"front": (True, False), "app-1": (False, True), "db": (False, False)}
     assert INDEX.startswith("https://")
