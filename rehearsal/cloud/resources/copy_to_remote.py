@@ -41,7 +41,13 @@ class CopyToRemote(OverSsh):
         finally:
             scratch.unlink()
         if done.code:
-            raise command_error(f"copy {record.name} to {inputs['remotePath']}", done, "none")
+            error = command_error(f"copy {record.name} to {inputs['remotePath']}", done, "none")
+            # All that SFTP has for what is no error of its own. Pulumi's engine shows it alone.
+            if any(": Failure" in line for line in done.tail):
+                error = RehearsalError(
+                    f"{error}\nmost likely no space is left on the server: look at ./rehearse status"
+                )
+            raise error
         return {}
 
     def update(
