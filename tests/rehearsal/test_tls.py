@@ -1,6 +1,7 @@
 """HTTPS on a real machine: a domain whose certificate is given, and one whose CA is asked by the machine itself."""
 
 import contextlib
+import json
 import re
 import socket
 import ssl
@@ -10,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from rehearsal.cloud import host
 from rehearsal.cloud.pebble import PACKAGES, Pebble
 from tests.builders.certificates import Authority, Pair
-from tests.rehearsal.builders.stack import Stack, lxd, new_stack
+from tests.rehearsal.builders.stack import CLIENT, Stack, lxd, new_stack, until
 
 GIVEN, WWW = "given.example.test", "www.example.test"
 # A third of it is left, and so another is due, 20 s after it has come.
@@ -381,6 +383,36 @@ def test_a_renewed_one_is_served_and_no_request_is_lost(site: Site) -> None:
     assert len(found) > 10
     assert set(found) == {200}
     assert site.stack.shell("ls /var/lib/wsgi-acme/challenges; systemctl --failed --no-legend") == ""
+
+
+def test_a_server_that_was_off_until_its_certificate_ended_gets_another_as_it_starts(site: Site) -> None:
+    old = site.authority.sign(WWW, begins=datetime.now(UTC) - timedelta(days=100))
+    texts = {"crt": old.certificate, "key": old.private_key}
+    for kind, text in texts.items():
+        site.stack.shell(f"cat >/etc/wsgi-ecs/tls/{WWW}.{kind} <<'E'\n{text}\nE")
+    site.stack.shell("touch -d '100 days ago' /var/lib/systemd/timers/stamp-wsgi-ecs-acme.timer; nginx -s reload")
+    until(lambda: site.serial(WWW) == old.serial)
+    (machine,) = site.stack.machines().values()
+    subprocess.run([CLIENT, "restart", "--force", machine["id"], "--project", site.stack.project], check=True)
+    until(lambda: site.get(WWW, ca=site.pebble.root).status_code == 200, 90)
+
+
+# What gixy-ng finds, and why it stays.
+GIXY = {
+    "if_is_evil": "error_page is followed by return, which ends the request there",
+    "try_files_is_evil_too": "a cache of open files would serve those of the release before",
+    "hsts_header": "a browser keeps it for longer than a first attempt with TLS lasts: tls.hsts",
+    "http2_misdirected_request": "no handshake gets there",
+}
+
+
+def test_gixy_finds_nothing_else_in_nginxs_configuration(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "nginx.conf").write_text(site.stack.shell("nginx -T 2>/dev/null"))
+    command = [str(Path(sys.executable).with_name("gixy")), "-f", "json", str(tmp_path / "nginx.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = {(issue["plugin"], issue["severity"]): issue["config"] for issue in json.loads(done.stdout)}
+    assert "server_name" in "".join(found.values()), "it has not read the sites"
+    assert {plugin for plugin, _ in found} <= set(GIXY), found
 
 
 @pytest.mark.parametrize("domain", [GIVEN, WWW])
