@@ -49,7 +49,7 @@ def test_a_first_boot_that_is_cut_short_is_completed_by_the_next_up(project_copy
     """The power fails while packages are installed. cloud-init does nothing twice."""
     stack = faults.broken_stack(project_copy, "systemd", {})
     try:
-        assert faults.cut_power_in_an_update(Machine(stack, "systemd"), "s: wsgi-ecs: installing")
+        assert faults.cut_power_in_an_update(Machine(stack, "systemd"), "cloud-init, 5 s: ")
         done = stack.up()
         assert "the first boot did not come to its end" in done.text
         assert httpx.get(f"http://{done.output('address')}/healthz", headers={"Host": "app.test"}).status_code == 200
