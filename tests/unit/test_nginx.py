@@ -168,7 +168,7 @@ def test_a_site_that_is_full_says_503_with_the_page_of_the_application(
     down = inner(found, "=", "/.down")
     assert values(down, "error_page") == [(status, f"/.error/e/{status}.html") for status in pages]
     # Without it the first error page would be the last.
-    assert values(down, "recursive_error_pages") == ([("on",)] if pages else [])
+    assert values(found, "recursive_error_pages") == ([("on",)] if pages else [])
     assert [arguments for name, arguments, _ in down if name == "return"] == [("502",)]
     (full,) = (block for name, arguments, block in down if name == "if")
     assert values(full, "return") == [("503",)]
