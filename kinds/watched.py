@@ -102,7 +102,7 @@ def watched(application):
         if not is_ready:
             # A worker sets its signals after its fork, so this is done at its first request. uWSGI sends the signal to
             # a worker a second before it kills it.
-            faulthandler.register(signal.SIGUSR2)
+            faulthandler.register(signal.SIGUSR2, 2)
             is_ready = True
 {skips}{answer}
     return with_watch
@@ -141,7 +141,6 @@ def watched(application, worker):
 _THREADS = """
 import faulthandler
 import os
-import sys
 import threading
 import time
 import urllib.parse
@@ -157,9 +156,9 @@ def _watch(stop):
         late = [request for since, request in list(_running.values()) if time.monotonic() - since > {seconds}]
     for method, path in late:
         shown = method + " " + urllib.parse.quote(path, encoding="latin-1")
-        sys.stderr.write("HARAKIRI: " + shown + " gives no sign of life for {seconds} s: its worker ends\\n")
-    sys.stderr.flush()
-    faulthandler.dump_traceback(sys.stderr)
+        # The application may have put something else in the place of sys.stderr.
+        os.write(2, ("HARAKIRI: " + shown + " gives no sign of life for {seconds} s: its worker ends\\n").encode())
+    faulthandler.dump_traceback(2)
     stop()
     # Requests of other threads have five seconds to finish.
     for _ in range(50):

@@ -190,6 +190,9 @@ class Emperor(Manager):
             return None
         return {"ready": RUNNING, "starting": STARTING, "not seen yet": STARTING}.get(status, FAILED)
 
+    def is_stopped(self, slot: SlotState) -> bool:
+        return not os.path.lexists(slot.program_link)
+
     def retry(self, slot: SlotState, folder: str) -> None:
         super().retry(slot, folder)
         if self.is_down(slot):

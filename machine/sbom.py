@@ -61,7 +61,9 @@ def _metadata(folder: str, owner: int) -> Optional[Message]:
     """
     for name in ("METADATA", "PKG-INFO"):
         try:
-            with open(os.path.join(folder, name), "rb") as file:
+            # A pipe of theirs must not keep root waiting.
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
                     continue

@@ -50,8 +50,9 @@ def prepare(folder: str, secrets: Dict[str, Dict[str, str]], say: Say) -> None:
     unpacked = Unpacked(folder)
     drift.report_overwritten(drift.of_service(), say)
     service, password = _of(secrets)
-    written = drop_ins.place(json.loads(unpacked.text(HOST_FILE)).get("drop_ins", {}))
-    written += service.prepare(unpacked, password, say)
+    written = list(service.prepare(unpacked, password, say))
+    # Last: what has drop-ins is started again wherever it does not run, and must be what the release says first.
+    written += drop_ins.place(json.loads(unpacked.text(HOST_FILE)).get("drop_ins", {}))
     written += [*unpacked.place_tool(paths.ROOT), *host.write_commands(paths.ROOT), *metrics.place(unpacked, say)]
     written += hardening.place(unpacked, say)
     _save(written)

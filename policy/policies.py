@@ -87,9 +87,9 @@ def _tags(resource: Resource) -> Iterator[str]:
 
 def _encrypted(resource: Resource) -> Iterator[str]:
     if resource.type == _INSTANCE and resource.inputs.get("systemDiskEncrypted") is not True:
-        yield "its system disk is not encrypted; set server.encrypted: true before the server is created"
+        yield "its system disk is not encrypted; set server.encrypted: true before the server is created, or replace it"
     if resource.type == _DISK and resource.inputs.get("encrypted") is not True:
-        yield "it is not encrypted; set server.encrypted: true before the disk is created"
+        yield "it is not encrypted; set server.encrypted: true before it is created, or move the data to a new one"
 
 
 def _protected(resource: Resource) -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 It ends with nginx→uWSGI under supervisor answering the built-in page. The text is plain
 #cloud-config so that a preview shows a readable difference, holds no secret, and stays
-under the 16 KB that the older pages of ECS allow.
+under the 16 KB that the older pages of ECS allow. Where it would not, its largest file is packed.
 https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 """
 
+import gzip
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -31,12 +32,18 @@ from templates import render, source
 
 def user_data(plan: ServingPlan, stack: StackSettings) -> str:
     """Plan → #cloud-config text, which must stay under USER_DATA_LIMIT bytes."""
-    text = render("cloud-init/cloud-config.yaml.j2", files=files(plan, stack), script=paths.BOOTSTRAP_COMMAND)
-    if len(text.encode()) > USER_DATA_LIMIT and stack.server.own_packages:
-        # The first release installs the packages of the user's choice just as well.
-        none = stack.server.model_copy(update={"packages": (), "packages_of": {}})
-        return user_data(plan, replace(stack, server=none))
+    found = files(plan, stack)
+    text = _cloud_config(found, {})
+    if len(text.encode()) > USER_DATA_LIMIT:
+        # It fits before it is easy to read: cloud-init unpacks the largest file.
+        largest = max(found, key=lambda file: len(file.text))
+        text = _cloud_config(found, {largest.path: b64encode(gzip.compress(largest.text.encode(), mtime=0)).decode()})
     return text
+
+
+def _cloud_config(found: Iterable[File], packed: dict[str, str]) -> str:
+    """packed: path of a file → its text in gzip and Base64."""
+    return render("cloud-init/cloud-config.yaml.j2", files=found, packed=packed, script=paths.BOOTSTRAP_COMMAND)
 
 
 def version(plan: ServingPlan, stack: StackSettings) -> str:

@@ -33,8 +33,8 @@ def host_files(stack: StackSettings) -> dict[str, str]:
     """File name → text."""
     algorithms = dict(_ALGORITHMS)
     kind = stack.access.host_key.split()[0] if stack.access.host_key else ""
-    if kind.startswith("ecdsa-"):
-        # Whoever checks the server by this key must still be shown it.
+    if kind == "ssh-rsa" or kind.startswith("ecdsa-"):
+        # Whoever checks the server by this key must still be shown it, and Pulumi's SSH client asks for it by its type.
         algorithms["HostKeyAlgorithms"] += (kind,)
     return {
         SSHD_FILE: render("templates/server/sshd.conf.j2", algorithms=algorithms),

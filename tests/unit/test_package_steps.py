@@ -434,7 +434,7 @@ READY = {
     ),
     "a repository that answered later": (
         "Error: Failed to download metadata for repo 'wsgi-ecs-os': x\nwsgi-ecs: FAILED for 5 minutes: make_venv\n",
-        "mend what they say (a package source that does not answer: server.mirrors),",
+        "run up again when what they name is mended. For another package source, set server.mirrors,",
     ),
 }
 
@@ -462,7 +462,7 @@ def test_a_bootstrap_that_failed_by_a_repository_ends_with_its_name_and_setting(
     log, expected = READY[case]
     done = wait(tmp_path, FAILED, log)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"--- {expected} then run up again"
+    assert done.stderr.splitlines()[-1] == f"--- {expected} then destroy this stack and run up again"
 
 
 @pytest.mark.parametrize("result", [FAILED, ENDED])
