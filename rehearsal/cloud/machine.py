@@ -1,8 +1,11 @@
 """A machine of a stack: a system container of LXD, with the rehearsal's own SSH key and a known host key."""
 
+import gzip
 import json
+import re
 import subprocess
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +17,7 @@ from rehearsal.cloud.lxd import STACK_TAG, LxdError, retry_busy
 from rehearsal.engine.errors import RehearsalError
 
 T = TypeVar("T")
+_PACKED = re.compile(r"(?<=^  encoding: gz\+b64\n  content: )\S+$", re.MULTILINE)
 # Seconds from the start to an address, and from the address to a listening sshd.
 _BOOT = 180
 _FIREWALL_HINT = "a firewall of this host may drop its requests (look at iptables-save and nft list ruleset), or "
@@ -36,14 +40,28 @@ def config(context: CloudContext, inputs: Mapping[str, Any]) -> dict[str, str]:
     """LXD's config of a machine, as its Instance's inputs decide it."""
     limits = size(inputs["instanceType"])
     user_data = inputs.get("userData") or "#cloud-config"
-    for old, new in context.images[inputs["imageId"]].replaced.items():
-        user_data = user_data.replace(old, new)
+    user_data = put_in_place(user_data, context.images[inputs["imageId"]].replaced)
     return {
         "limits.cpu": str(limits.cpu),
         "limits.memory": f"{limits.memory}MiB",
         "user.user-data": user_data,
         "user.public-keys": json.dumps(public_keys(context, inputs)),
     }
+
+
+def put_in_place(user_data: str, texts: Mapping[str, str]) -> str:
+    """User data with other texts in place of some, in its packed file, too. texts: old → new."""
+
+    def replaced(text: str) -> str:
+        for old, new in texts.items():
+            text = text.replace(old, new)
+        return text
+
+    def packed(found: re.Match[str]) -> str:
+        text = replaced(gzip.decompress(b64decode(found[0])).decode())
+        return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+    return _PACKED.sub(packed, replaced(user_data))
 
 
 def public_keys(context: CloudContext, inputs: Mapping[str, Any]) -> list[str]:

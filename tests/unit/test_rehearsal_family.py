@@ -1,7 +1,9 @@
 """The packages and images by which a rehearsal has CentOS 7 and its family."""
 
+import gzip
 import json
 import re
+from base64 import b64encode
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,3 +154,11 @@ def test_a_machine_gets_its_user_data_with_another_key_of_epel_and_another_mirro
     # Packages of Python still come from there.
     assert "https://mirrors.aliyun.com/pypi/" in given
     assert f"{mirror}epel" in given
+
+
+def test_texts_are_replaced_in_the_packed_file_of_user_data_too() -> None:
+    def user_data(key: str) -> str:
+        packed = b64encode(gzip.compress(f"epel_key {key}\n".encode(), mtime=0)).decode()
+        return f"#cloud-config\nwrite_files:\n- path: /a\n  encoding: gz+b64\n  content: {packed}\n- path: /{key}\n"
+
+    assert machine.put_in_place(user_data("theirs"), {"theirs": "own"}) == user_data("own")
