@@ -147,7 +147,9 @@ def test_the_server(program: Recorder) -> None:
         "tags": TAGS,
     }
     request = program.request(":Instance")
-    assert sorted(request.ignoreChanges) == ["imageId", "systemDiskEncrypted", "userData"]
+    assert sorted(request.ignoreChanges) == [
+        "httpEndpoint", "httpTokens", "imageId", "systemDiskEncrypted", "userData",
+    ]  # fmt: skip
     assert "userData" in request.additionalSecretOutputs
     assert request.replacement_trigger.string_value.startswith("centos7-")
     assert not request.protect
