@@ -1,6 +1,5 @@
 #!/bin/sh
 # Written by wsgi-ecs. keep: no user but root reaches the metadata of the cloud. open: every user does.
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 # A kernel before 4.10, as CentOS 7's, knows no users in a rule of routing, and would apply the rule to all of them.
 case $(uname -r) in
