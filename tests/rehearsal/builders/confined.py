@@ -65,19 +65,22 @@ MAY_NOT = ("metadata", "namespace", "mount", "trace", "family", "group of a file
 # The addresses of the metadata, of a machine beyond this one as in the cloud: an own one would be reached in any case.
 METADATA = ("100.100.100.200", "169.254.169.254")
 SERVE_METADATA = """
-setsid unshare -n sleep 3600 >/dev/null 2>&1 </dev/null & other=$!
-sleep 0.5
+mkdir -p /run/metadata
+systemctl stop metadata 2>/dev/null || true
+systemd-run -q --unit=metadata -p PrivateNetwork=yes python3 -m http.server 80 --directory /run/metadata
+other=$(systemctl show -p MainPID metadata | cut -d= -f2)
+for try in $(seq 50); do
+    [ "$(readlink "/proc/$other/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
+    sleep 0.2
+done
+on_other() { nsenter -t "$other" -n "$@"; }
 ip link add metadata0 type veth peer name metadata1 netns "$other"
 ip addr add 100.100.100.201/30 dev metadata0
 ip link set metadata0 up
-on_other() { nsenter -t "$other" -n "$@"; }
-on_other ip link set lo up
 on_other ip addr add 100.100.100.202/30 dev metadata1
 on_other ip link set metadata1 up
 for address in 100.100.100.200 169.254.169.254; do
     on_other ip addr add "$address/32" dev lo
     ip route add "$address/32" via 100.100.100.202 onlink dev metadata0
 done
-mkdir -p /run/metadata
-on_other setsid python3 -m http.server 80 --directory /run/metadata >/dev/null 2>&1 </dev/null &
 """
