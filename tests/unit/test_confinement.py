@@ -159,3 +159,19 @@ def test_the_way_to_the_metadata_is_closed_unless_a_setting_opens_it() -> None:
     assert f"config/{METADATA_UNIT}" in texts()
     assert f"config/{METADATA_UNIT}" in texts(enabled=False)
     assert f"config/{METADATA_UNIT}" not in texts(metadata=True)
+
+
+@pytest.mark.parametrize(
+    ("server", "wanted"),
+    [
+        ({"os": "debian13"}, True),
+        ({"os": "debian13", "http_tokens": "optional"}, False),
+        # Nobody knows the cloud-init of an image of somebody's own.
+        ({"os": "debian13", "image": "m-bp1"}, False),
+        ({"os": "debian12"}, False),
+        ({"os": "debian12", "http_tokens": "required"}, True),
+        ({}, False),
+    ],
+)
+def test_new_servers_want_tokens_where_the_image_fetches_one(server: dict[str, Any], wanted: bool) -> None:
+    assert parse({"server": server}, "test").server.requires_tokens is wanted
