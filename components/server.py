@@ -73,6 +73,9 @@ class Server(pulumi.ComponentResource):
             system_disk_size=args.settings.disk_gib,
             # Nothing where it is off: an input that was not there before would be a change of every server.
             system_disk_encrypted=args.settings.encrypted or None,
+            # As above. The endpoint must be named with the tokens.
+            http_endpoint="enabled" if args.settings.requires_tokens else None,
+            http_tokens="required" if args.settings.requires_tokens else None,
             spot_strategy="SpotAsPriceGo" if args.settings.spot else "NoSpot",
             # Name the status, so that Pulumi reports a stopped server as drift.
             status="Running",
@@ -81,8 +84,9 @@ class Server(pulumi.ComponentResource):
                 parent=self,
                 protect=args.settings.protect,
                 # In place, a new image wipes the disk and new user data reboots without taking effect.
-                # A disk that exists cannot be encrypted: the server would be replaced.
-                ignore_changes=["image_id", "user_data", "system_disk_encrypted"],
+                # A disk that exists cannot be encrypted: the server would be replaced. What reads the metadata of a
+                # server that exists may know no tokens.
+                ignore_changes=["image_id", "user_data", "system_disk_encrypted", "http_endpoint", "http_tokens"],
                 replacement_trigger=args.version,
                 additional_secret_outputs=["user_data"],
             ),

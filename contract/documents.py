@@ -24,6 +24,8 @@ ACME_CA_FILE = "acme-ca.pem"
 MYSQL_CONFIG_FILE = "mysql.cnf"
 SSHD_FILE = "sshd.conf"
 JOURNALD_FILE = "journald.conf"
+# A unit of systemd, and the script that it runs.
+METADATA_UNIT, METADATA_SCRIPT = "wsgi-ecs-metadata.service", "metadata.sh"
 
 
 class Manifest(NamedTuple):
@@ -255,7 +257,8 @@ class Host(NamedTuple):
 
     given: domains whose certificates come on standard input. acme: domains whose certificates the machine requests
     from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it. disk_gib: size
-    of the data disk for the sites' data, None without such a disk.
+    of the data disk for the sites' data, None without such a disk. confinement: systemd unit → text of the drop-in that
+    confines the unit.
     """
 
     has_nginx: bool
@@ -270,6 +273,7 @@ class Host(NamedTuple):
     redis: Optional[Redis] = None
     packages: Optional[Packages] = None
     disk_gib: Optional[int] = None
+    confinement: Dict[str, str] = {}
 
 
 class OwnNginx(NamedTuple):

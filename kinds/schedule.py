@@ -20,13 +20,19 @@ class Schedule:
     configs: Mapping[str, str] = field(default_factory=dict)
 
 
-def timers(jobs: Mapping[str, schedule.Job], group: str | None, place: Place, system: System) -> Schedule:
-    """The timers of a site. group: that the commands run in, None for their user's own."""
+def timers(
+    jobs: Mapping[str, schedule.Job], group: str | None, place: Place, system: System, confined: str
+) -> Schedule:
+    """The timers of a site. group: that the commands run in, None for their user's own.
+
+    confined: directives of a unit that confine a command.
+    """
     found: list[Job] = []
     configs: dict[str, str] = {}
     for name, job in sorted(jobs.items()):
         file, unit, log = f"schedule-{name}", f"wsgi-{place.name}.{name}", f"{place.logs}/schedule.{name}.log"
         values = {"name": name, "job": job, "place": place, "group": group, "script": f"{file}.sh", "log": log}
+        values["confined"] = confined
         calendar = on_calendar(job.at, job.timezone)
         configs[f"{file}.sh"] = script(job.command, place, system)
         configs[f"{file}.service"] = render("templates/systemd/schedule.service.j2", **values)

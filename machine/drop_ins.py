@@ -1,23 +1,30 @@
-"""Drop-ins that make the services of this machine come back by themselves. Python 3.6, standard library only.
+"""Drop-ins that make the services of this machine come back by themselves, and others that confine them.
 
 /etc/systemd/system/<unit>.d/wsgi-ecs-restart.conf   (an nginx from source has wsgi-ecs.conf beside it)
+                             wsgi-ecs-confinement.conf
+
+Python 3.6, standard library only.
 """
 
 import glob
 import os
-from typing import Dict, List
+import time
+from typing import Dict, Iterable, List
 
 import files
-from commands import run
+from commands import Say, run
+from contract import paths
 
 UNITS = "/etc/systemd/system"
-_FILE = "wsgi-ecs-restart.conf"
+RESTART, CONFINEMENT = "wsgi-ecs-restart.conf", "wsgi-ecs-confinement.conf"
+# Seconds that a process manager may take until it can be talked to.
+_PATIENCE = 15.0
 
 
-def place(texts: Dict[str, str]) -> List[str]:
-    """Write the drop-ins, and remove those of other units. texts: unit → text. Returns the paths."""
-    new = {_path(unit): text for unit, text in texts.items()}
-    for path in glob.glob(_path("*")):
+def place(texts: Dict[str, str], name: str = RESTART) -> List[str]:
+    """Write the drop-ins of a name, and remove those of other units. texts: unit → text. Returns the paths."""
+    new = {_path(unit, name): text for unit, text in texts.items()}
+    for path in glob.glob(_path("*", name)):
         if path not in new:
             files.remove(path)
             if not os.listdir(os.path.dirname(path)):
@@ -32,9 +39,25 @@ def place(texts: Dict[str, str]) -> List[str]:
 
 
 def units() -> List[str]:
-    """The units that have a drop-in."""
+    """The units that must come back by themselves."""
     return sorted(os.path.basename(os.path.dirname(path))[: -len(".d")] for path in glob.glob(_path("*")))
 
 
-def _path(unit: str) -> str:
-    return os.path.join(UNITS, unit + ".d", _FILE)
+def restart(units: Iterable[str], say: Say) -> None:
+    """Start services anew, so that what confines them takes effect, and wait for their process managers."""
+    for unit in sorted(units):
+        say("restarting {}, which is confined from now on".format(unit))
+        run("systemctl", "restart", unit, check=False)
+        deadline = time.monotonic() + _PATIENCE
+        while not _is_ready(unit) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+def _is_ready(unit: str) -> bool:
+    if unit.startswith("supervisor"):
+        return run("supervisorctl", "pid", check=False).strip().isdigit()
+    return unit != "wsgi-emperor.service" or os.path.exists(paths.EMPEROR_STATS)
+
+
+def _path(unit: str, name: str = RESTART) -> str:
+    return os.path.join(UNITS, unit + ".d", name)

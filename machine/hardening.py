@@ -13,6 +13,7 @@ import stat
 from typing import List
 
 import files
+import metadata
 from commands import ReleaseError, Say, run
 from contract.documents import CONFIG_FOLDER, JOURNALD_FILE, SSHD_FILE
 from unpacked import Unpacked
@@ -32,6 +33,7 @@ _INCLUDE = re.compile(r"^\s*Include\s+(/etc/ssh/)?sshd_config\.d/\*\.conf\s*$", 
 def place(unpacked: Unpacked, say: Say) -> List[str]:
     """Bring sshd and the journal to what the release says. Returns the paths of the files that are the tool's alone."""
     written = _sshd(unpacked.text(CONFIG_FOLDER + SSHD_FILE), say)
+    written += metadata.place(unpacked, say)
     return written + _journald(unpacked.text(CONFIG_FOLDER + JOURNALD_FILE))
 
 

@@ -105,6 +105,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     if host.packages:
         packages.install(host.packages, say)
     services = drop_ins.place(host.drop_ins)
+    services += drop_ins.place(host.confinement, drop_ins.CONFINEMENT)
     services += redis_server.prepare(host.redis, say)
     services += metrics.place(unpacked, say)
     services += hardening.place(unpacked, say)
@@ -126,6 +127,9 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     certificates.remove_others(host.given + host.acme)
     acme.schedule()
     remove_others(host.sites, say)
+    if old.release is None and not serves():
+        # A server that serves something is confined from its next start on, because a restart would lose requests.
+        drop_ins.restart(host.confinement, say)
     # The complete state is written last: without it the next run does all this again.
     save("current", HostState(unpacked.id, hosts, digest, nginx, host.builds, written))
     say("what the sites share is in place: {}".format(", ".join(site.name for site in host.sites)))
@@ -137,6 +141,12 @@ def recover_interrupted_release(say: Say) -> None:
     if before:
         say("the previous run was interrupted before its health check; rolling back")
         return_to(before)
+
+
+def serves() -> bool:
+    """Whether a release of a site serves on this machine."""
+    found = [files.slot_state(os.path.join(paths.site_root(name), "current")) for name in files.site_names()]
+    return any(state and state.release not in (None, paths.BOOTSTRAP) for state in found)
 
 
 def save(slot: str, state: HostState) -> None:

@@ -10,6 +10,7 @@ from schema import text
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Seconds = Annotated[int, Field(ge=1, le=3600)]
+Percent = Annotated[int, Field(ge=1, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Below 1024 a port is root's, and no application server runs as root.
 AppPort = Annotated[int, Field(ge=1024, le=65534)]

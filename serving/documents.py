@@ -48,6 +48,9 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
             has_nginx,
             max((process.stop_seconds for site in stack.sites for process in site.processes.values()), default=0),
         ),
+        confinement=drop_ins.confinement(
+            stack.confinement, stack.system, manager if role != "front" else None, has_nginx
+        ),
         packages=_packages(stack, role, has_nginx),
         disk_gib=stack.data_gib if role != "front" else None,
     )

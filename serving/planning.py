@@ -144,11 +144,13 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
     """A site's settings → its plan on a machine of that role."""
     has_app, has_nginx = role != "front", site.serving.front == "nginx" and role != "app"
     process = stack.process(site)
-    program = site.process_manager.program(process, site.place, stack.system) if has_app else NO_PROGRAM
+    # The page before the first release is user data, which stay as they are.
+    confined = "" if stack.is_page else stack.confinement.of_program(stack.system)
+    program = site.process_manager.program(process, site.place, stack.system, confined) if has_app else NO_PROGRAM
     beside = Workers()
     if has_app and (found := workers(site.processes, site.place)):
-        beside = site.process_manager.processes(found, process.group, site.place, stack.system)
-    planned = timers(site.schedule, process.group, site.place, stack.system) if has_app else Schedule()
+        beside = site.process_manager.processes(found, process.group, site.place, stack.system, confined)
+    planned = timers(site.schedule, process.group, site.place, stack.system, confined) if has_app else Schedule()
     if has_nginx:
         ports = nginx.ports(site)
     else:

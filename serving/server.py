@@ -1,9 +1,10 @@
-"""What every server of a stack gets, whatever runs on it: how sshd lets people in, and how large the journal may be.
+"""What every server of a stack gets, whatever runs on it: sshd, the journal, and who reaches the metadata of the cloud.
 
 https://man.openbsd.org/sshd_config and https://www.freedesktop.org/software/systemd/man/latest/journald.conf.html
 """
 
-from contract.documents import JOURNALD_FILE, SSHD_FILE
+from contract import paths
+from contract.documents import JOURNALD_FILE, METADATA_SCRIPT, METADATA_UNIT, SSHD_FILE
 from settings import StackSettings
 from templates import render, source
 
@@ -36,7 +37,12 @@ def host_files(stack: StackSettings) -> dict[str, str]:
     if kind == "ssh-rsa" or kind.startswith("ecdsa-"):
         # Whoever checks the server by this key must still be shown it, and Pulumi's SSH client asks for it by its type.
         algorithms["HostKeyAlgorithms"] += (kind,)
+    metadata = {
+        METADATA_SCRIPT: source("templates/metadata/metadata.sh"),
+        METADATA_UNIT: render("templates/metadata/metadata.service.j2", script=f"{paths.ETC}/{METADATA_SCRIPT}"),
+    }
     return {
+        **({} if stack.confinement.metadata else metadata),
         SSHD_FILE: render("templates/server/sshd.conf.j2", algorithms=algorithms),
         JOURNALD_FILE: source("templates/server/journald.conf"),
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network, collapse_addresses
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -49,6 +49,12 @@ class Server(Model):
         "it is. The account needs KMS, whose key for cloud disks costs nothing, and the instance type must take "
         "encrypted disks.",
     )
+    http_tokens: Literal["auto", "required", "optional"] = Field(
+        "auto",
+        description="Whether a new server's metadata are told only to programs that fetch a token first; a server that "
+        "exists stays as it is. auto: required on an OS whose image's cloud-init fetches one for sure (debian13), else "
+        "optional.",
+    )
     bandwidth_mbps: int = Field(5, ge=1, le=200, description="Peak bandwidth of the public address, Mbit/s.")
     spot: bool = Field(
         False, description="Use a spot instance, which is cheaper and may be released by the cloud at any time."
@@ -74,6 +80,12 @@ class Server(Model):
     def own_packages(self) -> tuple[str, ...]:
         """The packages of the OS for the applications, each once."""
         return tuple(dict.fromkeys(self.packages_of.get(self.os, self.packages)))
+
+    @property
+    def requires_tokens(self) -> bool:
+        """Whether metadata need a token: without it, no user data would reach an older cloud-init."""
+        is_sure = self.system.fetches_tokens and not self.image
+        return self.http_tokens == "required" or (self.http_tokens == "auto" and is_sure)
 
     def rules(self) -> Iterator[Rule]:
         """Yield the rules between the system and its mirrors."""

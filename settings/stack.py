@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from kinds.app_servers import Process, Surroundings, listening_rules
+from kinds.confinement import Confinement
 from kinds.databases import DATABASES, Database, Mysql
 from kinds.process_managers import ProcessManager
 from kinds.redis import Redis
@@ -52,6 +53,7 @@ class Document(SiteSettings):
     topology: Topology = Topology()
     access: Access = Access()
     metrics: Metrics = Metrics()
+    confinement: Confinement = Confinement()
     mysql: Mysql = Mysql()
     redis: Redis | None = None
     sites: dict[text.SiteName, dict[str, dict[str, Any]]] = Field(
@@ -90,6 +92,7 @@ class StackSettings:
     topology: Topology
     access: Access
     metrics: Metrics
+    confinement: Confinement
     database: Database | None
     redis: Redis | None
     process_manager: ProcessManager
@@ -221,10 +224,8 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         topology=document.topology,
         access=document.access,
         metrics=document.metrics,
-        database=next(
-            (found for key in DATABASES if (found := getattr(document, key)).model_fields_set),
-            None,
-        ),
+        confinement=document.confinement,
+        database=next((found for key in DATABASES if (found := getattr(document, key)).model_fields_set), None),
         redis=document.redis,
         process_manager=first.process_manager,
         front=document.serving.front,

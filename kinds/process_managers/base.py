@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kinds.app_servers import Process
+from kinds.confinement import Confinement
 from kinds.place import Place
 from kinds.processes import Worker, Workers
 from kinds.systems import System
@@ -50,12 +51,20 @@ class ProcessManager(Model):
         """Seconds a stopping program may take to finish its requests."""
 
     @abstractmethod
-    def program(self, process: Process, place: Place, system: System) -> Program:
-        """Return the program's file, with placeholders of contract.placeholders.FACTS."""
+    def program(self, process: Process, place: Place, system: System, confined: str) -> Program:
+        """Return the program's file, with placeholders of contract.placeholders.FACTS.
+
+        confined: directives of a unit that confine the program.
+        """
 
     @abstractmethod
-    def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
-        """Return the files of at least one process. group: that they run in, None for their user's own."""
+    def processes(
+        self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System, confined: str
+    ) -> Workers:
+        """Return the files of at least one process. group: that they run in, None for their user's own.
+
+        confined: as in program.
+        """
 
     def rules(self, app_server: str) -> Iterator[Rule]:
         """Yield the rules between its own settings, and between them and the application server of that name."""
@@ -77,6 +86,11 @@ class ProcessManager(Model):
         stop_seconds: the longest that any process of the sites may take, 0 for none.
         """
         return {f"{name.removesuffix('.service')}.service": None for name in self.services(system)}
+
+    @classmethod
+    def confinement(cls, confinement: Confinement, system: System) -> dict[str, str]:
+        """Unit of systemd that runs the programs → text of the drop-in that confines them."""
+        return {}
 
     def bootstrap_files(self, place: Place, group: str | None, system: System) -> dict[str, str]:
         """Path → text of files that a server gets once. place, group: what the programs run as."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from contract import paths
 from kinds.app_servers import Process
+from kinds.confinement import Confinement
 from kinds.place import BOOTSTRAP_FACTS, Place
 from kinds.process_managers.base import Program
 from kinds.process_managers.systemd import Systemd
@@ -46,7 +47,11 @@ class Emperor(Systemd):
     def services(cls, system: System) -> tuple[str, ...]:
         return (SERVICE,)
 
-    def program(self, process: Process, place: Place, system: System) -> Program:
+    @classmethod
+    def confinement(cls, confinement: Confinement, system: System) -> dict[str, str]:
+        return {SERVICE: confinement.of_emperor(system)}
+
+    def program(self, process: Process, place: Place, system: System, confined: str) -> Program:
         # The name contains the release's id, because the emperor delays the next start of a name that has failed.
         name = f"{place.name}-@@slot@@-@@release@@.ini"
         return Program(self.name, name, "uwsgi.ini", f"{VASSALS}/{name}", {})

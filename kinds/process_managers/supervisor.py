@@ -8,6 +8,7 @@ from pydantic import Field
 from contract.processes import Processes
 from kinds import processes as beside
 from kinds.app_servers import Process
+from kinds.confinement import Confinement
 from kinds.place import Place
 from kinds.process_managers.base import ProcessManager, Program
 from kinds.processes import Worker, Workers
@@ -56,7 +57,11 @@ class Supervisor(ProcessManager):
         seconds = max(_TIMEOUT_STOP, max(self.stopwaitsecs, stop_seconds) + _REST_SECONDS)
         return dict.fromkeys(super().drop_ins(system, stop_seconds), seconds)
 
-    def program(self, process: Process, place: Place, system: System) -> Program:
+    @classmethod
+    def confinement(cls, confinement: Confinement, system: System) -> dict[str, str]:
+        return {f"{system.supervisor_service}.service": confinement.of_supervisor(system)}
+
+    def program(self, process: Process, place: Place, system: System, confined: str) -> Program:
         name = f"{place.name}-@@slot@@"
         text = render(
             "templates/supervisor/program.conf.j2",
@@ -77,7 +82,9 @@ class Supervisor(ProcessManager):
             configs={"supervisor.conf": text},
         )
 
-    def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
+    def processes(
+        self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System, confined: str
+    ) -> Workers:
         name = f"{place.name}-@@slot@@.processes"
         config = "supervisor-processes.conf"
         text = render(

@@ -33,7 +33,7 @@ class Systemd(ProcessManager):
     def stop_seconds(self) -> int:
         return self.timeout_stop_sec
 
-    def program(self, process: Process, place: Place, system: System) -> Program:
+    def program(self, process: Process, place: Place, system: System, confined: str) -> Program:
         name = f"wsgi-{place.name}-@@slot@@.service"
         text = render(
             "templates/systemd/app.service.j2",
@@ -43,6 +43,7 @@ class Systemd(ProcessManager):
             system=system,
             place=place,
             group=process.group,
+            confined=confined,
         )
         return Program(
             manager=self.name,
@@ -52,7 +53,9 @@ class Systemd(ProcessManager):
             configs={"app.service": text},
         )
 
-    def processes(self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System) -> Workers:
+    def processes(
+        self, workers: tuple[Worker, ...], group: str | None, place: Place, system: System, confined: str
+    ) -> Workers:
         texts = {
             f"process-{worker.name}.service": render(
                 "templates/systemd/process.service.j2",
@@ -61,6 +64,7 @@ class Systemd(ProcessManager):
                 system=system,
                 place=place,
                 group=group,
+                confined=confined,
             )
             for worker in workers
         }

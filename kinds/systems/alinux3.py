@@ -32,6 +32,7 @@ ALINUX3 = replace(
     compiler_packages=("python3.11-devel", "gcc"),
     locale="C.UTF-8",
     build_pins=BUILD,
+    has_call_groups=True,
     uwsgi_packages=(),
     uwsgi_plugin="",
     no_os_uwsgi="its sites have Python 3.11, and the uWSGI of its packages 3.6",

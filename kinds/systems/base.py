@@ -101,6 +101,10 @@ class System:
     timers_know_zones: bool = True
     # Whether its systemd (243 and later) would end a whole service for one process that the kernel kills for memory.
     has_oom_policy: bool = True
+    # Whether its systemd (231 and later) knows groups of system calls, such as @mount.
+    has_call_groups: bool = True
+    # Whether the cloud-init of each of its images (23.1 and later) fetches a token before it reads the metadata.
+    fetches_tokens: bool = False
 
     @property
     def ssh_service(self) -> str:

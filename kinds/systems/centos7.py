@@ -69,6 +69,7 @@ CENTOS7 = System(
     ),
     timers_know_zones=False,
     has_oom_policy=False,
+    has_call_groups=False,
     warnings=(
         "CentOS 7 is past its end of life (30 June 2024): its packages come from archives and get no security fixes; "
         "use server.os: debian13, or alinux3, debian12 or ubuntu2204",

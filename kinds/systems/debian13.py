@@ -12,4 +12,6 @@ DEBIAN13 = replace(
     packaging=Apt(suites=("trixie", "trixie-updates"), components="main"),
     python_version=(3, 13),
     uwsgi_signals_harakiri=True,
+    # It came with cloud-init 25.1.
+    fetches_tokens=True,
 )

@@ -36,6 +36,8 @@ class Host:
         for name, path in {**names, "_SSHD": program}.items():
             monkeypatch.setattr(hardening, name, str(path))
         monkeypatch.setattr(hardening, "run", self.run)
+        # tests/unit/test_confinement.py has the metadata.
+        monkeypatch.setattr(hardening.metadata, "place", lambda unpacked, say: [])
         monkeypatch.setattr(hardening.files, "own", lambda path, group, mode: Path(path).chmod(mode))
 
     def run(self, *command: str, **options: Any) -> str:

@@ -291,7 +291,9 @@ def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server
         return {str(path.relative_to(units)) for path in units.rglob("*.conf")}
 
     restart = "{}.service.d/wsgi-ecs-restart.conf".format
-    assert written() == {restart("nginx"), restart("ssh"), restart("supervisor")}
+    confined = "{}.service.d/wsgi-ecs-confinement.conf".format
+    restarts = {restart("nginx"), restart("ssh"), restart("supervisor")}
+    assert written() == restarts | {confined("nginx"), confined("supervisor")}
     # nginx from source has another one of ours beside it.
     (units / "nginx.service.d/wsgi-ecs.conf").touch()
     (units / "supervisor.service.d/by-hand.conf").touch()
@@ -304,6 +306,7 @@ def test_the_drop_ins_of_services_are_written_watched_and_removed(server: Server
     assert written() == {
         restart("nginx"),
         restart("ssh"),
+        confined("nginx"),
         "nginx.service.d/wsgi-ecs.conf",
         "supervisor.service.d/by-hand.conf",
     }

@@ -129,6 +129,11 @@ def test_the_ports_of_an_app_server_behind_nginx_stay_closed(run_program: Run) -
     assert sorted(rules) == ["wsgi-ecs-dev-22-from-203.0.113.0-24", "wsgi-ecs-dev-80-from-0.0.0.0-0"]
 
 
+def test_a_new_server_tells_its_metadata_only_for_a_token(run_program: Run) -> None:
+    inputs = run_program({**CLOUD, "server": {"os": "debian13"}}).inputs(":Instance")
+    assert (inputs["httpEndpoint"], inputs["httpTokens"]) == ("enabled", "required")
+
+
 def test_the_server(program: Recorder) -> None:
     inputs = program.inputs(":Instance")
     user_data = secret(inputs.pop("userData"))
@@ -147,7 +152,9 @@ def test_the_server(program: Recorder) -> None:
         "tags": TAGS,
     }
     request = program.request(":Instance")
-    assert sorted(request.ignoreChanges) == ["imageId", "systemDiskEncrypted", "userData"]
+    assert sorted(request.ignoreChanges) == [
+        "httpEndpoint", "httpTokens", "imageId", "systemDiskEncrypted", "userData",
+    ]  # fmt: skip
     assert "userData" in request.additionalSecretOutputs
     assert request.replacement_trigger.string_value.startswith("centos7-")
     assert not request.protect

@@ -61,6 +61,8 @@ class Supervisor(Manager):
                 return 3, f"{name}   STOPPED   Jul 01 09:00 AM"
             crashed = program.behaviour == "crash"
             return 0, f"{name}   " + ("BACKOFF   Exited too quickly" if crashed else "RUNNING   pid 9, uptime 0:00:01")
+        if what == "pid":
+            return 0, "1"
         if what == "reread":
             return (2, "ERROR: CANT_REREAD") if "reread" in self.refuses else (0, "No config updates to processes")
         if what == "add":

@@ -1,0 +1,177 @@
+"""What confines the programs of a server, as text; a machine shows what it does: tests/rehearsal/test_comes_back.py."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.documents import METADATA_SCRIPT, METADATA_UNIT, Host
+from kinds.systems import SYSTEMS
+from serving import host_files, machines
+from settings.loader import parse
+from templates import PROJECT
+from tests.unit.machine import module
+
+metadata, commands = module("metadata"), module("commands")
+MANAGERS = {"supervisor": "supervisor.service", "systemd": None, "emperor": "wsgi-emperor.service"}
+BESIDE = {
+    "processes": {"worker": {"command": ["python", "worker.py"]}},
+    "schedule": {"clean": {"command": ["python", "clean.py"], "at": "@daily"}},
+}
+
+
+def units(manager: str, system: str = "debian12", **confinement: Any) -> dict[str, str]:
+    """Unit or file of a release → its text, for all that runs a program of the site, and nginx."""
+    settings = {"server": {"os": system}, "serving": {"process_manager": manager}, **BESIDE, "confinement": confinement}
+    plan = machines(parse(settings, "test"))[0].plan
+    assert isinstance(plan.host, Host)
+    (site,) = plan.sites
+    own = {name: text for name, text in site.configs.items() if name.endswith(".service")}
+    return {**own, **plan.host.confinement}
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_nothing_that_runs_a_program_is_left_unconfined(manager: str, system: str) -> None:
+    found = units(manager, system)
+    shared = {unit for unit in (MANAGERS[manager],) if unit}
+    if system in ("centos7", "alinux3"):
+        shared = {unit.replace("supervisor.", "supervisord.") for unit in shared}
+    files: dict[str, set[str]] = {"supervisor": set(), "systemd": {"app.service", "process-worker.service"}}
+    own = files.get(manager, {"process-worker.service"}) | {"schedule-clean.service"}
+    assert set(found) == {"nginx.service", *shared, *own}
+    for name, text in found.items():
+        assert "\nRestrictNamespaces=yes\n" in text, name
+        # The emperor's own unit has this from the first boot on.
+        assert "\nNoNewPrivileges=yes\n" in text or name == "wsgi-emperor.service"
+        # A list of what may be called would leave nothing on CentOS 7, whose systemd knows none of the groups.
+        filters = re.findall("^SystemCallFilter=(.*)$", text, re.MULTILINE)
+        assert filters
+        assert all(line.startswith("~") for line in filters), name
+        assert any("@" in line for line in filters) == (system != "centos7")
+        assert ("MemoryMax=90%\nTasksMax=15%\n" in text) == (name != "nginx.service")
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_limits_are_shares_of_the_server_and_can_be_set(manager: str) -> None:
+    found = units(manager, memory_max=40, tasks_max=7)
+    assert all("MemoryMax=40%\nTasksMax=7%\n" in text for name, text in found.items() if name != "nginx.service")
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_confinement_can_be_switched_off(manager: str) -> None:
+    found = units(manager, enabled=False)
+    assert not [name for name, text in found.items() if "Restrict" in text or "MemoryMax" in text]
+    assert not [name for name in found if name == "nginx.service"]
+
+
+def test_the_page_of_the_first_boot_is_as_it_was() -> None:
+    # Other user data would replace every server.
+    for manager in MANAGERS:
+        golden = PROJECT / "tests/unit/golden"
+        assert not [path for path in golden.glob("user-data-*") if "RestrictNamespaces" in path.read_text()], manager
+
+
+def texts(**confinement: Any) -> dict[str, str]:
+    return host_files(machines(parse({"server": {"os": "debian12"}, "confinement": confinement}, "test"))[0].plan)
+
+
+class Unpacked:
+    """A release of what the sites share, as far as the metadata are concerned."""
+
+    def __init__(self, has_unit: bool) -> None:
+        self.files = dict.fromkeys(
+            (f"config/{METADATA_UNIT}", f"config/{METADATA_SCRIPT}") if has_unit else (), "text\n"
+        )
+
+    def text(self, name: str) -> str:
+        return self.files[name]
+
+
+def test_the_metadata_are_kept_from_applications_until_a_release_opens_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    said: list[str] = []
+
+    def run(*command: str, **options: Any) -> str:
+        ran.append(" ".join(command))
+        if "reload-or-restart" in command and said == ["fails"]:
+            raise commands.ReleaseError("systemctl ended with 1")
+        return ""
+
+    monkeypatch.setattr(metadata, "run", run)
+    monkeypatch.setattr(metadata.drop_ins, "UNITS", str(tmp_path))
+    monkeypatch.setattr(metadata.paths, "ETC", str(tmp_path))
+    monkeypatch.setattr(metadata.files, "own", lambda path, group, mode: Path(path).chmod(mode))
+    written = {str(tmp_path / METADATA_UNIT), str(tmp_path / METADATA_SCRIPT)}
+    assert set(metadata.place(Unpacked(True), said.append)) == written
+    assert ran[-2:] == [f"systemctl enable -q {METADATA_UNIT}", f"systemctl reload-or-restart {METADATA_UNIT}"]
+    assert (said, {str(path) for path in tmp_path.iterdir()}) == ([], written)
+    # A kernel without such rules refuses no release.
+    said.append("fails")
+    assert set(metadata.place(Unpacked(True), said.append)) == written
+    assert said[1].startswith("warning: applications can reach the metadata of the cloud, because ")
+    ran.clear()
+    assert metadata.place(Unpacked(False), said.append) == []
+    assert f"systemctl stop {METADATA_UNIT}" in ran
+    assert not list(tmp_path.iterdir())
+    ran.clear()
+    assert (metadata.place(Unpacked(False), said.append), ran) == ([], [])
+
+
+RULE = "priority 50 to {} uidrange 1-65535"
+OWNER = "OUTPUT -d {} -m owner ! --uid-owner 0 -j REJECT"
+ADDRESSES = ("100.100.100.200", "169.254.169.254")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "has_origins", "wanted"),
+    [
+        ("6.1.0-13-amd64", True, [f"ip rule add {RULE} protocol kernel prohibit"]),
+        ("5.10.134-16.al8", False, [f"ip rule add {RULE} prohibit"]),
+        ("4.18.0", True, [f"ip rule add {RULE} protocol kernel prohibit"]),
+        ("3.10.0-1160.el7", True, [f"iptables -w -I {OWNER}"]),
+        ("4.9.0", True, [f"iptables -w -I {OWNER}"]),
+    ],
+)
+def test_root_alone_reaches_the_metadata_on_every_kernel(
+    tmp_path: Path, kernel: str, has_origins: bool, wanted: list[str]
+) -> None:
+    log = tmp_path / "log"
+    refused = "*del*|*-D*" if has_origins else "*del*|*-D*|*protocol*"
+    for name, text in {
+        "uname": f"echo {kernel}",
+        **dict.fromkeys(("ip", "iptables"), f'case "$*" in {refused}) exit 1;; esac; echo "${{0##*/}} $*" >>{log}'),
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = PROJECT / "templates/metadata/metadata.sh"
+    for verb, lines in (("keep", wanted), ("open", [])):
+        log.write_text("")
+        subprocess.run(["sh", str(script), verb], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+        assert log.read_text().splitlines() == [line.format(address) for address in ADDRESSES for line in lines]
+
+
+def test_the_way_to_the_metadata_is_closed_unless_a_setting_opens_it() -> None:
+    assert f"config/{METADATA_UNIT}" in texts()
+    assert f"config/{METADATA_UNIT}" in texts(enabled=False)
+    assert f"config/{METADATA_UNIT}" not in texts(metadata=True)
+
+
+@pytest.mark.parametrize(
+    ("server", "wanted"),
+    [
+        ({"os": "debian13"}, True),
+        ({"os": "debian13", "http_tokens": "optional"}, False),
+        # Nobody knows the cloud-init of an image of somebody's own.
+        ({"os": "debian13", "image": "m-bp1"}, False),
+        ({"os": "debian12"}, False),
+        ({"os": "debian12", "http_tokens": "required"}, True),
+        ({}, False),
+    ],
+)
+def test_new_servers_want_tokens_where_the_image_fetches_one(server: dict[str, Any], wanted: bool) -> None:
+    assert parse({"server": server}, "test").server.requires_tokens is wanted
