@@ -13,6 +13,7 @@ import time
 from typing import List, Optional, Set, Tuple, Union
 
 import disk
+import dumps
 import facts
 import files
 from commands import ReleaseError, Say, roll_back, run
@@ -49,7 +50,7 @@ def prepare(unpacked: Unpacked, password: str, say: Say) -> List[str]:
     sql(dropped(database, {database.user, old.user if old else database.user}))
     apply_schema(database, [(name, unpacked.read(name)) for name in database.schema], say)
     say("database {} is ready".format(database.database))
-    return [paths.DATABASE_COMMAND, database.config, DROP_IN]
+    return [paths.DATABASE_COMMAND, database.config, DROP_IN, *dumps.place(unpacked)]
 
 
 def drop_old_credentials(unpacked: Unpacked, password: str, say: Say) -> None:

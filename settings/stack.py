@@ -222,7 +222,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         access=document.access,
         metrics=document.metrics,
         database=next(
-            (found for key in DATABASES if (found := getattr(document, key)).model_fields_set),
+            (found for key in DATABASES if (found := getattr(document, key)).is_wanted),
             None,
         ),
         redis=document.redis,

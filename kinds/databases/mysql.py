@@ -12,8 +12,9 @@ from contract.service_documents import Database as Document
 from kinds.databases.base import Database
 from kinds.service import Surroundings
 from kinds.systems import System
-from schema import sql, text
+from schema import schedule, sql, text
 from schema.base import AppPort, sequence
+from schema.cron import on_calendar
 from templates import render
 
 _DATADIR = f"{paths.DATA}/mysql"
@@ -51,6 +52,12 @@ class Mysql(Database):
         description="Size of the data disk, GiB. It can grow; a smaller size is refused.",
     )
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
+    dumps: int = Field(
+        7, ge=0, le=365, description="Nightly dumps that stay on the data disk, each with all rows; 0: none is made."
+    )
+    dump_at: schedule.At = Field(
+        "30 3 * * *", description="When the nightly dump is made, in cron's form, by the server's clock."
+    )
 
     @model_validator(mode="after")
     def _files(self) -> Self:
@@ -61,7 +68,7 @@ class Mysql(Database):
 
     @model_validator(mode="after")
     def _password(self) -> Self:
-        if self.model_fields_set:
+        if self.is_wanted:
             password = self.password.get_secret_value() if self.password else ""
             if not password or "\0" in password:
                 raise ValueError(
@@ -102,10 +109,25 @@ class Mysql(Database):
                 database=self.database,
                 folder=paths.DATA,
                 backup=paths.database_backup(),
+                dumps=paths.database_dumps(),
+                kept=self.dumps,
                 applied=_APPLIED,
                 files=len(self.schema_files),
             ),
+            **(self._timer() if self.dumps else {}),
         }
+
+    def _timer(self) -> dict[str, str]:
+        """The units of systemd that make the nightly dumps."""
+        values = {
+            "command": paths.DATABASE_COMMAND,
+            "unit": paths.DUMP_UNIT,
+            "folder": paths.DATA,
+            "at": self.dump_at,
+            "calendar": on_calendar(self.dump_at),
+        }
+        kinds = ("service", "timer")
+        return {f"{paths.DUMP_UNIT}.{kind}": render(f"templates/mysql/dump.{kind}.j2", **values) for kind in kinds}
 
     def sources(self) -> dict[str, str]:
         # The number keeps the order in which the files are applied.

@@ -70,8 +70,9 @@ def test_a_wrong_setting_is_one_line(config: dict[str, Any], line: str) -> None:
     assert refusal(config).startswith(line)
 
 
-def test_an_empty_map_is_no_database() -> None:
-    settings = parse({"mysql": {}}, FILE)
+@pytest.mark.parametrize("mysql", [{}, {"protect": True}])
+def test_without_a_password_there_is_no_database(mysql: dict[str, Any]) -> None:
+    settings = parse({"mysql": mysql}, FILE)
     assert [machine.name for machine in machines(settings)] == [""]
     assert set(settings.env(settings.sites[0])) == {"DATA_DIR", "HOME", "PYTHONUNBUFFERED"}
 

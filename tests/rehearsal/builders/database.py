@@ -1,5 +1,6 @@
 """A stack with a database, and how a test asks it."""
 
+import itertools
 import json
 import subprocess
 import threading
@@ -8,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
-from tests.builders.encrypted import encrypt
-from tests.rehearsal.builders.stack import Stack, entering, lxd, until
+from tests.builders.encrypted import PASSPHRASE, encrypt
+from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack, until
 
 CONNECT = """
 import socket, sys
@@ -77,14 +80,15 @@ class Databased(Stack):
         return self.on("app-1", f"{found.split('/lib/')[0]}/bin/python", "-c", LOGIN, user, password)
 
     @contextmanager
-    def asked(self, write: bool = False) -> Iterator[list[tuple[str, int]]]:
+    def asked(self, write: bool = False, clients: int = 1) -> Iterator[list[tuple[str, int]]]:
         """Names and statuses of requests that go on meanwhile, each reads rows; write: and adds its own."""
         answers: list[tuple[str, int]] = []
-        ended = threading.Event()
+        numbers, ended = itertools.count(), threading.Event()
 
         def ask() -> None:
             while not ended.is_set():
-                name = f"asked {len(answers)}"
+                # As long as a name may be, so that a full disk is found soon.
+                name = f"asked {next(numbers)} {'x' * 80}"
                 try:
                     status = (self.add(name) if write else self.get(self.address)).status_code
                 except httpx.HTTPError:
@@ -92,12 +96,46 @@ class Databased(Stack):
                 answers.append((name, status))
                 time.sleep(0.02)
 
-        thread = threading.Thread(target=ask)
-        thread.start()
+        threads = [threading.Thread(target=ask) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
         try:
             yield answers
         finally:
             ended.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
+
+    @contextmanager
+    def small_disk(self) -> Iterator[None]:
+        """Meanwhile the data disk is a copy with little room, which is thrown away in the end."""
+        self.on(
+            "db",
+            "sh",
+            "-ec",
+            """
+            systemctl stop mariadb
+            mkdir /mnt/small
+            # MySQL makes files for temporary tables when it starts.
+            mount -t tmpfs -o size=$(($(du -sm /srv/data | cut -f1) + 24))m tmpfs /mnt/small
+            cp -a --sparse=never /srv/data/. /mnt/small/
+            chmod --reference=/srv/data /mnt/small
+            mount --bind /mnt/small /srv/data
+            systemctl start mariadb
+            """,
+        )
+        try:
+            yield
+        finally:
+            back = "systemctl stop mariadb; umount /srv/data /mnt/small; rmdir /mnt/small; systemctl start mariadb"
+            self.on("db", "sh", "-ec", back)
 
     until = staticmethod(until)
+
+
+def of_guide(project_copy: Path, guide: str) -> Databased:
+    """A stack of a guide, which nobody has made yet."""
+    made = new_stack(project_copy, guide)
+    config = yaml.safe_load((made.folder / f"stacks/Pulumi.{guide}.yaml").read_text())["config"]
+    settings = {key.removeprefix("wsgi-ecs:"): value for key, value in config.items() if key.startswith("wsgi-ecs:")}
+    return Databased(made.folder, made.name, settings, PASSPHRASE)
