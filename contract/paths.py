@@ -37,6 +37,9 @@ DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
 # Socket on which uWSGI's emperor reports on its vassals.
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
+# The certificate by which the applications recognise the server of their database, where they reach it over TLS.
+MYSQL_CA = "/etc/wsgi-ecs/mysql-ca.pem"
+
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"
 # Name of the service and the timer that dump the database.

@@ -10,7 +10,7 @@ TOOL = (
     "rollback", "lock", "audit", "hardening", "revive", "sbom", "dumps",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.
-SERVICE_TOOL = ("service", "database")
+SERVICE_TOOL = ("service", "database", "database_tls")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
     "kept", "service_documents", "user",

@@ -17,7 +17,7 @@ from schema.base import AppPort, sequence
 from schema.cron import on_calendar
 from templates import render
 
-_DATADIR = f"{paths.DATA}/mysql"
+_DATADIR, _TLS = f"{paths.DATA}/mysql", f"{paths.DATA}/tls"
 # This table is in the application's own database, so that a dump contains the list of its schema files.
 _APPLIED = "wsgi_ecs_schema"
 
@@ -52,6 +52,11 @@ class Mysql(Database):
         description="Size of the data disk, GiB. It can grow; a smaller size is refused.",
     )
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
+    tls: Literal["none", "offered", "required"] = Field(
+        "none",
+        description="Whether the database speaks TLS, and whether the application must. Its certificate is in the file "
+        "that MYSQL_SSL_CA names. From none or back to it, MariaDB restarts.",
+    )
     dumps: int = Field(
         7, ge=0, le=365, description="Nightly dumps that stay on the data disk, each with all rows; 0: none is made."
     )
@@ -78,6 +83,10 @@ class Mysql(Database):
         return self
 
     @property
+    def tells_certificate(self) -> bool:
+        return self.tls != "none"
+
+    @property
     def env(self) -> dict[str, SecretStr]:
         plain = {
             "MYSQL_HOST": self.machine,
@@ -87,6 +96,7 @@ class Mysql(Database):
         }
         return {
             **{name: SecretStr(value) for name, value in plain.items()},
+            **({"MYSQL_SSL_CA": SecretStr(paths.MYSQL_CA)} if self.tells_certificate else {}),
             "MYSQL_PASSWORD": self.password or SecretStr(""),
         }
 
@@ -103,7 +113,7 @@ class Mysql(Database):
 
     def configs(self, system: System) -> dict[str, str]:
         return {
-            self.config_file: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
+            self.config_file: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR, tls=_TLS),
             "wsgi-ecs-database": render(
                 "templates/mysql/wsgi-ecs-database.sh.j2",
                 database=self.database,
@@ -147,4 +157,5 @@ class Mysql(Database):
             instance_type=around.instance_type,
             disk_gib=self.disk_gib,
             generation=around.generation,
+            tls=self.tls,
         )

@@ -14,12 +14,18 @@ from tests.rehearsal.builders.database import Databased, of_guide
 from tests.rehearsal.builders.stack import traces
 
 DUMPS = "/srv/data/dumps"
+# sed's words that make a row of a number.
+INSERT = "\"s/.*/INSERT INTO people (name) VALUES (CONCAT('full & ', REPEAT('x', 80)));/\""
+CA = "/etc/wsgi-ecs/mysql-ca.pem"
+DENIED = "1045"
 Answers = list[tuple[str, int]]
 
 
 @pytest.fixture(scope="module")
 def site(project_copy: Path) -> Iterator[Databased]:
     stack = of_guide(project_copy, "guide-mysql-flask")
+    stack.secret("of the database")
+    stack.settings["mysql"]["tls"] = "offered"
     try:
         stack.address = stack.up().output("address")
         yield stack
@@ -75,7 +81,7 @@ def test_nightly_dumps_are_kept_and_bring_back_what_was_lost(site: Databased) ->
     modes = site.on("db", "sh", "-c", f"cd {DUMPS}; stat -c '%n %a %U' . *").splitlines()
     assert {line.split(" ", 1)[1] for line in modes if line != ". 700 root"} == {"600 root"}
     assert {line.split()[0] for line in modes} == {".", made, *others, "own.sql.gz"}
-    assert f"nightly dump {made}: " in site.run("status").out
+    assert f"nightly dump {made}: " in site.on("db", "sh", "-c", "wsgi-ecs-status || true")
     site.on("db", "mysql", "-e", "DELETE FROM app.people; INSERT INTO app.people (name) VALUES ('Mallory')")
     # Those that this test has made are empty.
     assert "no whole dump" in site.run("restore", "--nightly", others[0]).text
@@ -113,11 +119,14 @@ def test_a_full_disk_refuses_rows_and_loses_none(site: Databased) -> None:
         with site.asked(write=True, clients=2) as answers:
             site.until(answered(answers, 302, times=5))
             site.on("db", "sh", "-c", "dd if=/dev/zero of=/srv/data/filler bs=64k 2>/dev/null || true")
+            # The pages that the table has already are full when the first of these is refused.
+            site.on("db", "sh", "-c", f"seq 5000 | sed {INSERT} | mysql app 2>/dev/null && exit 1 || true")
             site.until(answered(answers, 500))
             assert site.get(site.address).status_code == 200, "rows are read meanwhile"
             assert "failed" in site.on("db", "sh", "-c", "systemctl start wsgi-ecs-dump 2>&1 || true")
             assert site.on("db", "ls", DUMPS) == kept
-            assert "the last nightly dump failed (journalctl -u wsgi-ecs-dump)" in site.run("status").out
+            said = site.on("db", "sh", "-c", "wsgi-ecs-status || true")
+            assert "the last nightly dump failed (journalctl -u wsgi-ecs-dump)" in said
             site.on("db", "rm", "/srv/data/filler")
             began = time.monotonic()
             site.until(answered(answers, 302))
@@ -126,8 +135,25 @@ def test_a_full_disk_refuses_rows_and_loses_none(site: Databased) -> None:
         print(f"{len(added)} rows acknowledged, {len(answers) - len(added)} refused, back after {seconds:.1f} s")
         assert added - set(rows(site)) == set()
         assert "is full" in site.on("db", "tail", "-n", "1000", "/var/log/mariadb/mariadb.log")
-        site.on("db", "systemctl", "start", "wsgi-ecs-dump")
     assert rows(site) == before
+    site.on("db", "systemctl", "start", "wsgi-ecs-dump")
+
+
+def test_the_application_speaks_tls_and_then_must(site: Databased) -> None:
+    accepted = "SHOW GLOBAL STATUS LIKE 'Ssl_accepts'"
+    assert int(site.on("db", "mysql", "-NBe", accepted).split()[1]) > 0
+    assert site.login("app", site.password) == "in", "an application that does not speak it yet"
+    assert site.login("app", site.password, CA) == "in"
+    started = site.on("db", "systemctl", "show", "-p", "MainPID", "mariadb")
+    site.settings["mysql"]["tls"] = "required"
+    with site.asked(write=True) as answers:
+        site.up()
+    assert {status for _, status in answers} == {302}
+    assert site.on("db", "systemctl", "show", "-p", "MainPID", "mariadb") == started
+    assert site.login("app", site.password) == DENIED
+    assert site.login("app", site.password, CA) == "in"
+    site.on("", "sh", "-c", f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=db -keyout /dev/null -out {CA}.other")
+    assert site.login("app", site.password, f"{CA}.other") == "2003", "another server's certificate"
 
 
 def test_nothing_is_left(site: Databased) -> None:

@@ -30,7 +30,8 @@ except OSError:
 LOGIN = """
 import pymysql, sys
 try:
-    pymysql.connect(host="db", user=sys.argv[1], password=sys.argv[2].encode(), database="app").close()
+    tls = {"ca": sys.argv[3]} if sys.argv[3:] else None
+    pymysql.connect(host="db", user=sys.argv[1], password=sys.argv[2].encode(), database="app", ssl=tls).close()
     print("in")
 except pymysql.err.OperationalError as error:
     print(error.args[0])
@@ -74,10 +75,11 @@ class Databased(Stack):
         line = [*entering(self.project, self.machines()[machine]["id"]), *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
 
-    def login(self, user: str, password: str) -> str:
-        """`in`, or the number of MySQL's error, for an application with this password."""
-        found = self.on("app-1", "sh", "-c", "ls -d /srv/wsgi-ecs/venvs/*/lib/*/site-packages/pymysql")
-        return self.on("app-1", f"{found.split('/lib/')[0]}/bin/python", "-c", LOGIN, user, password)
+    def login(self, user: str, password: str, *ca: str) -> str:
+        """`in`, or the number of MySQL's error, for an application with this password. ca: file for TLS."""
+        machine = "app-1" if "app-1" in self.machines() else ""
+        found = self.on(machine, "sh", "-c", "ls -d /srv/wsgi-ecs/venvs/*/lib/*/site-packages/pymysql")
+        return self.on(machine, f"{found.split('/lib/')[0]}/bin/python", "-c", LOGIN, user, password, *ca)
 
     @contextmanager
     def asked(self, write: bool = False, clients: int = 1) -> Iterator[list[tuple[str, int]]]:
