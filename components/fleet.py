@@ -86,13 +86,14 @@ class Fleet(pulumi.ComponentResource):
             for machine in others
             if machine.plan.service
         }
+        authority = _authority(args.stack, services)
         taken: list[Release] = []
         for machine in others:
             if not machine.plan.service:
                 after = [*self._disks(name, args, machine, logins), *services.values(), *taken[:1]]
-                taken.append(self._release(name, args, machine, servers, logins, after))
+                taken.append(self._release(name, args, machine, servers, logins, after, authority))
         after = [*self._disks(name, args, first, logins), *services.values(), *taken]
-        last = self._release(name, args, first, servers, logins, after)
+        last = self._release(name, args, first, servers, logins, after, authority)
         for machine in others:
             if machine.plan.service:
                 self._settle(name, machine, services[machine.name], logins[machine.name], [*taken, last])
@@ -201,6 +202,7 @@ class Fleet(pulumi.ComponentResource):
         servers: Mapping[str, Server],
         logins: Mapping[str, Login],
         after: Sequence[pulumi.Resource],
+        authority: pulumi.Output[str] | None = None,
     ) -> Release:
         role = machine.plan.role
         known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
@@ -226,9 +228,16 @@ class Fleet(pulumi.ComponentResource):
                 hosts={name: servers[name].private_address for name in known},
                 after=after,
                 service=machine.plan.service,
+                authority=authority if role != "front" else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )
+
+
+def _authority(stack: StackSettings, services: Mapping[str, Release]) -> pulumi.Output[str] | None:
+    """The certificate of the database, None if the applications reach it without TLS."""
+    told = (services[service.machine].certificate for service in stack.services if service.tells_certificate)
+    return next(told, None)
 
 
 def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:

@@ -24,6 +24,8 @@ from settings.certificates import Given
 
 # machine/drift.py says so of each file.
 _WARNING = re.compile(r"^wsgi-ecs: warning: (.+)", re.MULTILINE)
+# machine/database_tls.py prints it.
+_CERTIFICATE = re.compile(r"^wsgi-ecs: certificate of the database: (\S+)$", re.MULTILINE)
 _EDITED = re.compile(r"^wsgi-ecs: (/.+ was edited by hand \(\w+\))", re.MULTILINE)
 
 
@@ -40,7 +42,8 @@ class ReleaseArgs:
     site's name → id of the kept release that serves in place of its archive.
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
-    after: what must be there before, such as other releases. service: of the machine that has it alone.
+    after: what must be there before, such as other releases. service: of the machine that has it alone. authority:
+    certificate of the database that the applications here reach over TLS.
     """
 
     archives: Archives
@@ -58,6 +61,7 @@ class ReleaseArgs:
     hosts: Mapping[str, pulumi.Input[str]]
     after: Sequence[pulumi.Resource]
     service: Service | None
+    authority: pulumi.Output[str] | None = None
 
 
 def run_tool(verb: str, archive: str) -> str:
@@ -74,6 +78,12 @@ def run_tool(verb: str, archive: str) -> str:
 def edited(printed: str) -> list[str]:
     """The lines of what the release tool prints that name a file which somebody has edited by hand."""
     return _EDITED.findall(printed)
+
+
+def certificate(printed: str | None) -> str:
+    """The database's certificate in what the release tool prints, in Base64; "" without one."""
+    found = _CERTIFICATE.search(printed or "")
+    return found[1] if found else ""
 
 
 def service_secrets(service: Service) -> pulumi.Output[str]:
@@ -109,12 +119,14 @@ class Release(pulumi.ComponentResource):
 
     A site's programs are as many as the server has CPUs, so a changed instance type applies it, too.
 
-    host_id: of the archive of what the sites share. edited_by_hand: the files that were others than released before,
+    host_id: of the archive of what the sites share. certificate: of the database of this server, "" without one.
+    edited_by_hand: the files that were others than released before,
     when it was applied last, a line each. warnings: lines about its commands.
     """
 
     ids: dict[str, pulumi.Output[str]]
     host_id: str
+    certificate: pulumi.Output[str]
     edited_by_hand: pulumi.Output[list[str]]
     warnings: pulumi.Output[list[str]]
 
@@ -149,11 +161,15 @@ class Release(pulumi.ComponentResource):
             domain: {"certificate": one.certificate, "private_key": one.private_key.get_secret_value()}
             for domain, one in args.certificates.items()
         }
-        verb, stdin = "prepare", pulumi.Output.json_dumps({"hosts": dict(args.hosts), "tls": pairs}, sort_keys=True)
+        trusted = {"authority": args.authority} if args.authority else {}
+        shared = {"hosts": dict(args.hosts), "tls": pairs, **trusted}
+        verb, stdin = "prepare", pulumi.Output.json_dumps(shared, sort_keys=True)
         if args.service:
             verb, stdin = args.service.verb, service_secrets(args.service)
         host = apply(HOST_PART, verb, args.archives.host, pulumi.Output.secret(stdin), [login.ready, *args.after])
         self.ids, self.host_id = {}, args.archives.host.id
+        # A command's output counts as secret because its input is secret; a certificate is none.
+        self.certificate = pulumi.Output.unsecret(host.stdout).apply(certificate)
         parts = [host]
         for site, archive in args.archives.sites.items():
             stdin = pulumi.Output.secret(pulumi.Output.json_dumps(_site_parts(args, site), sort_keys=True))

@@ -38,8 +38,13 @@ DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
 # Socket on which uWSGI's emperor reports on its vassals.
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
+# The certificate by which the applications recognise the server of their database, where they reach it over TLS.
+MYSQL_CA = "/etc/wsgi-ecs/mysql-ca.pem"
+
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"
+# Name of the service and the timer that dump the database.
+DUMP_UNIT = "wsgi-ecs-dump"
 # Name of the socket and of the services, one for each request, that answer with metrics.
 METRICS_UNIT = "wsgi-ecs-metrics"
 
@@ -89,6 +94,11 @@ def stats(name: str, slot: str) -> str:
 def database_backup() -> str:
     """File whose time is that of the last dump of the database, beside its data."""
     return DATA + "/backup"
+
+
+def database_dumps() -> str:
+    """Folder of the nightly dumps of the database, on its data disk."""
+    return DATA + "/dumps"
 
 
 def maintenance(name: str) -> str:

@@ -8,8 +8,8 @@ class Database(NamedTuple):
 
     datadir: on the data disk. config: path of MySQL's own configuration. network: address/mask, as MySQL writes it in
     an account. schema: names in the archive, in the order in which they are applied. applied: table that lists the
-    files that were applied. drop_ins: as in Host. instance_type, disk_gib, generation: the tool does not read these
-    fields; a change of a field changes the archive, so that the tool runs again.
+    files that were applied. drop_ins: as in Host. tls: none, offered, or required. instance_type, disk_gib, generation:
+    the tool does not read these fields; a change of a field changes the archive, so that the tool runs again.
     """
 
     system: str
@@ -24,6 +24,7 @@ class Database(NamedTuple):
     disk_gib: int
     generation: int
     drop_ins: Dict[str, str] = {}
+    tls: str = "none"
 
 
 class ServiceState(NamedTuple):
@@ -33,7 +34,11 @@ class ServiceState(NamedTuple):
 
 
 class Account(NamedTuple):
-    """account.json on a database's data disk: the account that the application has. password: its hash."""
+    """account.json on a database's data disk: the account that the application has. password: its hash.
+
+    needs_tls: whether it is let in over TLS alone.
+    """
 
     user: str
     password: str
+    needs_tls: bool = False

@@ -57,6 +57,11 @@ class Service(Model):
     def secrets(self) -> dict[str, SecretStr]:
         """Return what the release tool reads from standard input on the service's server."""
 
+    @property
+    def tells_certificate(self) -> bool:
+        """Whether its server makes a certificate, which the applications need to reach it."""
+        return False
+
     @abstractmethod
     def packages(self, system: System) -> tuple[str, ...]:
         """Return the packages of the OS that the server has."""

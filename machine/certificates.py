@@ -174,3 +174,11 @@ def _whole(domain: str) -> bool:
 
 def _mode(file: str) -> int:
     return 0o600 if file.endswith(".key") else 0o644
+
+
+def place_authority(certificate: str) -> None:
+    """Write the certificate by which applications recognise their database's server. certificate: Base64, one line."""
+    lines = [certificate[start : start + 64] for start in range(0, len(certificate), 64)]
+    text = "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
+    if files.text(paths.MYSQL_CA) != text:
+        files.write(paths.MYSQL_CA, text, 0o644)

@@ -12,7 +12,9 @@ import subprocess
 import time
 from typing import List, Optional, Set, Tuple, Union
 
+import database_tls
 import disk
+import dumps
 import facts
 import files
 from commands import ReleaseError, Say, roll_back, run
@@ -41,22 +43,29 @@ def prepare(unpacked: Unpacked, password: str, say: Say) -> List[str]:
     disk.mount(say)
     check_system(database.system)
     initialise(database.datadir, say)
+    if database.tls != "none":
+        database_tls.prepare()
     configure(database, unpacked.text(CONFIG_FOLDER + MYSQL_CONFIG_FILE), say)
     command = unpacked.text(CONFIG_FOLDER + os.path.basename(paths.DATABASE_COMMAND))
     files.write(paths.DATABASE_COMMAND, command, 0o755)
     old = old_account()
-    sql(accounts(database, hashed(password), old if has_several_passwords(sql("SELECT VERSION()")) else None))
+    # An application that does not speak TLS yet is let in until drop_old_credentials.
+    needs_tls = database.tls == "required" and old is not None and old.needs_tls
+    either = old if has_several_passwords(sql("SELECT VERSION()")) else None
+    sql(accounts(database, hashed(password), either, needs_tls))
     sql(dropped(database, {database.user, old.user if old else database.user}))
     apply_schema(database, [(name, unpacked.read(name)) for name in database.schema], say)
+    if database.tls != "none":
+        database_tls.tell(say)
     say("database {} is ready".format(database.database))
-    return [paths.DATABASE_COMMAND, database.config, DROP_IN]
+    return [paths.DATABASE_COMMAND, database.config, DROP_IN, *dumps.place(unpacked)]
 
 
 def drop_old_credentials(unpacked: Unpacked, password: str, say: Say) -> None:
     """End the account or the password that the application had before. Raises ReleaseError or OSError."""
     database = decode(Database, unpacked.text(HOST_FILE))
-    account = Account(database.user, hashed(password))
-    sql(accounts(database, account.password, None))
+    account = Account(database.user, hashed(password), database.tls == "required")
+    sql(accounts(database, account.password, None, account.needs_tls))
     sql(dropped(database, {database.user}))
     files.write_document(_ACCOUNT, account, 0o600)
 
@@ -150,10 +159,11 @@ def has_several_passwords(version: str) -> bool:
     return (int(major), int(re.sub(r"\D.*", "", minor, flags=re.DOTALL))) >= (10, 4)
 
 
-def accounts(database: Database, password: str, old: Optional[Account]) -> str:
+def accounts(database: Database, password: str, old: Optional[Account], needs_tls: bool = False) -> str:
     """SQL that makes the database and the application's account.
 
-    password: its hash. old: the account that the application has, whose password stays valid too.
+    password: its hash. old: the account that the application has, whose password stays valid too. needs_tls: whether it
+    is let in over TLS alone.
     """
     # _ stands for any character in the name of a GRANT.
     pattern = database.database.replace("_", "\\_")
@@ -168,7 +178,9 @@ def accounts(database: Database, password: str, old: Optional[Account]) -> str:
         # The package opens these to every account.
         "DELETE FROM mysql.db WHERE db IN ('test', 'test\\\\_%')",
         "FLUSH PRIVILEGES",
-        "GRANT ALL PRIVILEGES ON `{}`.* TO {} IDENTIFIED {}".format(pattern, account, identified),
+        "GRANT ALL PRIVILEGES ON `{}`.* TO {} IDENTIFIED {} REQUIRE {}".format(
+            pattern, account, identified, "SSL" if needs_tls else "NONE"
+        ),
     ]
     return ";\n".join(statements) + ";\n"
 

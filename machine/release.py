@@ -29,6 +29,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 import acme
 import audit
+import certificates
 import files
 import host
 import kept
@@ -151,12 +152,16 @@ def _is_address(found: Any) -> bool:
     return isinstance(found, str) and re.match(r"[0-9.]+\Z", found) is not None
 
 
+def _is_certificate(found: Any) -> bool:
+    return isinstance(found, str) and re.match(r"[A-Za-z0-9+/=]+\Z", found) is not None
+
+
 def _is_id(found: Any) -> bool:
     return isinstance(found, str) and re.match(r"[0-9a-f]+\Z", found) is not None
 
 
 # Parts of standard input that may be absent.
-_OPTIONAL = {"address", "database", "origin", "pin", "pip", "redis"}
+_OPTIONAL = {"address", "authority", "database", "origin", "pin", "pip", "redis"}
 _SITE_INPUTS: Dict[str, Callable[[Any], bool]] = {
     "env": _are_texts,
     "files": _are_files,
@@ -169,7 +174,7 @@ _SITE_INPUTS: Dict[str, Callable[[Any], bool]] = {
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
     "apply": _SITE_INPUTS,
     "follow": _SITE_INPUTS,
-    "prepare": {"hosts": _are_texts, "tls": _are_certificates},
+    "prepare": {"hosts": _are_texts, "tls": _are_certificates, "authority": _is_certificate},
     "database": {"database": _are_texts},
     "redis": {"redis": _are_texts},
     "settle": {"database": _are_texts, "redis": _are_texts},
@@ -236,6 +241,8 @@ def perform(verb: str, folder: str) -> None:
         revive.revive_services(say)
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
+            if "authority" in parts:
+                certificates.place_authority(parts["authority"])
             host.prepare(folder, parts["hosts"], parts["tls"], say)
         elif verb in ("apply", "follow"):
             _release(folder, parts or {}, verb == "apply", entry)

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Optional
 import access_log
 import certificates
 import drift
+import dumps
 import facts
 import files
 import maintenance
@@ -62,10 +63,15 @@ def of_machine(finds_edits: bool) -> Status:
         "memory": {"size": facts.memory() << 20, "free": facts.free_memory()},
         "disks": [space.measure(place) for place in space.places()],
         "redis": redis_server.is_running(),
-        "database": {"backup": _time(paths.database_backup())} if os.path.exists(paths.DATABASE_COMMAND) else None,
+        "database": _database() if os.path.exists(paths.DATABASE_COMMAND) else None,
         "sites": sites,
         "edited": [{"path": path, "kind": kind} for path, kind in sorted(edited)] if finds_edits else None,
     }
+
+
+def _database() -> Status:
+    """The dumps of this machine's database."""
+    return {"backup": _time(paths.database_backup()), "dumps": dumps.kept(), "dump_failed": dumps.has_failed()}
 
 
 def of_site(name: str, finds_edits: bool) -> Status:
@@ -132,8 +138,7 @@ def lines(found: Status) -> List[str]:
             "redis: {}".format("runs" if found["redis"] else "does not answer (journalctl -u {})".format(unit))
         )
     if found["database"]:
-        dumped = found["database"]["backup"]
-        shown.append("database: {}".format("last backup " + maintenance.moment(dumped) if dumped else "no backup yet"))
+        shown += _lines_of_database(found["database"])
     for site in found["sites"]:
         shown += _lines_of_site(site)
     memory = found["memory"]
@@ -145,6 +150,14 @@ def lines(found: Status) -> List[str]:
     shown.append("machine: " + ", ".join(parts))
     shown += ["edited by hand: {path} ({kind})".format(**edit) for edit in found["edited"]]
     return shown + (["next: " + _NEXT] if found["edited"] else [])
+
+
+def _lines_of_database(found: Status) -> List[str]:
+    made = found["backup"]
+    shown = ["database: {}".format("last backup " + maintenance.moment(made) if made else "no backup yet")]
+    if found["dump_failed"]:
+        shown.append("  the last nightly dump failed (journalctl -u {})".format(paths.DUMP_UNIT))
+    return shown + ["  nightly dump {}: {}".format(dump["name"], _size(dump["size"])) for dump in found["dumps"]]
 
 
 def _lines_of_site(site: Status) -> List[str]:

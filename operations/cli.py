@@ -192,36 +192,45 @@ def _kept(command: Command) -> list[click.Command]:
     return [releases, rollback]
 
 
-def _check_copy(site: str | None, machine: str | None) -> None:
+def _check_copy(site: str | None, machine: str | None, nightly: str | None) -> None:
+    if nightly and site:
+        raise UserError("--nightly with --site: a site's data have no nightly dumps; allowed: one of them")
     if machine and not site:
         raise UserError("--machine without --site: a stack has one database; allowed: --site with it")
 
 
 def _copies(command: Command) -> list[click.Command]:
     of_site = click.option("--site", help="The data folder of this site, in place of the database.")
+    of_night = click.option("--nightly", metavar="NAME", help="A nightly dump that status lists, or latest.")
 
     @command("backup")
     @of_site
+    @of_night
     @_machine
     @click.argument("file")
-    def backup(stack: Stack, site: str | None, machine: str | None, file: str) -> int:
+    def backup(stack: Stack, site: str | None, nightly: str | None, machine: str | None, file: str) -> int:
         """Write a dump of the stack's database, or a site's data, into a new file such as app.sql.gz or app.tar.gz."""
         from operations import backup as of_database
         from operations import site_data
 
-        _check_copy(site, machine)
-        return site_data.backup(stack, site, machine, file) if site else of_database.backup(stack, file)
+        _check_copy(site, machine, nightly)
+        return site_data.backup(stack, site, machine, file) if site else of_database.backup(stack, file, nightly)
 
     @command("restore")
     @of_site
+    @of_night
     @_machine
-    @click.argument("file")
-    def restore(stack: Stack, site: str | None, machine: str | None, file: str) -> int:
+    @click.argument("file", required=False)
+    def restore(stack: Stack, site: str | None, nightly: str | None, machine: str | None, file: str | None) -> int:
         """Read a dump back, whose tables replace those of the same name; or replace a site's data."""
         from operations import restore as of_database
         from operations import site_data
 
-        _check_copy(site, machine)
+        _check_copy(site, machine, nightly)
+        if nightly and not file:
+            return of_database.restore_nightly(stack, nightly)
+        if nightly or not file:
+            raise UserError("restore reads one dump; allowed: FILE, or --nightly NAME without a file")
         return site_data.restore(stack, site, machine, file) if site else of_database.restore(stack, file)
 
     return [backup, restore]

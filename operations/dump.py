@@ -4,6 +4,7 @@ The commands that write and read them are the machine's own.
 """
 
 import gzip
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from operations.connection import advice
 from operations.errors import OperationError, UserError
 from operations.log_view import harmless
 from operations.machines import Machine, Stack
+from schema.base import printable
 
 _CHUNK = 1 << 16
 # Lines of a machine that an error shows.
@@ -39,9 +41,14 @@ def database_machine(stack: Stack) -> Machine:
     return stack.machine(DATABASE_MACHINE)
 
 
-def database_command(machine: Machine, verb: str) -> list[str]:
-    """The command line that runs the database machine's own command."""
-    return [*machine.way.command(), "--", f"{DATABASE_COMMAND} {verb}"]
+def database_command(machine: Machine, verb: str, nightly: str | None = None) -> list[str]:
+    """The command line that runs the database machine's own command.
+
+    nightly: name of a nightly dump of that machine, or `latest`; None for none. Raises UserError.
+    """
+    if nightly is not None and not re.fullmatch(r"latest|[A-Za-z0-9_-]+\.sql\.gz", nightly):
+        raise UserError(f"--nightly {printable(nightly)}: allowed: latest, or a name that status lists")
+    return [*machine.way.command(), "--", " ".join(filter(None, (DATABASE_COMMAND, verb, nightly)))]
 
 
 def pipe(stream: IO[bytes] | None) -> IO[bytes]:

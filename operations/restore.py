@@ -24,3 +24,15 @@ def restore(stack: Stack, file: str) -> int:
     finish(process, "restore", machine)
     print(f"{file}: {size_text(size)} restored into the database of stack {stack.name}")
     return 0
+
+
+def restore_nightly(stack: Stack, nightly: str) -> int:
+    """Do the same with a dump that the machine has, by its name. Returns the exit code."""
+    machine = database_machine(stack)
+    process = subprocess.Popen(
+        database_command(machine, "load", nightly),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    finish(process, "restore", machine)
+    print(f"nightly dump {nightly} restored into the database of stack {stack.name}")
+    return 0

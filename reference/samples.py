@@ -132,6 +132,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "mysql.schema_files[]": ("schema.sql", MYSQL),
     "mysql.innodb_buffer_pool_size": ("512M", MYSQL),
     "mysql.instance_type": ("ecs.e-c1m1.large", MYSQL),
+    "mysql.dump_at": ("0 4 * * *", MYSQL),
     "processes{}": "worker",
     "processes{}:.command[]": "python",
     "schedule{}": "nightly",

@@ -15,11 +15,15 @@ def _at(value: str) -> str:
     return " ".join(value.split())
 
 
+# When something runs, in cron's form.
+At = Annotated[str, AfterValidator(_at)]
+
+
 class Job(Model):
     """A command that runs at its times on one machine."""
 
     command: Command = Field(description="What runs, in the application's folder.")
-    at: Annotated[str, AfterValidator(_at)] = Field(
+    at: At = Field(
         description="When it runs, in cron's form: minute, hour, day, month, day of the week; or @daily and the like."
     )
     timezone: text.Timezone | None = Field(None, description="Time zone of `at`; none: the server's.")

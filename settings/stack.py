@@ -225,7 +225,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         access=document.access,
         metrics=document.metrics,
         confinement=document.confinement,
-        database=next((found for key in DATABASES if (found := getattr(document, key)).model_fields_set), None),
+        database=next((found for key in DATABASES if (found := getattr(document, key)).is_wanted), None),
         redis=document.redis,
         process_manager=first.process_manager,
         front=document.serving.front,

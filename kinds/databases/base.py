@@ -12,7 +12,7 @@ from kinds.systems import System
 
 
 class Database(Service):
-    """The settings of a database. A stack has it when anything of it is set."""
+    """The settings of a database. A stack has it when anything of it but `protect` is set."""
 
     machine: ClassVar[str] = DATABASE_MACHINE
     verb: ClassVar[str] = "database"
@@ -32,6 +32,11 @@ class Database(Service):
     @abstractmethod
     def local_files(self) -> tuple[tuple[str, str], ...]:
         """Return setting and path of each file of this machine that a release takes along."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the stack has it. Its protection may be set before there is anything to protect."""
+        return bool(self.model_fields_set - {"protect"})
 
     def os_unit(self, system: System) -> str:
         return self.unit

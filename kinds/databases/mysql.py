@@ -12,11 +12,12 @@ from contract.service_documents import Database as Document
 from kinds.databases.base import Database
 from kinds.service import Surroundings
 from kinds.systems import System
-from schema import sql, text
+from schema import schedule, sql, text
 from schema.base import AppPort, sequence
+from schema.cron import on_calendar
 from templates import render
 
-_DATADIR = f"{paths.DATA}/mysql"
+_DATADIR, _TLS = f"{paths.DATA}/mysql", f"{paths.DATA}/tls"
 # This table is in the application's own database, so that a dump contains the list of its schema files.
 _APPLIED = "wsgi_ecs_schema"
 
@@ -51,6 +52,17 @@ class Mysql(Database):
         description="Size of the data disk, GiB. It can grow; a smaller size is refused.",
     )
     protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
+    tls: Literal["none", "offered", "required"] = Field(
+        "none",
+        description="Whether the database speaks TLS, and whether the application must. Its certificate is in the file "
+        "that MYSQL_SSL_CA names. From none or back to it, MariaDB restarts.",
+    )
+    dumps: int = Field(
+        7, ge=0, le=365, description="Nightly dumps that stay on the data disk, each with all rows; 0: none is made."
+    )
+    dump_at: schedule.At = Field(
+        "30 3 * * *", description="When the nightly dump is made, in cron's form, by the server's clock."
+    )
 
     @model_validator(mode="after")
     def _files(self) -> Self:
@@ -61,7 +73,7 @@ class Mysql(Database):
 
     @model_validator(mode="after")
     def _password(self) -> Self:
-        if self.model_fields_set:
+        if self.is_wanted:
             password = self.password.get_secret_value() if self.password else ""
             if not password or "\0" in password:
                 raise ValueError(
@@ -69,6 +81,10 @@ class Mysql(Database):
                     "pulumi config set --path --secret 'wsgi-ecs:mysql.password'"
                 )
         return self
+
+    @property
+    def tells_certificate(self) -> bool:
+        return self.tls != "none"
 
     @property
     def env(self) -> dict[str, SecretStr]:
@@ -80,6 +96,7 @@ class Mysql(Database):
         }
         return {
             **{name: SecretStr(value) for name, value in plain.items()},
+            **({"MYSQL_SSL_CA": SecretStr(paths.MYSQL_CA)} if self.tells_certificate else {}),
             "MYSQL_PASSWORD": self.password or SecretStr(""),
         }
 
@@ -96,16 +113,31 @@ class Mysql(Database):
 
     def configs(self, system: System) -> dict[str, str]:
         return {
-            self.config_file: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR),
+            self.config_file: render("templates/mysql/mysql.cnf.j2", mysql=self, datadir=_DATADIR, tls=_TLS),
             "wsgi-ecs-database": render(
                 "templates/mysql/wsgi-ecs-database.sh.j2",
                 database=self.database,
                 folder=paths.DATA,
                 backup=paths.database_backup(),
+                dumps=paths.database_dumps(),
+                kept=self.dumps,
                 applied=_APPLIED,
                 files=len(self.schema_files),
             ),
+            **(self._timer() if self.dumps else {}),
         }
+
+    def _timer(self) -> dict[str, str]:
+        """The units of systemd that make the nightly dumps."""
+        values = {
+            "command": paths.DATABASE_COMMAND,
+            "unit": paths.DUMP_UNIT,
+            "folder": paths.DATA,
+            "at": self.dump_at,
+            "calendar": on_calendar(self.dump_at),
+        }
+        kinds = ("service", "timer")
+        return {f"{paths.DUMP_UNIT}.{kind}": render(f"templates/mysql/dump.{kind}.j2", **values) for kind in kinds}
 
     def sources(self) -> dict[str, str]:
         # The number keeps the order in which the files are applied.
@@ -125,4 +157,5 @@ class Mysql(Database):
             instance_type=around.instance_type,
             disk_gib=self.disk_gib,
             generation=around.generation,
+            tls=self.tls,
         )

@@ -23,6 +23,8 @@ def connect():
         password=os.environb[b"MYSQL_PASSWORD"],
         database=os.environ["MYSQL_DATABASE"],
         charset="utf8mb4",
+        # With mysql.tls: over TLS, and only with the server that has this certificate.
+        ssl={"ca": os.environ["MYSQL_SSL_CA"]} if "MYSQL_SSL_CA" in os.environ else None,
         connect_timeout=5,
         autocommit=True,
     )

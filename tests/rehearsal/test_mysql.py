@@ -1,4 +1,4 @@
-"""The guides' stacks with MySQL on a machine of its own: who reaches it, and what its data outlive.
+"""The guide's stack with MySQL on a machine of its own: who reaches it, and what its data outlive.
 
 The tests of a stack run in this order.
 """
@@ -11,24 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.builders.encrypted import PASSPHRASE
-from tests.rehearsal.builders.database import CONNECT, Databased
-from tests.rehearsal.builders.stack import entering, new_stack, traces
+from tests.rehearsal.builders.database import CONNECT, Databased, of_guide
+from tests.rehearsal.builders.stack import entering, traces
 
 # With all that SQL, a shell, JSON or PyMySQL does not leave as it is.
 PASSWORDS = ('correct-horse it\'s "so" \\ `$HOME` %s;--\n\t{{}} 密码 \U0001f511', "' OR ''='", "\\")
 
 
 DENIED = "1045"
-
-
-def of_guide(project_copy: Path, guide: str) -> Databased:
-    made = new_stack(project_copy, guide)
-    config = yaml.safe_load((made.folder / f"stacks/Pulumi.{guide}.yaml").read_text())["config"]
-    settings = {key.removeprefix("wsgi-ecs:"): value for key, value in config.items() if key.startswith("wsgi-ecs:")}
-    return Databased(made.folder, made.name, settings, PASSPHRASE)
 
 
 @pytest.fixture(scope="module")
@@ -272,22 +263,3 @@ def test_what_was_answered_outlives_a_new_database_server_under_requests(site: D
     print(f"{len(answers)} requests, {len(lost)} without a database")
     assert {name for name, status in answers if status == 200} <= set(site.names())
     assert lost[0] > 0, "it was written to before"
-
-
-def test_one_machine_with_nginx_and_flask_and_one_with_mysql(project_copy: Path) -> None:
-    stack = of_guide(project_copy, "guide-mysql-flask")
-    try:
-        stack.address = stack.up().output("address")
-        assert set(stack.machines()) == {"", "db"}
-        assert ">Ada</a>" in stack.get(stack.address).text
-        assert stack.add("Zoë").status_code == 302
-        assert stack.get(stack.address, "/Zo%C3%AB").text.startswith("Zoë was added on ")
-        assert stack.get(stack.address, "/nobody").status_code == 404
-        sockets = stack.on("", "sh", "-c", "stat -c '%a %F' /run/wsgi-ecs/app/*.sock")
-        assert sockets == "666 socket"
-        # In brackets, or pgrep would find the shell that it was started by.
-        processes = stack.on("", "sh", "-c", "pgrep -fc -- 'bin/[u]wsgi --ini'")
-        assert processes == "2", "a master and a worker"
-    finally:
-        assert stack.run("destroy").code == 0
-    assert traces(stack) == set()

@@ -208,8 +208,25 @@ def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch
             out.clear()
             status.command([], out.append)
             assert out[1] == said
+            assert "nightly dump" not in out[2]
             (server.root / "backup").touch()
             os.utime(server.root / "backup", (1_000_000_000, 1_000_000_000))
-        assert status.of_machine(False)["database"] == {"backup": 1_000_000_000}
+        folder, name = server.root / "dumps", "app-20260131T033000Z.sql.gz"
+        folder.mkdir()
+        for file in (name, "app-20260130T033000Z.sql.gz", "new", "mine.sql.gz"):
+            (folder / file).write_bytes(b"x" * 2048)
+        os.utime(folder / "app-20260130T033000Z.sql.gz", (1_000_000_000, 1_000_000_000))
+        os.utime(folder / name, (1_000_086_400, 1_000_086_400))
+        monkeypatch.setattr(status.dumps, "run", lambda *_, **__: "failed\n")
+        out.clear()
+        status.command([], out.append)
+        assert out[2:5] == [
+            "  the last nightly dump failed (journalctl -u wsgi-ecs-dump)",
+            f"  nightly dump {name}: 2 KiB",
+            "  nightly dump app-20260130T033000Z.sql.gz: 2 KiB",
+        ]
+        found = status.of_machine(False)["database"]
+        assert (found["backup"], found["dump_failed"]) == (1_000_000_000, True)
+        assert found["dumps"][0] == {"name": name, "time": 1_000_086_400, "size": 2048}
     finally:
         server.close()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from components.network import Rule, groups
+from components.release import certificate
 from contract import paths
 from contract.documents import Packages
 from contract.service_documents import Account
@@ -33,7 +35,9 @@ from tests.builders.program import Recorder, secret
 from tests.builders.stack import PROJECT
 from tests.unit.machine import module
 
-commands, database, disk = (module(name) for name in ("commands", "database", "disk"))
+commands, database, database_tls, disk, certificates = (
+    module(name) for name in ("commands", "database", "database_tls", "disk", "certificates")
+)
 FILE = "stacks/Pulumi.dev.yaml"
 MYSQL = {"mysql": {"password": "hunter2"}}
 Run = Callable[..., Recorder]
@@ -70,8 +74,9 @@ def test_a_wrong_setting_is_one_line(config: dict[str, Any], line: str) -> None:
     assert refusal(config).startswith(line)
 
 
-def test_an_empty_map_is_no_database() -> None:
-    settings = parse({"mysql": {}}, FILE)
+@pytest.mark.parametrize("mysql", [{}, {"protect": True}])
+def test_without_a_password_there_is_no_database(mysql: dict[str, Any]) -> None:
+    settings = parse({"mysql": mysql}, FILE)
     assert [machine.name for machine in machines(settings)] == [""]
     assert set(settings.env(settings.sites[0])) == {"DATA_DIR", "HOME", "PYTHONUNBUFFERED"}
 
@@ -186,6 +191,65 @@ def test_the_disk_stands_in_the_switchs_zone_and_outlives_its_machine(run_progra
     assert program.inputs(":Instance", "dev-instance")["instanceName"] == "wsgi-ecs-dev"
 
 
+def test_an_application_that_speaks_tls_gets_the_certificate_that_the_server_has_made(run_program: Run) -> None:
+    config = {**CLOUD, "topology": {"app_servers": 1}, "mysql": {"password": "x", "tls": "offered"}}
+    settings = parse(config, FILE)
+    assert settings.env(settings.sites[0])["MYSQL_SSL_CA"].get_secret_value() == paths.MYSQL_CA
+    assert f"ssl_cert = {database_tls.path('crt')}\n" in machines(settings)[-1].plan.configs["mysql.cnf"]
+    program = run_program(config)
+    told = {
+        name: set(json.loads(secret(program.inputs("remote:Command", f"{name}-host-apply")["stdin"])))
+        for name in ("front", "app-1")
+    }
+    assert told == {"front": {"hosts", "tls"}, "app-1": {"hosts", "tls", "authority"}}
+    assert certificate("wsgi-ecs: a\nwsgi-ecs: certificate of the database: MIIC+/==\nwsgi-ecs: b\n") == "MIIC+/=="
+    assert certificate(None) == ""
+
+
+def test_the_database_s_certificate_is_made_once_and_trusted_for_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_tls, "FOLDER", str(tmp_path / "tls"))
+    monkeypatch.setattr(database_tls.os, "geteuid", lambda: 1)
+    monkeypatch.setattr(paths, "MYSQL_CA", str(tmp_path / "ca.pem"))
+    said: list[str] = []
+    for _ in range(2):
+        database_tls.prepare()
+        database_tls.tell(said.append)
+    assert said[0] == said[1]
+    assert {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "tls").iterdir()} == {
+        "mysql.crt": 0o644,
+        "mysql.key": 0o400,
+    }
+    certificates.place_authority(certificate(f"wsgi-ecs: {said[0]}\n"))
+    assert (tmp_path / "ca.pem").read_text() == Path(database_tls.path("crt")).read_text()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(database_tls.path("crt"), database_tls.path("key"))
+    client = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    # Python 3.13's own flag, with which it wants all that a certificate should have.
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    for name, trusted in (("db", True), ("other", False)):
+        assert handshake(server, client, name) == trusted
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> bool:
+    """Whether a client accepts a server under this name."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    for _ in range(4):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError:
+                return False
+    return True
+
+
 DATABASE = (
     Mysql(password=SecretStr("hunter2"))
     .document(
@@ -214,9 +278,9 @@ def test_the_hash_is_the_one_of_mysqls_manual() -> None:
 def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone() -> None:
     text = database.accounts(DATABASE, "*X", None)
     # _ alone would be any character: my_app would be myXapp too.
-    assert (
-        r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD '*X';" in text
-    )
+    assert r"GRANT ALL PRIVILEGES ON `my\_app`.* TO 'app'@'10.76.0.0/255.255.240.0' IDENTIFIED BY PASSWORD '*X'" in text
+    assert "IDENTIFIED BY PASSWORD '*X' REQUIRE NONE;" in text
+    assert "IDENTIFIED BY PASSWORD '*X' REQUIRE SSL;" in database.accounts(DATABASE, "*X", None, needs_tls=True)
     # MariaDB 5.5, CentOS 7's, does not have it.
     assert "CREATE USER" not in text
 
@@ -234,7 +298,7 @@ def test_the_account_may_do_all_in_its_own_database_and_from_the_network_alone()
     ],
 )
 def test_the_password_that_the_application_still_has_is_good_too(before: Account | None, identified: str) -> None:
-    assert f" IDENTIFIED {identified};" in database.accounts(DATABASE, "*NEW", before)
+    assert f" IDENTIFIED {identified} REQUIRE NONE;" in database.accounts(DATABASE, "*NEW", before)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """A stack with a database, and how a test asks it."""
 
+import itertools
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
+import yaml
 
-from tests.builders.encrypted import encrypt
-from tests.rehearsal.builders.stack import Stack, entering, until
+from tests.builders.encrypted import PASSPHRASE, encrypt
+from tests.rehearsal.builders.stack import Stack, entering, new_stack, until
 
 CONNECT = """
 import socket, sys
@@ -24,7 +27,8 @@ except OSError:
 LOGIN = """
 import pymysql, sys
 try:
-    pymysql.connect(host="db", user=sys.argv[1], password=sys.argv[2].encode(), database="app").close()
+    tls = {"ca": sys.argv[3]} if sys.argv[3:] else None
+    pymysql.connect(host="db", user=sys.argv[1], password=sys.argv[2].encode(), database="app", ssl=tls).close()
     print("in")
 except pymysql.err.OperationalError as error:
     print(error.args[0])
@@ -53,20 +57,22 @@ class Databased(Stack):
         line = [*entering(self.project, self.machines()[machine]["id"]), *command]
         return subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
 
-    def login(self, user: str, password: str) -> str:
-        """`in`, or the number of MySQL's error, for an application with this password."""
-        found = self.on("app-1", "sh", "-c", "ls -d /srv/wsgi-ecs/venvs/*/lib/*/site-packages/pymysql")
-        return self.on("app-1", f"{found.split('/lib/')[0]}/bin/python", "-c", LOGIN, user, password)
+    def login(self, user: str, password: str, *ca: str) -> str:
+        """`in`, or the number of MySQL's error, for an application with this password. ca: file for TLS."""
+        machine = "app-1" if "app-1" in self.machines() else ""
+        found = self.on(machine, "sh", "-c", "ls -d /srv/wsgi-ecs/venvs/*/lib/*/site-packages/pymysql")
+        return self.on(machine, f"{found.split('/lib/')[0]}/bin/python", "-c", LOGIN, user, password, *ca)
 
     @contextmanager
-    def asked(self, write: bool = False) -> Iterator[list[tuple[str, int]]]:
+    def asked(self, write: bool = False, clients: int = 1) -> Iterator[list[tuple[str, int]]]:
         """Names and statuses of requests that go on meanwhile, each reads rows; write: and adds its own."""
         answers: list[tuple[str, int]] = []
-        ended = threading.Event()
+        numbers, ended = itertools.count(), threading.Event()
 
         def ask() -> None:
             while not ended.is_set():
-                name = f"asked {len(answers)}"
+                # As long as a name may be, so that a full disk is found soon.
+                name = f"asked {next(numbers)} {'x' * 80}"
                 try:
                     status = (self.add(name) if write else self.get(self.address)).status_code
                 except httpx.HTTPError:
@@ -74,12 +80,46 @@ class Databased(Stack):
                 answers.append((name, status))
                 time.sleep(0.02)
 
-        thread = threading.Thread(target=ask)
-        thread.start()
+        threads = [threading.Thread(target=ask) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
         try:
             yield answers
         finally:
             ended.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
+
+    @contextmanager
+    def small_disk(self) -> Iterator[None]:
+        """Meanwhile the data disk is a copy with little room, which is thrown away in the end."""
+        self.on(
+            "db",
+            "sh",
+            "-ec",
+            """
+            systemctl stop mariadb
+            mkdir /mnt/small
+            # MySQL makes files for temporary tables when it starts.
+            mount -t tmpfs -o size=$(($(du -sm /srv/data | cut -f1) + 24))m tmpfs /mnt/small
+            cp -a --sparse=never /srv/data/. /mnt/small/
+            chmod --reference=/srv/data /mnt/small
+            mount --bind /mnt/small /srv/data
+            systemctl start mariadb
+            """,
+        )
+        try:
+            yield
+        finally:
+            back = "systemctl stop mariadb; umount /srv/data /mnt/small; rmdir /mnt/small; systemctl start mariadb"
+            self.on("db", "sh", "-ec", back)
 
     until = staticmethod(until)
+
+
+def of_guide(project_copy: Path, guide: str) -> Databased:
+    """A stack of a guide, which nobody has made yet."""
+    made = new_stack(project_copy, guide)
+    config = yaml.safe_load((made.folder / f"stacks/Pulumi.{guide}.yaml").read_text())["config"]
+    settings = {key.removeprefix("wsgi-ecs:"): value for key, value in config.items() if key.startswith("wsgi-ecs:")}
+    return Databased(made.folder, made.name, settings, PASSPHRASE)

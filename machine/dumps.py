@@ -1,0 +1,69 @@
+"""The nightly dumps of this machine's database: the timer that makes them, and what is there.
+
+    /srv/data/dumps/<database>-20260131T033000Z.sql.gz     (root 0600, in a folder of root's)
+
+paths.DATABASE_COMMAND writes them, and removes the oldest. Python 3.6, standard library only.
+"""
+
+import os
+import re
+from typing import Any, Dict, List
+
+import drop_ins
+import files
+from commands import run
+from contract import paths
+from contract.documents import CONFIG_FOLDER
+from unpacked import Unpacked
+
+_NAME = re.compile(r"[A-Za-z0-9_]+-\d{8}T\d{6}Z\.sql\.gz\Z")
+SERVICE, TIMER = paths.DUMP_UNIT + ".service", paths.DUMP_UNIT + ".timer"
+
+
+def place(unpacked: Unpacked) -> List[str]:
+    """Bring the timer to what the release says. Returns the paths of its files. Raises ReleaseError or OSError."""
+    names = [name for name in (SERVICE, TIMER) if CONFIG_FOLDER + name in unpacked.files]
+    texts = {os.path.join(drop_ins.UNITS, name): unpacked.text(CONFIG_FOLDER + name) for name in names}
+    if not texts:
+        _remove()
+        return []
+    has_changed = any(files.text(path) != text for path, text in texts.items())
+    for path, text in texts.items():
+        files.write(path, text, 0o644)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "enable", "-q", TIMER)
+    # A timer that runs keeps its old times until it is started again.
+    run("systemctl", "restart" if has_changed else "start", TIMER)
+    return sorted(texts)
+
+
+def _remove() -> None:
+    """End the timer. The dumps stay."""
+    if not os.path.exists(os.path.join(drop_ins.UNITS, TIMER)):
+        return
+    run("systemctl", "disable", "-q", TIMER)
+    run("systemctl", "stop", TIMER, SERVICE)
+    for name in (SERVICE, TIMER):
+        files.remove(os.path.join(drop_ins.UNITS, name))
+    run("systemctl", "daemon-reload")
+    run("systemctl", "reset-failed", SERVICE, check=False)
+
+
+def kept() -> List[Dict[str, Any]]:
+    """Name, time in seconds since 1970, and size in bytes of each nightly dump, the newest first."""
+    folder = paths.database_dumps()
+    names = filter(_NAME.match, os.listdir(folder)) if os.path.isdir(folder) else []
+    found = []
+    for name in names:
+        try:
+            status = os.stat(os.path.join(folder, name))
+        except FileNotFoundError:
+            # The timer has removed it since.
+            continue
+        found.append({"name": name, "time": int(status.st_mtime), "size": status.st_size})
+    return sorted(found, key=lambda dump: dump["time"], reverse=True)
+
+
+def has_failed() -> bool:
+    """Whether the last nightly dump failed."""
+    return run("systemctl", "is-failed", SERVICE, check=False).strip() == "failed"
