@@ -7,7 +7,8 @@ TOOL = (
     "packages", "redis_server", "processes", "schedule", "hints", "causes", "credentials", "uv",
     "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space", "view",
     "connections", "shared_port", "maintenance", "status", "workers", "access_log", "metrics", "metrics_text", "kept",
-    "rollback", "lock", "audit", "hardening", "revive", "sbom",
+    "rollback", "lock", "audit", "hardening", "revive", "sbom", "updates",
+    "log_rotation",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.
 SERVICE_TOOL = ("service", "database")

@@ -23,6 +23,7 @@ import processes
 import redis_server
 import schedule
 import space
+import updates
 import workers
 from commands import ReleaseError
 from contract import paths
@@ -63,6 +64,7 @@ def of_machine(finds_edits: bool) -> Status:
         "disks": [space.measure(place) for place in space.places()],
         "redis": redis_server.is_running(),
         "database": {"backup": _time(paths.database_backup())} if os.path.exists(paths.DATABASE_COMMAND) else None,
+        "updates": _updates(),
         "sites": sites,
         "edited": [{"path": path, "kind": kind} for path, kind in sorted(edited)] if finds_edits else None,
     }
@@ -100,6 +102,15 @@ def of_site(name: str, finds_edits: bool) -> Status:
     return found
 
 
+def _updates() -> Optional[Status]:
+    """What became of the last run of security updates, None before the first."""
+    last = updates.last()
+    if last is None:
+        return None
+    # The OS's packages of Debian and Ubuntu write this file.
+    return dict(last._asdict(), reboot=os.path.exists("/run/reboot-required"))
+
+
 def _time(path: str) -> Optional[int]:
     """When a file was written, None when there is none."""
     try:
@@ -134,6 +145,8 @@ def lines(found: Status) -> List[str]:
     if found["database"]:
         dumped = found["database"]["backup"]
         shown.append("database: {}".format("last backup " + maintenance.moment(dumped) if dumped else "no backup yet"))
+    if found["updates"]:
+        shown.append("security updates: " + _words_of_updates(found["updates"]))
     for site in found["sites"]:
         shown += _lines_of_site(site)
     memory = found["memory"]
@@ -145,6 +158,16 @@ def lines(found: Status) -> List[str]:
     shown.append("machine: " + ", ".join(parts))
     shown += ["edited by hand: {path} ({kind})".format(**edit) for edit in found["edited"]]
     return shown + (["next: " + _NEXT] if found["edited"] else [])
+
+
+def _words_of_updates(found: Status) -> str:
+    when = maintenance.moment(found["time"])
+    if found["failed"]:
+        return "failed {} (journalctl -u wsgi-ecs-updates)".format(when)
+    parts = ["last run {}, {} packages".format(when, len(found["installed"]))]
+    parts += ["left to you: {}".format(" ".join(found["waiting"]))] if found["waiting"] else []
+    parts += ["a reboot is due"] if found["reboot"] else []
+    return ", ".join(parts)
 
 
 def _lines_of_site(site: Status) -> List[str]:
