@@ -24,7 +24,6 @@ ACME_CA_FILE = "acme-ca.pem"
 MYSQL_CONFIG_FILE = "mysql.cnf"
 SSHD_FILE = "sshd.conf"
 JOURNALD_FILE = "journald.conf"
-UPDATES_FILE = "updates.json"
 
 
 class Manifest(NamedTuple):
@@ -232,32 +231,6 @@ class Packages(NamedTuple):
     options: List[str]
     names: List[str]
     asked_by: Dict[str, str] = {}
-
-
-class Updates(NamedTuple):
-    """updates.json: the security updates that a machine installs.
-
-    packages: what installs them. timer, service: units of systemd, "" without automatic updates. apt: configuration of
-    apt, "" where another package manager is. left_out: patterns of packages for dnf.
-    """
-
-    packages: Packages
-    timer: str = ""
-    service: str = ""
-    apt: str = ""
-    left_out: List[str] = []
-
-
-class UpdatesState(NamedTuple):
-    """What became of a run of security updates. time: seconds since 1970. installed, waiting: names of packages.
-
-    failed: why the run failed, "" if it did not.
-    """
-
-    time: int
-    installed: List[str]
-    waiting: List[str]
-    failed: str = ""
 
 
 class Redis(NamedTuple):

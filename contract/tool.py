@@ -14,5 +14,5 @@ TOOL = (
 SERVICE_TOOL = ("service", "database")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
-    "kept", "service_documents", "user",
+    "kept", "service_documents", "user", "updates",
 )  # fmt: skip

@@ -20,7 +20,8 @@ import files
 import packages
 from commands import ReleaseError, Say, describe, run
 from contract.codec import decode
-from contract.documents import CONFIG_FOLDER, UPDATES_FILE, Updates, UpdatesState
+from contract.documents import CONFIG_FOLDER
+from contract.updates import UPDATES_FILE, Updates, UpdatesState
 from revive import revive
 from unpacked import Unpacked
 

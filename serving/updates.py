@@ -5,7 +5,7 @@ https://dnf.readthedocs.io/en/latest/command_ref.html#upgrade-command
 """
 
 from contract.codec import encode
-from contract.documents import UPDATES_FILE, Updates
+from contract.updates import UPDATES_FILE, Updates
 from kinds.systems import Apt
 from serving import packages
 from settings import StackSettings

@@ -203,7 +203,7 @@ def test_security_updates_come_in_their_window_and_interrupt_no_request(machine:
     )
     assert "OnCalendar=*-*-* 02:00:00" in timer["TimersCalendar"]
     assert (timer["RandomizedDelayUSec"], timer["Persistent"]) == ("3h", "no")
-    version = machine.run(OLD_NGINX)
+    version = machine.run(OLD_NGINX, seconds=300)
     if "security" not in version.lower():
         pytest.skip("the archive has no security update of nginx")
     before = machine.run("supervisorctl pid; cat /run/nginx.pid")
@@ -235,7 +235,8 @@ def test_a_week_of_logs_stays_below_a_bound(machine: Machine) -> None:
         # 110 MB of requests, and 11 MB that the application prints, between two runs of the timer.
         machine.run(
             f"cd {folder}; seq -f '{line}' 1100000 >>access.log; seq -f '{line}' 110000 >>$(basename $(readlink -f "
-            "/srv/wsgi-ecs/sites/app/current)).log; systemctl start wsgi-ecs-logs"
+            "/srv/wsgi-ecs/sites/app/current)).log; systemctl start wsgi-ecs-logs",
+            seconds=300,
         )
         largest = max(largest, int(machine.run(f"du -sm {folder} | cut -f 1")))
     assert largest < 250, f"{largest} MB"

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 
-from contract.documents import UPDATES_FILE
+from contract.updates import UPDATES_FILE
 from kinds.systems import SYSTEMS
 from serving import host_files, machines
 from settings.loader import parse
 from tests.unit.machine import module
 
-updates, commands, documents, codec = (
-    module(name) for name in ("updates", "commands", "contract.documents", "contract.codec")
-)
+updates, commands = module("updates"), module("commands")
 SIMULATED = """\
 Reading package lists...
 Inst supervisor [4.2.5-1] (4.2.5-2 Debian-Security:12/oldstable-security [all])
