@@ -26,11 +26,14 @@ KINDS: dict[str, dict[str, Any]] = {
 # Seconds without an answer that a test allows, beside what it waits for on purpose.
 PATIENCE = 15
 ENV_FILE = "/etc/wsgi-ecs/app.env.json"
-# Has dpkg believe that an older nginx is installed, so that an update of it is pending. Prints the new version.
+# Installs an older nginx, so that an update of it is pending. Prints the version of the update, or nothing without one.
 OLD_NGINX = """
 apt-get update -qq
-apt-get -s install --reinstall nginx | sed -n 's/^Inst nginx .*(\\(.*\\))/\\1/p'
-sed -i '/^Package: nginx$/,/^$/s/^Version: .*/Version: 1.0-1/' /var/lib/dpkg/status
+versions() { apt-cache madison nginx | grep "$1" | awk '{print $3}' | sort -uV; }
+new=$(versions security | tail -n 1) old=$(versions . | head -n 1)
+[ "$new" != "$old" ] && [ "$(versions . | tail -n 1)" = "$new" ] || exit 0
+apt-get install -y -qq --allow-downgrades nginx=$old nginx-common=$old >/dev/null 2>&1
+echo "$new"
 """
 
 
@@ -204,7 +207,7 @@ def test_security_updates_come_in_their_window_and_interrupt_no_request(machine:
     assert "OnCalendar=*-*-* 02:00:00" in timer["TimersCalendar"]
     assert (timer["RandomizedDelayUSec"], timer["Persistent"]) == ("3h", "no")
     version = machine.run(OLD_NGINX, seconds=300)
-    if "security" not in version.lower():
+    if not version:
         pytest.skip("the archive has no security update of nginx")
     before = machine.run("supervisorctl pid; cat /run/nginx.pid")
     load = Load(machine.address, machine.address, connections=20, rate=50)
@@ -214,7 +217,7 @@ def test_security_updates_come_in_their_window_and_interrupt_no_request(machine:
     after = machine.run("supervisorctl pid; cat /run/nginx.pid")
     assert after.split()[0] == before.split()[0], "supervisor was restarted"
     assert after.split()[1] != before.split()[1], "nginx runs on as the old one"
-    assert machine.run("dpkg-query -W -f '${Version}' nginx") == version.split()[0]
+    assert machine.run("dpkg-query -W -f '${Version}' nginx") == version
     status = json.loads(machine.run("wsgi-ecs-status --json"))["updates"]
     assert "nginx" in status["installed"]
     assert not status["failed"]
