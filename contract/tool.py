@@ -7,11 +7,11 @@ TOOL = (
     "packages", "redis_server", "processes", "schedule", "hints", "causes", "credentials", "uv",
     "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space", "view",
     "connections", "shared_port", "maintenance", "status", "workers", "access_log", "metrics", "metrics_text", "kept",
-    "rollback", "lock", "audit", "hardening", "revive", "sbom", "metadata", "dumps",
+    "rollback", "lock", "audit", "hardening", "revive", "sbom", "metadata", "dumps", "updates", "log_rotation",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.
 SERVICE_TOOL = ("service", "database", "database_tls")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
-    "kept", "service_documents", "user",
+    "kept", "service_documents", "user", "updates",
 )  # fmt: skip

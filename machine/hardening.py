@@ -1,4 +1,4 @@
-"""What a server gets whatever runs on it: sshd without passwords and old algorithms, and a journal with a limit.
+"""What a server gets whatever runs on it: sshd without passwords and old algorithms, a journal with a limit, the time.
 
     /etc/ssh/sshd_config.d/10-wsgi-ecs.conf    where sshd reads that folder
     /etc/ssh/sshd_config                       elsewhere (CentOS 7): lines between two marks, at its beginning
@@ -23,6 +23,10 @@ SSHD_DROP_IN = "/etc/ssh/sshd_config.d/10-wsgi-ecs.conf"
 JOURNALD_DROP_IN = "/etc/systemd/journald.conf.d/wsgi-ecs.conf"
 _SSHD = "/usr/sbin/sshd"
 _UNITS = ("ssh", "sshd")
+# Services that set the clock, by the names that systems give them.
+_CLOCKS = ("chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntp", "ntpsec")
+# systemd writes this file in a container, whose clock is its host's.
+CONTAINER = "/run/systemd/container"
 # Directives whose value is a list of names, of which a version of sshd refuses those that it does not know.
 _LISTS = ("KexAlgorithms", "Ciphers", "MACs", "HostKeyAlgorithms")
 _FIRST, _LAST = "# wsgi-ecs: first line", "# wsgi-ecs: last line"
@@ -32,6 +36,7 @@ _INCLUDE = re.compile(r"^\s*Include\s+(/etc/ssh/)?sshd_config\.d/\*\.conf\s*$", 
 
 def place(unpacked: Unpacked, say: Say) -> List[str]:
     """Bring sshd and the journal to what the release says. Returns the paths of the files that are the tool's alone."""
+    _set_clock(say)
     written = _sshd(unpacked.text(CONFIG_FOLDER + SSHD_FILE), say)
     written += metadata.place(unpacked, say)
     return written + _journald(unpacked.text(CONFIG_FOLDER + JOURNALD_FILE))
@@ -95,3 +100,16 @@ def _journald(text: str) -> List[str]:
         files.write(JOURNALD_DROP_IN, text, 0o644)
         run("systemctl", "restart", "systemd-journald", check=False)
     return [JOURNALD_DROP_IN]
+
+
+def _set_clock(say: Say) -> None:
+    """Have systemd enable the service that sets the clock if none runs, or say that the server has no such service."""
+    if os.path.exists(CONTAINER) or _has_clock():
+        return
+    run("timedatectl", "set-ntp", "true", check=False)
+    if not _has_clock():
+        say("nothing sets the clock of this server: name chrony in server.packages")
+
+
+def _has_clock() -> bool:
+    return "active" in run("systemctl", "is-active", *_CLOCKS, check=False).split()

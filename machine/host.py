@@ -23,12 +23,14 @@ import drop_ins
 import facts
 import files
 import hardening
+import log_rotation
 import metrics
 import packages
 import probe
 import processes
 import redis_server
 import schedule
+import updates
 import venvs
 from commands import ReleaseError, Say, roll_back
 from contract import paths
@@ -37,7 +39,7 @@ from contract.documents import CONFIG_FOLDER, HOST_FILE, STATE_FILE, Entrance, H
 from contract.placeholders import NGINX_DIRECTIVES
 from logs import size, tail
 from managers import MANAGERS
-from nginx import NGINX_CONF, NGINX_LOG, NGINX_PID, Nginx, NoNginx
+from nginx import NGINX_CONF, NGINX_LOG, Nginx, NoNginx
 from slots import restore_nginx_files
 from unpacked import Unpacked
 
@@ -47,38 +49,6 @@ _MARK = "# wsgi-ecs"
 _COMMAND = """#!/bin/sh
 # {2}. Written by wsgi-ecs.
 exec /usr/bin/python3 -B {0}/tool/release.py {1} "$@"
-"""
-LOGROTATE = "/etc/logrotate.d/wsgi-ecs"
-# nginx makes each file again as its own user, and writes into the old file until it gets the signal.
-_ROTATED = """# Written by wsgi-ecs.
-{0}/*/access.log {0}/*/error.log {{
-    daily
-    rotate 14
-    missingok
-    notifempty
-    nocreate
-    compress
-    delaycompress
-    sharedscripts
-    postrotate
-        [ ! -f {1} ] || kill -USR1 "$(cat {1})"
-    endscript
-}}
-{0}/*/a.log {0}/*/b.log {0}/*/[ab].*.log {0}/*/schedule.*.log {{
-    size 10M
-    rotate 3
-    missingok
-    compress
-    copytruncate
-}}
-{0}/audit.log {{
-    monthly
-    rotate 24
-    missingok
-    notifempty
-    nocreate
-    compress
-}}
 """
 
 
@@ -109,11 +79,12 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     services += redis_server.prepare(host.redis, say)
     services += metrics.place(unpacked, say)
     services += hardening.place(unpacked, say)
+    services += updates.place(unpacked, say)
     name_hosts(hosts)
     data_disk.place(host, say)
     # A list, because each site is made whatever has changed for another site.
     has_new_parts = any([make_site(site, host, say) for site in host.sites])
-    files.write(LOGROTATE, _ROTATED.format(paths.LOG, NGINX_PID), 0o644)
+    services += log_rotation.place()
     for build in host.builds:
         builds.make(build, unpacked, say)
     if host.acme:
@@ -123,7 +94,7 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     is_known = old.release is not None and (old.hosts, old.tls, old.nginx) == (hosts, digest, nginx)
     written = place(unpacked, host, nginx, given, is_known and not has_new_parts)
     commands = write_commands(os.path.join(paths.host_root(), "current"))
-    written.update(files.digests([*services, *commands, LOGROTATE, *((NGINX_CONF,) if host.has_nginx else ())]))
+    written.update(files.digests([*services, *commands, *((NGINX_CONF,) if host.has_nginx else ())]))
     certificates.remove_others(host.given + host.acme)
     acme.schedule()
     remove_others(host.sites, say)

@@ -49,17 +49,26 @@ def install(packages: Packages, say: Say) -> None:
     say("installing packages of the OS: {}".format(" ".join(names)))
     if packages.manager == "apt-get":
         # A server that has run for long knows only versions that its source may have no longer.
-        _persist(packages, ["update", "-q", *_APT, "-o", "APT::Update::Error-Mode=any"], say)
+        update(packages, say)
         _check_known(packages, names)
         _persist(packages, ["install", "-y", "-q", *_APT, "--no-install-recommends", "--no-remove", *names], say)
     else:
-        options = [option.replace("$basearch", os.uname().machine) for option in packages.options]
-        _persist(packages, ["-y", *options, "install", *names], say)
+        _persist(packages, ["-y", *options(packages), "install", *names], say)
     # yum of CentOS 7 succeeds when it finds one of several.
     absent = missing(packages)
     if absent:
         raise _no_package(packages, absent)
     say("packages of the OS are installed ({:.0f} s)".format(time.monotonic() - started))
+
+
+def update(packages: Packages, say: Say) -> None:
+    """Have apt read the lists of its sources. Raises ReleaseError."""
+    _persist(packages, ["update", "-q", *_APT, "-o", "APT::Update::Error-Mode=any"], say)
+
+
+def options(packages: Packages) -> List[str]:
+    """Options of yum or dnf on this machine."""
+    return [option.replace("$basearch", os.uname().machine) for option in packages.options]
 
 
 def missing(packages: Packages) -> List[str]:
@@ -68,10 +77,10 @@ def missing(packages: Packages) -> List[str]:
         # rpm prints a line for each name that it does not find, and for each that it does.
         return [name for name in packages.names if not (_is_there("--whatprovides", name) or _is_there(name))]
     format_ = "${Package} ${db:Status-Abbrev}\\n"
-    listed = run("dpkg-query", "-W", "-f", format_, *packages.names, check=False, env=_environment())
+    listed = run("dpkg-query", "-W", "-f", format_, *packages.names, check=False, env=environment())
     there = {line.split()[0] for line in listed.splitlines() if line.split()[1:2] == ["ii"]}
     if not there.issuperset(packages.names):
-        listed = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Provides}\\n", check=False, env=_environment())
+        listed = run("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Provides}\\n", check=False, env=environment())
         found = [line[2:] for line in listed.splitlines() if line.startswith("ii")]
         there.update(part.split()[0] for line in found for part in line.split(",") if part.split())
     return [name for name in packages.names if name not in there]
@@ -79,13 +88,13 @@ def missing(packages: Packages) -> List[str]:
 
 def _is_there(*asked: str) -> bool:
     """Whether rpm knows an installed package."""
-    listed = run("rpm", "-q", *asked, check=False, env=_environment())
+    listed = run("rpm", "-q", *asked, check=False, env=environment())
     return not re.search("no package provides|is not installed", listed)
 
 
 def _check_known(packages: Packages, names: List[str]) -> None:
     """Raise ReleaseError for a name that apt does not know: it would read it as a pattern, or as a removal."""
-    listed = run("apt-cache", "showpkg", *names, check=False, env=_environment())
+    listed = run("apt-cache", "showpkg", *names, check=False, env=environment())
     known = {line[len("Package: ") :].strip() for line in listed.splitlines() if line.startswith("Package: ")}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -113,13 +122,13 @@ def _persist(packages: Packages, arguments: List[str], say: Say) -> None:
     while True:
         try:
             # apt 2.6 may wait for ever for a retry of its own that never comes.
-            run("timeout", str(_ANSWER_SECONDS), packages.manager, *arguments, env=_environment())
+            run("timeout", str(_ANSWER_SECONDS), packages.manager, *arguments, env=environment())
             return
         except ReleaseError as error:
             if _INTERRUPTED.search(error.lines) and not is_repaired:
                 is_repaired = True
                 say("finishing what an interrupted run of dpkg left")
-                run("dpkg", "--configure", "-a", env=_environment(), check=False)
+                run("dpkg", "--configure", "-a", env=environment(), check=False)
                 continue
             if not _PASSING.search(error.lines) or _unknown(error.lines) or time.monotonic() > deadline:
                 raise refusal(packages, error) from error
@@ -156,6 +165,6 @@ def refusal(packages: Packages, error: ReleaseError) -> ReleaseError:
     return ReleaseError(what, lines, then)
 
 
-def _environment() -> Any:
+def environment() -> Any:
     # needrestart, on Ubuntu, would restart services or ask which.
     return dict(os.environ, DEBIAN_FRONTEND="noninteractive", LC_ALL="C", NEEDRESTART_SUSPEND="1")

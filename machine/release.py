@@ -10,6 +10,7 @@
     release.py status [--json]                                    what serves, and how the machine is (status.py)
     release.py metrics                                            the same for Prometheus, by HTTP (metrics.py)
     release.py maintenance on|off|status [--site S]               closes a site for a while (maintenance.py)
+    release.py updates                                            installs the security updates (updates.py)
     release.py renew                                              asks for the certificates that are due (acme.py)
 
 FOLDER holds an unpacked release: manifest.json, release.json, app/, config/, tool/. The new release starts beside the
@@ -39,6 +40,7 @@ import revive
 import rollback
 import space
 import status
+import updates
 from commands import SIGNALS, Interrupted, ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
@@ -294,6 +296,9 @@ def main(arguments: List[str]) -> int:
         return status.command(arguments[1:], print)
     if arguments == ["metrics"]:
         return metrics.command()
+    if arguments == ["updates"]:
+        with audit.logged("updates"):
+            return updates.command(say)
     if arguments[:1] == ["maintenance"]:
         return maintenance.command(arguments[1:])
     is_kept = arguments[:1] == ["kept"]

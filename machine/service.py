@@ -15,6 +15,7 @@ import hardening
 import host
 import metrics
 import redis_server
+import updates
 from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import HOST_FILE, STATE_FILE
@@ -55,6 +56,7 @@ def prepare(folder: str, secrets: Dict[str, Dict[str, str]], say: Say) -> None:
     written += drop_ins.place(json.loads(unpacked.text(HOST_FILE)).get("drop_ins", {}))
     written += [*unpacked.place_tool(paths.ROOT), *host.write_commands(paths.ROOT), *metrics.place(unpacked, say)]
     written += hardening.place(unpacked, say)
+    written += updates.place(unpacked, say)
     _save(written)
     remove_other_archives(unpacked.id)
 

@@ -24,6 +24,7 @@ import processes
 import redis_server
 import schedule
 import space
+import updates
 import workers
 from commands import ReleaseError
 from contract import paths
@@ -64,6 +65,7 @@ def of_machine(finds_edits: bool) -> Status:
         "disks": [space.measure(place) for place in space.places()],
         "redis": redis_server.is_running(),
         "database": _database() if os.path.exists(paths.DATABASE_COMMAND) else None,
+        "updates": _updates(),
         "sites": sites,
         "edited": [{"path": path, "kind": kind} for path, kind in sorted(edited)] if finds_edits else None,
     }
@@ -106,6 +108,15 @@ def of_site(name: str, finds_edits: bool) -> Status:
     return found
 
 
+def _updates() -> Optional[Status]:
+    """What became of the last run of security updates, None before the first."""
+    last = updates.last()
+    if last is None:
+        return None
+    # The OS's packages of Debian and Ubuntu write this file.
+    return dict(last._asdict(), reboot=os.path.exists("/run/reboot-required"))
+
+
 def _time(path: str) -> Optional[int]:
     """When a file was written, None when there is none."""
     try:
@@ -139,6 +150,8 @@ def lines(found: Status) -> List[str]:
         )
     if found["database"]:
         shown += _lines_of_database(found["database"])
+    if found["updates"]:
+        shown.append("security updates: " + _words_of_updates(found["updates"]))
     for site in found["sites"]:
         shown += _lines_of_site(site)
     memory = found["memory"]
@@ -158,6 +171,16 @@ def _lines_of_database(found: Status) -> List[str]:
     if found["dump_failed"]:
         shown.append("  the last nightly dump failed (journalctl -u {})".format(paths.DUMP_UNIT))
     return shown + ["  nightly dump {}: {}".format(dump["name"], _size(dump["size"])) for dump in found["dumps"]]
+
+
+def _words_of_updates(found: Status) -> str:
+    when = maintenance.moment(found["time"])
+    if found["failed"]:
+        return "failed {} (journalctl -u wsgi-ecs-updates)".format(when)
+    parts = ["last run {}, {} packages".format(when, len(found["installed"]))]
+    parts += ["left to you: {}".format(" ".join(found["waiting"]))] if found["waiting"] else []
+    parts += ["a reboot is due"] if found["reboot"] else []
+    return ", ".join(parts)
 
 
 def _lines_of_site(site: Status) -> List[str]:

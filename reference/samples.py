@@ -56,6 +56,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "server.mirrors.packages[]": "https://mirror.example.com/debian",
     "server.mirrors.epel[]": ("https://mirror.example.com/epel", {"server": {"os": "centos7"}}),
     "server.mirrors.index[]": "https://mirror.example.com/simple/",
+    "server.security_updates": ("01:00-03:30", {"server": {"os": "debian12"}}),
     "server.packages[]": "libpq-dev",
     "server.packages_of{}:[]": ("libpq-dev", {"server": {"os": "debian12"}}),
     "network.cidr": ("10.0.0.0/16", MYSQL),

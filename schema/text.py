@@ -327,6 +327,17 @@ Directives = Annotated[
         matching(r"(?!(?s:.*)@@)[^\0]{1,20000}", "directives of nginx without @@, 20000 characters at most")
     ),
 ]
+
+
+def _window(value: str) -> str:
+    hour = "([01][0-9]|2[0-3]):[0-5][0-9]"
+    start, _, end = value.partition("-")
+    if not (re.fullmatch(hour, start) and re.fullmatch(hour, end)) or start == end:
+        raise ValueError("allowed: two times of the day such as 02:00-05:00 or 23:30-01:00")
+    return value
+
+
+Window = Annotated[str, AfterValidator(_window)]
 ReleaseId = Annotated[
     str, AfterValidator(matching("[0-9a-f]{12}", "an id of ./rehearse releases, in quotes, such as '0123456789ab'"))
 ]

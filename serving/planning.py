@@ -8,7 +8,7 @@ from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
-from serving import acme, drop_ins, metrics, nginx, server
+from serving import acme, drop_ins, metrics, nginx, server, updates
 from serving.documents import host_document, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
@@ -63,7 +63,12 @@ def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
         directories=_DIRECTORIES,
         bootstrap_files={},
         has_nginx=False,
-        configs={**service.configs(system), **metrics.host_files(stack, paths.ROOT), **server.host_files(stack)},
+        configs={
+            **service.configs(system),
+            **metrics.host_files(stack, paths.ROOT),
+            **server.host_files(stack),
+            **updates.host_files(stack, paths.ROOT),
+        },
         sources=service.sources(),
         ports=(service.port,),
         host=service.document(surroundings(stack, service))._replace(
@@ -108,6 +113,7 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
             **({**nginx.host_files(stack), **acme.host_files(stack)} if has_nginx else {}),
             **metrics.host_files(stack, f"{paths.host_root()}/current"),
             **server.host_files(stack),
+            **updates.host_files(stack, f"{paths.host_root()}/current"),
         },
         sources={**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {},
         ports=tuple(sorted({port for site in sites for port in site.ports})),

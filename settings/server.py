@@ -61,6 +61,12 @@ class Server(Model):
     )
     protect: bool = Field(False, description="Refuse to delete or replace the server and its public address.")
     mirrors: Mirrors = Field(Mirrors(), description="Package sources of the server.")
+    security_updates: text.Window | None = Field(
+        "02:00-05:00",
+        description="Window, in the server's time, in which a server starts to install its security updates each "
+        "day; null: it installs none. Nothing that serves is restarted, and packages that would are left to you "
+        "(docs/security.md). There are none for centos7.",
+    )
     packages: Packages = Field(
         (),
         description="Packages of the OS that the applications need, such as git or libpq-dev. A release installs a new "
@@ -87,8 +93,19 @@ class Server(Model):
         is_sure = self.system.fetches_tokens and not self.image
         return self.http_tokens == "required" or (self.http_tokens == "auto" and is_sure)
 
+    @property
+    def updates_window(self) -> str | None:
+        """When the server installs security updates, None if it installs none."""
+        return self.security_updates if self.system.has_updates else None
+
     def rules(self) -> Iterator[Rule]:
-        """Yield the rules between the system and its mirrors."""
+        """Yield the rules between the system, its mirrors and its updates."""
+        yield (
+            "server.security_updates",
+            "security_updates" in self.model_fields_set and bool(self.security_updates) and not self.system.has_updates,
+            f"{self.os} has had no updates since June 2024",
+            "null, or another server.os",
+        )
         yield (
             "server.mirrors.epel",
             bool(self.mirrors.epel) and not self.system.has_epel,

@@ -27,6 +27,7 @@ ALINUX3 = replace(
         epel_key="94E279EB8D8F25B21810ADF121EA45AB2F86D6A1",
     ),
     packages=("python3", "python3.11"),
+    has_updates=True,
     python="/usr/bin/python3.11",
     python_version=(3, 11),
     compiler_packages=("python3.11-devel", "gcc"),

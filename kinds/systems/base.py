@@ -97,6 +97,8 @@ class System:
     # Whether that uWSGI is 2.0.22 or newer, which takes a signal to send before harakiri's SIGKILL.
     uwsgi_signals_harakiri: bool = False
     warnings: tuple[str, ...] = ()
+    # Whether it still gets security updates.
+    has_updates: bool = True
     # Whether OnCalendar= of its systemd takes a time zone other than UTC.
     timers_know_zones: bool = True
     # Whether its systemd (243 and later) would end a whole service for one process that the kernel kills for memory.

@@ -67,6 +67,7 @@ CENTOS7 = System(
         # https://github.com/python/cpython/issues/94825
         no_optimise="centos7's gcc 4.8 miscompiles an optimised Python",
     ),
+    has_updates=False,
     timers_know_zones=False,
     has_oom_policy=False,
     has_call_groups=False,

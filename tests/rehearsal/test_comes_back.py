@@ -1,6 +1,7 @@
 """Whatever kills a service of a server, the site answers again by itself within seconds. Each test prints how long.
 
 The first tests show what confines the services, on the same servers, as their first release has left them.
+Security updates and rotated logs, which come by themselves too, interrupt no request.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from tests.rehearsal.builders.confined import MAY, MAY_NOT, METADATA, PAGE, SERVE_METADATA
+from tests.rehearsal.builders.load import Load, loaded
 from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -27,6 +29,15 @@ KINDS: dict[str, dict[str, Any]] = {
 # Seconds without an answer that a test allows, beside what it waits for on purpose.
 PATIENCE = 15
 ENV_FILE = "/etc/wsgi-ecs/app.env.json"
+# Installs an older nginx, so that an update of it is pending. Prints the version of the update, or nothing without one.
+OLD_NGINX = """
+apt-get update -qq
+versions() { apt-cache madison nginx | grep "$1" | awk '{print $3}' | sort -uV; }
+new=$(versions security | tail -n 1) old=$(versions . | head -n 1)
+[ "$new" != "$old" ] && [ "$(versions . | tail -n 1)" = "$new" ] || exit 0
+apt-get install -y -qq --allow-downgrades nginx=$old nginx-common=$old >/dev/null 2>&1
+echo "$new"
+"""
 
 
 class Machine:
@@ -39,8 +50,8 @@ class Machine:
         (path,) = lxd(f"/1.0/instances?project={project}")
         self._enter = entering(project, path.rpartition("/")[2].partition("?")[0])
 
-    def run(self, script: str) -> str:
-        done = subprocess.run([*self._enter, "sh", "-euc", script], capture_output=True, text=True, timeout=60)
+    def run(self, script: str, seconds: float = 60) -> str:
+        done = subprocess.run([*self._enter, "sh", "-euc", script], capture_output=True, text=True, timeout=seconds)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
@@ -242,3 +253,57 @@ def test_status_and_an_up_without_changes_start_what_does_not_run(machine: Machi
     assert not machine.answers()
     assert machine.stack.run("up").code == 0
     assert "started again: " not in machine.stack.run("up").out
+
+
+def test_security_updates_come_in_their_window_and_interrupt_no_request(machine: Machine) -> None:
+    if machine.kind != "supervisor":
+        pytest.skip("the same on each")
+    assert machine.run("systemctl is-active wsgi-ecs-updates.timer") == "active"
+    timer = dict(
+        line.split("=", 1)
+        for line in machine.run(
+            "systemctl show -p TimersCalendar,RandomizedDelayUSec,Persistent wsgi-ecs-updates.timer"
+        ).splitlines()
+    )
+    assert "OnCalendar=*-*-* 02:00:00" in timer["TimersCalendar"]
+    assert (timer["RandomizedDelayUSec"], timer["Persistent"]) == ("3h", "no")
+    version = machine.run(OLD_NGINX, seconds=300)
+    if not version:
+        pytest.skip("the archive has no security update of nginx")
+    before = machine.run("supervisorctl pid; cat /run/nginx.pid")
+    load = Load(machine.address, machine.address, connections=20, rate=50)
+    with loaded(load, least=100):
+        machine.run("systemctl start wsgi-ecs-updates", seconds=300)
+    assert not load.tally.failed, load.tally
+    after = machine.run("supervisorctl pid; cat /run/nginx.pid")
+    assert after.split()[0] == before.split()[0], "supervisor was restarted"
+    assert after.split()[1] != before.split()[1], "nginx runs on as the old one"
+    assert machine.run("dpkg-query -W -f '${Version}' nginx") == version
+    status = json.loads(machine.run("wsgi-ecs-status --json"))["updates"]
+    assert "nginx" in status["installed"]
+    assert not status["failed"]
+    assert "security updates: last run " in machine.run("wsgi-ecs-status")
+    # systemd has adopted the new nginx, and restarts it as it restarted the old.
+    assert machine.run("systemctl show -p MainPID --value nginx; cat /run/nginx.pid").split()[0] == after.split()[1]
+    with outage(machine, "nginx killed after its update"):
+        machine.run("kill -9 $(cat /run/nginx.pid)")
+
+
+def test_a_week_of_logs_stays_below_a_bound(machine: Machine) -> None:
+    if machine.kind != "supervisor":
+        pytest.skip("the same on each")
+    assert machine.run("systemctl is-active wsgi-ecs-logs.timer") == "active"
+    line = '203.0.113.9 - - [29/Nov/2026:19:48:10 +0000] "GET /cart?item=%.0f HTTP/1.1" 200 5123 "-" "Mozilla/5.0"'
+    folder, largest = "/var/log/wsgi-ecs/app", 0
+    for _ in range(8):
+        # 110 MB of requests, and 11 MB that the application prints, between two runs of the timer.
+        machine.run(
+            f"cd {folder}; seq -f '{line}' 1100000 >>access.log; seq -f '{line}' 110000 >>$(basename $(readlink -f "
+            "/srv/wsgi-ecs/sites/app/current)).log; systemctl start wsgi-ecs-logs",
+            seconds=300,
+        )
+        largest = max(largest, int(machine.run(f"du -sm {folder} | cut -f 1")))
+    assert largest < 250, f"{largest} MB"
+    assert machine.answers()
+    # nginx writes into the new file.
+    assert "GET /healthz" in machine.run(f"sleep 0.2; tail -n 1 {folder}/access.log")

@@ -1,4 +1,4 @@
-"""sshd and the journal of a server: what is written, and that a configuration which sshd refuses is taken back.
+"""sshd, journal and clock of a server: what is written, and that a configuration which sshd refuses is taken back.
 
 A machine shows that the real sshd takes it: tests/rehearsal/test_life_of_a_stack.py.
 """
@@ -27,12 +27,19 @@ class Host:
         self.refuses = ""
         self.ran: list[str] = []
         self.said: list[str] = []
+        self.has_clock = True
         self.drop_in.parent.mkdir()
         self.main.write_text(main)
         self.main.chmod(0o640)
         program = folder / "sshd"
         program.touch()
-        names = {"SSHD_CONFIG": self.main, "SSHD_DROP_IN": self.drop_in, "JOURNALD_DROP_IN": self.journald}
+        self.clocks: list[str] = ["active"]
+        names = {
+            "CONTAINER": folder / "container",
+            "SSHD_CONFIG": self.main,
+            "SSHD_DROP_IN": self.drop_in,
+            "JOURNALD_DROP_IN": self.journald,
+        }
         for name, path in {**names, "_SSHD": program}.items():
             monkeypatch.setattr(hardening, name, str(path))
         monkeypatch.setattr(hardening, "run", self.run)
@@ -48,6 +55,10 @@ class Host:
                 raise commands.ReleaseError("sshd ended with 255", f"a warning\n{line}\n")
             return ""
         self.ran.append(" ".join(command))
+        if "systemd-timesyncd" in command:
+            return f"inactive\n{self.clocks[-1]}\n"
+        if command[0] == "timedatectl":
+            self.clocks.append("active" if self.has_clock else "inactive")
         return "active\n" if command[-1] == "sshd" else "inactive\n"
 
     def place(self, config: dict[str, Any]) -> list[str]:
@@ -115,3 +126,24 @@ def test_a_configuration_that_sshd_refuses_is_taken_back(host: Host) -> None:
     assert line.endswith(host.refuses)
     assert written == [str(host.journald)]
     assert not any("reload" in command for command in host.ran)
+
+
+def test_a_clock_that_is_set_is_left_alone(host: Host) -> None:
+    host.place({})
+    assert not any("timedatectl" in command for command in host.ran)
+
+
+def test_a_clock_that_nothing_sets_is_set_from_now_on(host: Host) -> None:
+    host.clocks = ["inactive"]
+    host.place({})
+    assert "timedatectl set-ntp true" in host.ran
+    assert not host.said
+
+
+def test_a_server_that_cannot_set_its_clock_says_so_and_a_container_does_not(host: Host) -> None:
+    host.clocks, host.has_clock = ["inactive"], False
+    host.place({})
+    assert host.said == ["nothing sets the clock of this server: name chrony in server.packages"]
+    (host.main.parent / "container").touch()
+    host.place({})
+    assert len(host.said) == 1

@@ -42,6 +42,8 @@ names = (
 )
 modules: Any = [importlib.import_module(name) for name in names]
 builds, commands, data, disk, drop_ins, files, hardening, host, lock, nginx, release, traffic, venvs, paths = modules
+log_rotation: Any = importlib.import_module("log_rotation")
+updates: Any = importlib.import_module("updates")
 release_commands: Any = importlib.import_module("release_commands")
 sleep, listdir, rename = time.sleep, os.listdir, os.rename
 
@@ -152,10 +154,14 @@ def move(root: str) -> None:
     nginx.NGINX_LOG = host.NGINX_LOG = root + "/log/nginx.log"
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     paths.BUILD_FOLDERS = (root + "/local",)
-    host.NGINX_CONF, host.LOGROTATE = root + "/etc/nginx.conf", root + "/logrotate"
+    host.NGINX_CONF = root + "/etc/nginx.conf"
+    log_rotation.DAILY, log_rotation.SIZES = root + "/logrotate", root + "/etc/logrotate.conf"
+    updates.APT, updates.KNOWN = root + "/etc/apt.conf", root + "/etc/updates.json"
+    updates.STATE, updates.POLICY = root + "/updates.json", root + "/policy-rc.d"
     host.HOSTS = root + "/etc/hosts"
     drop_ins.UNITS = root + "/units"
     hardening.SSHD_CONFIG, hardening.JOURNALD_DROP_IN = root + "/etc/sshd_config", root + "/journald/wsgi-ecs.conf"
+    hardening.CONTAINER = root
     disk.mount, disk.unmount = (lambda say: Path(paths.DATA).mkdir(exist_ok=True)), (lambda say: None)
 
 

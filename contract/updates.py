@@ -1,0 +1,33 @@
+"""What the tool needs to know of a machine's security updates, and what it remembers of them."""
+
+from typing import List, NamedTuple
+
+from contract.documents import Packages
+
+UPDATES_FILE = "updates.json"
+
+
+class Updates(NamedTuple):
+    """updates.json: the security updates that a machine installs.
+
+    packages: what installs them. timer, service: units of systemd, "" without automatic updates. apt: configuration of
+    apt, "" where another package manager is. left_out: patterns of packages for dnf.
+    """
+
+    packages: Packages
+    timer: str = ""
+    service: str = ""
+    apt: str = ""
+    left_out: List[str] = []
+
+
+class UpdatesState(NamedTuple):
+    """What became of a run of security updates. time: seconds since 1970. installed, waiting: names of packages.
+
+    failed: why the run failed, "" if it did not.
+    """
+
+    time: int
+    installed: List[str]
+    waiting: List[str]
+    failed: str = ""
