@@ -41,8 +41,8 @@ REAL = (
     *("timeout", "uname"),
 )
 RECORDED = (
-    *("apt-get", "chgrp", "dnf", "groupadd", "nginx", "pip", "rpm", "sysctl", "systemctl", "systemd-tmpfiles"),
-    *("useradd", "usermod", "yum"),
+    *("apt-get", "chgrp", "dnf", "groupadd", "nginx", "pip", "rpm", "sync", "sysctl", "systemctl"),
+    *("systemd-tmpfiles", "useradd", "usermod", "yum"),
 )
 # Where a program is told apart from the rest by how it is called: what it does then.
 OWN = {
@@ -227,7 +227,7 @@ def test_a_server_is_made_in_this_order(system: str, tmp_path: Path) -> None:
         *("install", "chgrp", "systemd-tmpfiles", "sysctl", "install"),
         # The package index that answers, its name for pip, the virtual environment and what is installed there.
         *("python3", "runuser", python, *("runuser", "pip") * 3),
-        *("install", "nginx", "systemctl", "python3"),
+        *("install", "nginx", "systemctl", "python3", "sync"),
     ]
     service = SYSTEMS[system].supervisor_service
     assert [call for call in server.called("systemctl") if "firewalld" not in call] == [
