@@ -123,7 +123,7 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         challenges=CHALLENGES,
         acme=paths.ACME,
         # https://nginx.org/en/docs/http/ngx_http_v2_module.html#http2
-        http2_directive=_version(stack.nginx) >= (1, 25, 1),
+        http2_directive=stack.nginx.built_version >= (1, 25, 1),
         places=tuple(site.place for site in stack.sites),
     )
     return {"nginx.conf": text}
@@ -138,11 +138,6 @@ def _rejects(sites: Sequence[SiteSettings], port: int) -> bool:
     return bool(here) and not any(
         site.nginx.set_real_ip_from or not any(map(str.isalpha, site.site.server_name or "")) for site in here
     )
-
-
-def _version(nginx: Nginx) -> tuple[int, ...]:
-    """The version of nginx that is built here; the OS's is older than any that matters."""
-    return tuple(map(int, re.findall("[0-9]+", nginx.version or "0")))
 
 
 @dataclass(frozen=True)
@@ -182,7 +177,7 @@ def keepalive_timeout(site: SiteSettings) -> int | None:
     https://nginx.org/en/docs/http/ngx_http_upstream_module.html#keepalive_timeout
     """
     seconds = site.app_server.keepalive_seconds
-    if seconds is None or (site.nginx.install == "source" and _version(site.nginx) < (1, 15, 3)):
+    if seconds is None or (site.nginx.install == "source" and site.nginx.built_version < (1, 15, 3)):
         return None
     return seconds * 500
 
@@ -199,7 +194,7 @@ def max_conns(site: SiteSettings) -> int | None:
     None for an nginx that has the directive in its commercial version alone.
     https://nginx.org/en/docs/http/ngx_http_upstream_module.html#max_conns
     """
-    if site.nginx.install == "source" and _version(site.nginx) < (1, 11, 5):
+    if not site.nginx.counts_requests:
         return None
     if site.nginx.max_conns != "auto":
         return site.nginx.max_conns
@@ -222,12 +217,16 @@ def upstream_address(site: SiteSettings, process: Process) -> str:
 def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> dict[str, str]:
     """File name → text of a site's part, with placeholders of contract.placeholders.FACTS."""
     is_http = process.endpoint.protocol == "http"
+    most = max_conns(site)
+    pools = {path: f"wsgi-{site.place.name}.pool-{number}" for number, path in enumerate(site.nginx.pools, 1)}
     values = {
         "peers": peers(stack, site, process),
         "is_apart": stack.is_apart,
         "next_upstream_timeout": next_upstream_timeout(site.nginx, is_http, len(stack.app_servers)),
         "keepalive_timeout": keepalive_timeout(site),
-        "max_conns": max_conns(site),
+        "groups": {f"wsgi-{site.place.name}": most, **{pools[path]: size for path, size in site.nginx.pools.items()}},
+        "is_limited": bool(most or pools),
+        "pools": pools,
         "nginx": site.nginx,
         "place": site.place,
         "served": site.data.served,
@@ -278,7 +277,7 @@ def builtin_files(release: Release, place: Place) -> dict[str, str]:
     address = release.endpoint.address if release.endpoint else ""
     values = {"place": place, "endpoint": release.endpoint, "address": address, "probe": release.probe}
     return {
-        "http.conf": render("templates/nginx/upstream.conf.j2", **values, max_conns=None),
+        "http.conf": render("templates/nginx/upstream.conf.j2", group=f"wsgi-{place.name}", address=address, most=None),
         "server.conf": render("templates/nginx/builtin.conf.j2", **values),
     }
 

@@ -66,8 +66,9 @@ def _served_rules(site: SiteSettings, is_apart: bool) -> Iterator[Rule]:
         yield f"data.served.{path}", health.startswith(path), "app.health lies in it", "another URL path"
         same = "static" in site.nginx.model_fields_set and path in site.nginx.static
         yield f"data.served.{path}", same, "nginx.static has it, too", "another URL path"
-        same = path in site.nginx.websocket
-        yield f"data.served.{path}", same, "nginx.websocket has it, too", "another URL path"
+        for key in ("websocket", "pools"):
+            same = path in getattr(site.nginx, key)
+            yield f"data.served.{path}", same, f"nginx.{key} has it, too", "another URL path"
     is_unused = site.data.limit_rate is not None and not served
     yield "data.limit_rate", is_unused, "set, but data.served is empty", "folders in data.served"
 

@@ -1,5 +1,6 @@
 """nginx in front of the application: its settings, and the rules between them."""
 
+import re
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, collapse_addresses
 from typing import Annotated, ClassVar, Literal
@@ -115,6 +116,12 @@ class Nginx(FromSource):
         "included; more get 503 with Retry-After at once. auto: 1024 for each thread of a worker, and no limit for "
         "gevent and ASGI; null: no limit.",
     )
+    pools: dict[text.StaticLocation, Count] = Field(
+        default_factory=dict,
+        description="URL path below site.location to the requests for it that each worker of nginx (one per CPU) has "
+        "with an app server at once; more get 503 with Retry-After at once. Pages that are slow leave the other "
+        "workers of the app server to all others.",
+    )
     limit_conn: Count | None = Field(None, description="Simultaneous requests of one client; none: unlimited.")
     set_real_ip_from: Cidrs = Field(
         (),
@@ -148,6 +155,16 @@ class Nginx(FromSource):
     def read_timeout(self, speaks_http: bool) -> int:
         """Seconds between two reads from an app server of that protocol."""
         return self.proxy_read_timeout if speaks_http else self.uwsgi_read_timeout
+
+    @property
+    def built_version(self) -> tuple[int, ...]:
+        """The version of nginx that is built here; the OS's is older than any that matters."""
+        return tuple(map(int, re.findall("[0-9]+", self.version or "0")))
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether it limits the requests that it passes on: older versions do so in the commercial one alone."""
+        return self.install == "os" or self.built_version >= (1, 11, 5)
 
     @property
     def header_buffers(self) -> tuple[int, int]:
@@ -189,7 +206,7 @@ class Nginx(FromSource):
         ):
             unread = is_unused and key in self.model_fields_set
             yield f"nginx.{key}", unread, f"the app server speaks {protocol}", f"nginx.{other}"
-        yield from self._connection_rules(server)
+        yield from self._connection_rules(server, health)
         yield from self._access_rules(health)
         path = health.partition("?")[0]
         yield f"nginx.static.{path}", path in self.static, "app.health is there", "another URL path"
@@ -197,7 +214,7 @@ class Nginx(FromSource):
         yield from self.maintenance.rules()
         yield from self._header_rules()
 
-    def _connection_rules(self, server: AppServer) -> Iterator[Rule]:
+    def _connection_rules(self, server: AppServer, health: str) -> Iterator[Rule]:
         yield (
             "nginx.websocket",
             bool(self.websocket and server.no_websocket),
@@ -208,6 +225,12 @@ class Nginx(FromSource):
         for path in self.websocket:
             yield "nginx.websocket", path in self.static, f"{path} is in nginx.static", "one of them"
             yield "nginx.websocket", self.websocket.count(path) > 1, f"{path} stands there twice", "each path once"
+        yield "nginx.pools", bool(self.pools) and not self.counts_requests, f"nginx {self.version}", "1.11.5 or newer"
+        for path in self.pools:
+            yield "nginx.pools", path in self.static, f"{path} is in nginx.static", "one of them"
+            yield "nginx.pools", path in self.websocket, f"{path} is in nginx.websocket", "one of them"
+            is_health = path == health.partition("?")[0] and self.guards_health
+            yield "nginx.pools", is_health, "app.health is there, and is let past what guards the site", "another path"
         number, size = self.header_buffers
         yield (
             "nginx.large_client_header_buffers",

@@ -29,7 +29,7 @@ def resolve(stack: StackSettings, folder: Path, file: str) -> tuple[StackSetting
             static, more = _named(site, folder, f"{stack.key_of(site)}nginx.static", file)
             warnings += more
         else:
-            taken = {*site.data.served, *site.nginx.websocket}
+            taken = {*site.data.served, *site.nginx.websocket, *site.nginx.pools}
             found_there = _automatic(site, folder / site.app.source)
             static = {url: path for url, path in found_there.items() if url not in taken}
             of = f"site {site.site.name}: " if stack.is_named else ""

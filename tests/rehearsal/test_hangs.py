@@ -204,6 +204,37 @@ def test_a_release_without_harakiri_goes_on(site: Site) -> None:
     assert site.log().count("HARAKIRI") == before
 
 
+def test_slow_pages_of_a_pool_leave_workers_to_the_others(site: Site) -> None:
+    if site.kind not in ("uwsgi", "gunicorn-gthread"):
+        pytest.skip("one server of each protocol shows it")
+    # One request for each worker of nginx, and one worker more than those can hold.
+    workers = 1 + int(site.stack.shell("nproc"))
+    server, _, worker_class = site.kind.partition("-")
+    of_server = {"worker_class": worker_class, "workers": workers} if worker_class else {"processes": workers}
+    nginx = {**KINDS[site.kind]["nginx"], "pools": {"/slow/": 1}}
+    site.stack.settings = {**KINDS[site.kind], server: of_server, "nginx": nginx}
+    site.stack.up()
+    seconds, statuses = HARAKIRI - 3, []
+
+    def ask() -> None:
+        with contextlib.suppress(httpx.TimeoutException):
+            answer = httpx.get(f"http://{site.address}/slow/{seconds}", trust_env=False, timeout=1)
+            statuses.append((answer.status_code, answer.headers.get("Retry-After")))
+
+    with site.asked() as asked:
+        # The clients of those that get in leave, and others come for as long as the workers have their requests.
+        for _ in range(seconds - 1):
+            threads = [threading.Thread(target=ask) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    print(f"{site.kind}: {8 * (seconds - 1)} slow requests to a pool, {len(statuses)} refused: {asked}")
+    assert not asked.failed
+    assert set(statuses) == {(503, "10")}
+    assert len(statuses) >= 8 * (seconds - 1) - (workers - 1)
+
+
 def test_more_requests_than_the_site_may_have_get_503_at_once(site: Site) -> None:
     if site.kind != "uwsgi":
         pytest.skip("nginx is the same before each server")

@@ -54,6 +54,7 @@ COMMON: dict[str, Sequence[str]] = {
     "nginx.client_max_body_size": (UNSET, "75M"),
     "nginx.keepalive_timeout": (UNSET, "0"),
     "nginx.max_conns": (UNSET, "70", "null"),
+    "nginx.pools": (UNSET, "{/reports/: 2}"),
     "[read_timeout]": (UNSET, "nginx.uwsgi_read_timeout: 120", "nginx.proxy_read_timeout: 120"),
     "nginx.static": (UNSET, "{}", "{/static/: static, /media/files/: static/media}"),
 }
@@ -276,7 +277,7 @@ def test_the_refused_pairs_are_those_of_the_list_each_with_its_reason() -> None:
     assert [reason for reason in reasons if "; allowed" not in reason] == []
 
 
-@pytest.mark.parametrize(("app_server", "other"), permutations(FACTORS, 2))
+@pytest.mark.parametrize(("app_server", "other"), tuple(permutations(FACTORS, 2)))
 def test_the_settings_of_the_other_app_server_are_refused_each_by_itself(app_server: str, other: str) -> None:
     keys = [(key, value) for key, values in FACTORS[other].items() for value in values if key.startswith(f"{other}.")]
     assert len(keys) > 20

@@ -144,6 +144,36 @@ def test_nginx_passes_no_more_requests_on_than_the_limit(config: dict[str, Any],
     assert ("wsgi_full" in text) == (most is not None)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("apart", [{}, {"topology": {"app_servers": 2}}], ids=["one", "apart"])
+def test_a_pool_has_a_limit_of_its_own(protocol: str, apart: dict[str, Any], tmp_path: Path) -> None:
+    nginx = {**AUTH, "pools": {"/reports/": 2, "/export": 1}, "max_conns": None, "methods": ["GET"]}
+    config = {**PROTOCOLS[protocol], **apart, "site": {"location": "/shop/"}, "nginx": nginx}
+    http = next(block for name, _, block in tree(texts(config), tmp_path) if name == "http")
+    found = {arguments: block for name, arguments, block in http if name == "upstream"}
+    limits = {
+        arguments[0]: {each for server in values(block, "server") for each in server if each.startswith("max_conns")}
+        for arguments, block in found.items()
+    }
+    assert limits == {"wsgi-app": set(), "wsgi-app.pool-1": {"max_conns=2"}, "wsgi-app.pool-2": {"max_conns=1"}}
+    site, begins = location(config, tmp_path), "http://" if protocol == "http" else ""
+    word = "proxy" if begins else "uwsgi"
+    for path, number in (("/shop/reports/", 1), ("/shop/export", 2)):
+        pool = inner(site, path)
+        assert values(pool, f"{word}_pass") == [(f"{begins}wsgi-app.pool-{number}",)]
+        assert values(pool, f"{word}_ignore_client_abort") == [("on",)]
+        assert len(values(pool, "if")) == 2, "closed for maintenance, and for other methods"
+    assert values(site, f"{word}_pass") == [(f"{begins}wsgi-app",)]
+    assert not values(site, f"{word}_ignore_client_abort")
+    # A pool that is full says so, whatever the rest of the site may have.
+    (full,) = (block for name, arguments, block in http if name == "map" and arguments[-1] == "$wsgi_full_app")
+    pattern = next(name for name, _, _ in full if name.startswith("~")).removeprefix("~")
+    for address in ("wsgi-app", "wsgi-app.pool-2", "127.0.0.1:80, wsgi-app.pool-1"):
+        assert re.search(pattern, address)
+    assert not re.search(pattern, "wsgi-app2")
+    assert ("502", "=", "/shop/.down") in values(site, "error_page")
+
+
 @pytest.mark.parametrize(
     ("settings", "pages"),
     [
