@@ -101,6 +101,13 @@ class System:
     timers_know_zones: bool = True
     # Whether its systemd (243 and later) would end a whole service for one process that the kernel kills for memory.
     has_oom_policy: bool = True
+    # Version of that interpreter on a rehearsal's machine, where it is another one.
+    rehearsed_python: tuple[int, int] | None = None
+
+    @property
+    def pythons(self) -> tuple[tuple[int, int], ...]:
+        """The versions of Python whose packages it installs, in the cloud and in a rehearsal."""
+        return (self.python_version, *([self.rehearsed_python] if self.rehearsed_python else []))
 
     @property
     def ssh_service(self) -> str:

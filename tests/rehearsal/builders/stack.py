@@ -72,7 +72,7 @@ class Stack:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "rehearsal", *arguments[:1], "--stack", self.name, *arguments[1:]]
 
-    def run(self, *arguments: str, seconds: float = 420) -> Done:
+    def run(self, *arguments: str, seconds: float = 900) -> Done:
         self.write()
         try:
             done = subprocess.run(
