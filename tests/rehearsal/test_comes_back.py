@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack
+from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack, tried
 
 KINDS: dict[str, dict[str, Any]] = {
     "supervisor": {},
@@ -59,7 +59,7 @@ class Machine:
         }[self.kind]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "supervisor"))
 def machine(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Machine]:
     stack = new_stack(project_copy, f"back-{request.param}")
     stack.settings = KINDS[request.param]
