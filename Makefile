@@ -4,6 +4,9 @@ SHELL := /bin/bash
 
 .PHONY: test unit lint docs lock pins venv bench-release faults
 
+# KINDS=all tries each process manager wherever one stands for the others.
+export KINDS
+
 test: lint
 	./rehearse setup debian12 debian13 centos7 alinux3
 	$(PY) -m pytest tests/unit -n 2

@@ -15,17 +15,20 @@ _PROCESSORS = ("x86_64.whl", "aarch64.whl")
 _SDIST = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.tar\.gz")
 
 
-def hashed(pin: str, python: tuple[int, int]) -> str:
-    """`name==version` → the same with the hashes of the files for a version of Python.
+def hashed(pin: str, *pythons: tuple[int, int]) -> str:
+    """`name==version` → the same with the hashes of the files for versions of Python.
 
     A version that the user has chosen has no line in hashes.txt, and stays without a hash.
     """
     name, _, version = pin.partition("==")
-    files = {file: sha256 for sha256, file in _files() if _is_of(file, name, version, python)}
-    wheels = [file for file in files if file.endswith(".whl")]
-    # The sources of a package that has no wheel for one processor are listed for that one.
-    is_whole = all(any(file.endswith(("-any.whl", end)) for file in wheels) for end in _PROCESSORS)
-    return " ".join((pin, *(f"--hash=sha256:{files[file]}" for file in (wheels if is_whole else files))))
+    chosen: dict[str, None] = {}
+    for python in pythons:
+        files = {file: sha256 for sha256, file in _files() if _is_of(file, name, version, python)}
+        wheels = [file for file in files if file.endswith(".whl")]
+        # The sources of a package that has no wheel for one processor are listed for that one.
+        is_whole = all(any(file.endswith(("-any.whl", end)) for file in wheels) for end in _PROCESSORS)
+        chosen |= dict.fromkeys(files[file] for file in (wheels if is_whole else files))
+    return " ".join((pin, *(f"--hash=sha256:{sha256}" for sha256 in chosen)))
 
 
 def _is_of(file: str, name: str, version: str, python: tuple[int, int]) -> bool:

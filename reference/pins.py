@@ -32,8 +32,8 @@ Python = tuple[int, int]
 
 def wanted() -> set[tuple[str, Python]]:
     """Each pin that a server may install, with the version of Python that it is installed for."""
-    found = {(pin, system.python_version) for system in _systems() for pin in _pins(system)}
-    return found | {(system.acme_client, system.python_version) for system in SYSTEMS.values()}
+    found = {(pin, python) for system in _systems() for pin in _pins(system) for python in system.pythons}
+    return found | {(system.acme_client, python) for system in SYSTEMS.values() for python in system.pythons}
 
 
 def _systems() -> Iterator[System]:

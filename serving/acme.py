@@ -30,7 +30,7 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         domains=names,
         directory=stack.acme_directory,
         ca=ACME_CA_FILE if stack.acme_ca else None,
-        client=hashed(stack.system.acme_client, stack.system.python_version),
+        client=hashed(stack.system.acme_client, *stack.system.pythons),
     )
     unit = paths.ACME_UNIT
     values = {"tool": f"{paths.host_root()}/current/tool/release.py", "unit": unit}

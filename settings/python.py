@@ -63,6 +63,7 @@ class Python(FromSource):
             system,
             python=f"{self.folder}/bin/python{'.'.join(map(str, version))}",
             python_version=version,
+            rehearsed_python=None,
             python_folder=self.folder,
             build_pins=BUILD,
             no_os_uwsgi="python.install is source, and the OS's uWSGI runs the OS's Python",

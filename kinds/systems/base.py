@@ -107,6 +107,13 @@ class System:
     has_call_groups: bool = True
     # Whether the cloud-init of each of its images (23.1 and later) fetches a token before it reads the metadata.
     fetches_tokens: bool = False
+    # Version of that interpreter on a rehearsal's machine, where it is another one.
+    rehearsed_python: tuple[int, int] | None = None
+
+    @property
+    def pythons(self) -> tuple[tuple[int, int], ...]:
+        """The versions of Python whose packages it installs, in the cloud and in a rehearsal."""
+        return (self.python_version, *([self.rehearsed_python] if self.rehearsed_python else []))
 
     @property
     def ssh_service(self) -> str:

@@ -27,6 +27,7 @@ CENTOS7 = System(
     packages=("python3",),
     python="/usr/bin/python3",
     python_version=(3, 6),
+    rehearsed_python=(3, 11),
     compiler_packages=("python3-devel", "gcc"),
     nginx_user="nginx",
     nginx_modules="/usr/share/nginx/modules/*.conf",

@@ -19,7 +19,7 @@ import pytest
 
 from tests.rehearsal.builders.confined import MAY, MAY_NOT, METADATA, PAGE, SERVE_METADATA
 from tests.rehearsal.builders.load import Load, loaded
-from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack
+from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack, tried
 
 KINDS: dict[str, dict[str, Any]] = {
     "supervisor": {},
@@ -75,7 +75,7 @@ class Machine:
         }[self.kind]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "supervisor"))
 def machine(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Machine]:
     stack = new_stack(project_copy, f"back-{request.param}")
     stack.settings = KINDS[request.param]

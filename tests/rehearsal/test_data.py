@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.builders.stack import Stack, new_stack, until
+from tests.rehearsal.builders.stack import Stack, new_stack, tried, until
 
 APPLICATION = """
 import os
@@ -93,7 +93,7 @@ class Kept:
         return int(self.ask("GET", "/count").text)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "emperor"))
 def kept(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Kept]:
     stack = new_stack(project_copy, f"data-{request.param}")
     folder = stack.folder / "kept"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.rehearsal.builders.load import Load, loaded
-from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
+from tests.rehearsal.builders.stack import Stack, asked, new_stack, tried, until
 
 SERVING = {"app_server": "granian"}
 # A package that keeps its static files inside, as Flask finds them there.
@@ -74,7 +74,7 @@ class Granian:
         return set(self.stack.shell(f"pgrep -P {master}").split())
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "port-systemd"))
 def served(request: pytest.FixtureRequest, project_copy: Any) -> Iterator[Granian]:
     stack = new_stack(project_copy, f"granian-{request.param}")
     package = stack.folder / "shop/shop"

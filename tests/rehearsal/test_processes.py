@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
+from tests.rehearsal.builders.stack import Stack, asked, new_stack, tried, until
 
 # The process manager that runs the processes.
 KINDS: dict[str, dict[str, Any]] = {"supervisor": {}, "emperor": {"serving": {"process_manager": "emperor"}}}
@@ -65,7 +65,7 @@ class Served:
         return self.stack.shell(f"cat /var/log/wsgi-ecs/app/{slot}.{name}.*.log")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "supervisor"))
 def served(request: pytest.FixtureRequest, project_copy: Any) -> Iterator[Served]:
     stack = new_stack(project_copy, f"proc-{request.param}")
     (stack.folder / "app/worker.py").write_text(WORKER)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.rehearsal.builders.load import Load, loaded
-from tests.rehearsal.builders.stack import Stack, asked, new_stack, until
+from tests.rehearsal.builders.stack import Stack, asked, new_stack, tried, until
 
 SKY = {"site": {"server_name": "sky.example.test"}, "app": {"wsgi_file": "SKY.wsgi", "callable": "application"}}
 # Below the other's domain, by another server.
@@ -55,7 +55,7 @@ class Sites:
         until(condition, seconds)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "systemd"))
 def sites(request: pytest.FixtureRequest, project_copy: Any) -> Iterator[Sites]:
     stack = new_stack(project_copy, f"sites-{request.param}")
     stack.settings = KINDS[request.param]

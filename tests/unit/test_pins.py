@@ -43,6 +43,14 @@ def test_only_the_files_for_a_version_of_python_are_allowed() -> None:
     assert len(HASH.findall(hashed("zope.interface==8.0.1", (3, 14)))) == 1
 
 
+def test_a_rehearsal_of_centos7_installs_with_its_own_python() -> None:
+    plan, _ = plan_of({"serving": {"app_server": "gunicorn"}, "gunicorn": {"worker_class": "gevent"}})
+    (gevent,) = (pin for pin in plan.sites[0].release.server_pins if pin.startswith("gevent=="))
+    found = [set(HASH.findall(hashed(gevent.split()[0], python))) for python in ((3, 6), (3, 11))]
+    assert all(found) and not found[0] & found[1]
+    assert set(HASH.findall(gevent)) == found[0] | found[1]
+
+
 def test_a_version_of_the_users_choice_has_no_hash_and_a_warning() -> None:
     config: dict[str, Any] = {"uwsgi": {"version": "2.0.30"}}
     plan, settings = plan_of(config)

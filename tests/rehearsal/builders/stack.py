@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Stack:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "rehearsal", *arguments[:1], "--stack", self.name, *arguments[1:]]
 
-    def run(self, *arguments: str, seconds: float = 420) -> Done:
+    def run(self, *arguments: str, seconds: float = 900) -> Done:
         self.write()
         try:
             done = subprocess.run(
@@ -132,6 +132,14 @@ class Stack:
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new, 1))
+
+
+def tried(kinds: Iterable[str], one: str) -> list[str]:
+    """The kinds of server that a module has a machine for each: the one, or all of them with `make test KINDS=all`.
+
+    The modules name different ones, so that each process manager has its machines in every run.
+    """
+    return list(kinds) if os.environ.get("KINDS") == "all" else [one]
 
 
 def lxd(path: str) -> Any:
