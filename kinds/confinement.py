@@ -48,14 +48,12 @@ class Confinement(Model):
 
     def of_supervisor(self, system: System) -> str:
         """Text of a drop-in for a unit that is root and starts each of its programs as the program's user."""
-        # A program may read what somebody has put into a home folder for it, and use a device such as a GPU.
+        # A program may read what somebody has put into a home folder for it.
         return self._drop_in(self._directives(system, capabilities=_CHANGES_USERS, has_programs=True, is_os_unit=True))
 
     def of_nginx(self, system: System) -> str:
         """Text of a drop-in for nginx."""
-        return self._drop_in(
-            self._directives(system, capabilities=_NGINX, is_os_unit=True, hides_processes=True, has_devices=False)
-        )
+        return self._drop_in(self._directives(system, capabilities=_NGINX, is_os_unit=True, hides_processes=True))
 
     def _directives(
         self,
@@ -64,7 +62,6 @@ class Confinement(Model):
         has_programs: bool = False,
         is_os_unit: bool = False,
         hides_processes: bool = False,
-        has_devices: bool = True,
     ) -> str:
         """Directives of a unit's [Service], "" without confinement.
 
@@ -81,7 +78,6 @@ class Confinement(Model):
             has_programs=has_programs,
             is_os_unit=is_os_unit,
             hides_processes=hides_processes,
-            has_devices=has_devices,
         )
 
     @staticmethod

@@ -6,6 +6,7 @@
 Python 3.6, standard library only.
 """
 
+import contextlib
 import glob
 import os
 import time
@@ -38,9 +39,20 @@ def place(texts: Dict[str, str], name: str = RESTART) -> List[str]:
     return sorted(new)
 
 
-def units() -> List[str]:
-    """The units that must come back by themselves."""
-    return sorted(os.path.basename(os.path.dirname(path))[: -len(".d")] for path in glob.glob(_path("*")))
+def units(name: str = RESTART) -> List[str]:
+    """The units that have a drop-in: those that must come back by themselves, or are to be confined."""
+    return sorted(os.path.basename(os.path.dirname(path))[: -len(".d")] for path in glob.glob(_path("*", name)))
+
+
+def unconfined() -> List[str]:
+    """The units that were started before they had what confines them, and run without it until they start again."""
+    found = []
+    for unit in units(CONFINEMENT):
+        pid = run("systemctl", "show", "-p", "MainPID", unit, check=False).rpartition("=")[2].strip()
+        with contextlib.suppress(OSError), open("/proc/{}/status".format(pid)) as lines:
+            if any(line.split() == ["NoNewPrivs:", "0"] for line in lines):
+                found.append(unit)
+    return found
 
 
 def restart(units: Iterable[str], say: Say) -> None:

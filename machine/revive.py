@@ -12,6 +12,7 @@ import audit
 import drop_ins
 import files
 import lock
+import metadata
 import processes
 import redis_server
 from commands import ReleaseError, Say, describe, run
@@ -30,7 +31,10 @@ def revive(say: Say, stopped_too: bool) -> None:
 
     stopped_too: also the programs that somebody has stopped (wsgi-ecs-app stop), which are only named otherwise.
     """
-    if os.geteuid() != 0 or lock.current() is not None or not (_services_down() or any(map(_is_down, _sites()))):
+    if os.geteuid() != 0 or lock.current() is not None:
+        return
+    metadata.keep(say)
+    if not (_services_down() or any(map(_is_down, _sites()))):
         return
     with lock.acquire_lock(_SECONDS, "start of what does not run"), audit.logged("revive"):
         if revive_services(say):

@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Optional
 import access_log
 import certificates
 import drift
+import drop_ins
 import dumps
 import facts
 import files
@@ -66,6 +67,7 @@ def of_machine(finds_edits: bool) -> Status:
         "redis": redis_server.is_running(),
         "database": _database() if os.path.exists(paths.DATABASE_COMMAND) else None,
         "updates": _updates(),
+        "unconfined": drop_ins.unconfined(),
         "sites": sites,
         "edited": [{"path": path, "kind": kind} for path, kind in sorted(edited)] if finds_edits else None,
     }
@@ -152,6 +154,8 @@ def lines(found: Status) -> List[str]:
         shown += _lines_of_database(found["database"])
     if found["updates"]:
         shown.append("security updates: " + _words_of_updates(found["updates"]))
+    if found["unconfined"]:
+        shown.append("not confined until a restart, which loses requests: " + " ".join(found["unconfined"]))
     for site in found["sites"]:
         shown += _lines_of_site(site)
     memory = found["memory"]

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Written by wsgi-ecs. keep: no user but root reaches the metadata of the cloud. open: every user does.
+# Prints each address to which `keep` has closed the way.
 
 # A kernel before 4.10, as CentOS 7's, knows no users in a rule of routing, and would apply the rule to all of them.
 case $(uname -r) in
@@ -7,19 +8,27 @@ case $(uname -r) in
 *) has_users=yes ;;
 esac
 
+# A rule that is there already stays, so that the way is open at no moment.
 by_rule() {
-    while ip rule del priority 50 to "$2" 2>/dev/null; do :; done
-    [ "$1" = keep ] || return 0
-    # systemd-networkd removes a rule of unknown origin, but none of the kernel's. An old ip does not know origins.
-    set -- priority 50 to "$2" uidrange 1-65535
-    ip rule add "$@" protocol kernel prohibit 2>/dev/null || ip rule add "$@" prohibit
+    if [ "$1" = open ]; then
+        while ip rule del priority 50 to "$2" 2>/dev/null; do :; done
+    elif ! ip rule list | grep -q "^50:.* to $2 .*prohibit"; then
+        echo "$2"
+        # systemd-networkd removes a rule of unknown origin, but none of the kernel's. An old ip does not know origins.
+        set -- priority 50 to "$2" uidrange 1-65535
+        ip rule add "$@" protocol kernel prohibit 2>/dev/null || ip rule add "$@" prohibit
+    fi
 }
 
 by_firewall() {
-    verb=$1
-    set -- OUTPUT -d "$2" -m owner ! --uid-owner 0 -j REJECT
-    while iptables -w -D "$@" 2>/dev/null; do :; done
-    [ "$verb" = open ] || iptables -w -I "$@"
+    verb=$1 address=$2
+    set -- OUTPUT -d "$address" -m owner ! --uid-owner 0 -j REJECT
+    if [ "$verb" = open ]; then
+        while iptables -w -D "$@" 2>/dev/null; do :; done
+    elif ! iptables -w -C "$@" 2>/dev/null; then
+        echo "$address"
+        iptables -w -I "$@"
+    fi
 }
 
 failed=0

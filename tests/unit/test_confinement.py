@@ -1,5 +1,6 @@
 """What confines the programs of a server, as text; a machine shows what it does: tests/rehearsal/test_comes_back.py."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -67,11 +68,28 @@ def test_confinement_can_be_switched_off(manager: str) -> None:
     assert not [name for name in found if name == "nginx.service"]
 
 
+def test_a_unit_that_runs_without_what_confines_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop_ins = metadata.drop_ins
+    monkeypatch.setattr(drop_ins, "UNITS", str(tmp_path))
+    for unit, name in (
+        ("nginx.service", drop_ins.CONFINEMENT),
+        ("supervisor.service", drop_ins.CONFINEMENT),
+        ("mariadb.service", drop_ins.RESTART),
+    ):
+        (tmp_path / f"{unit}.d").mkdir()
+        (tmp_path / f"{unit}.d" / name).touch()
+    # nginx runs as this process, which may get new privileges, and supervisor does not run.
+    monkeypatch.setattr(
+        drop_ins, "run", lambda *command, check: f"MainPID={os.getpid() if 'nginx.service' in command else 0}\n"
+    )
+    assert drop_ins.unconfined() == ["nginx.service"]
+
+
 def test_the_page_of_the_first_boot_is_as_it_was() -> None:
     # Other user data would replace every server.
-    for manager in MANAGERS:
-        golden = PROJECT / "tests/unit/golden"
-        assert not [path for path in golden.glob("user-data-*") if "RestrictNamespaces" in path.read_text()], manager
+    found = [path.read_text() for path in (PROJECT / "tests/unit/golden").glob("user-data-*")]
+    assert found
+    assert not [text for text in found if "RestrictNamespaces" in text]
 
 
 def texts(**confinement: Any) -> dict[str, str]:
@@ -127,32 +145,99 @@ OWNER = "OUTPUT -d {} -m owner ! --uid-owner 0 -j REJECT"
 ADDRESSES = ("100.100.100.200", "169.254.169.254")
 
 
+# Rules in a file, as the kernel keeps them: a line each. `ip` takes no origin where there is a file `old`.
+IP = """
+cd "${0%/*}"
+echo "ip $*" >>log
+case "$1 $2" in
+"rule list") cat rules ;;
+"rule add")
+    shift 2
+    case $* in *protocol*) [ ! -e old ] || exit 1 ;; esac
+    echo "50: from all to $4 $5 $6 prohibit" >>rules
+    ;;
+"rule del")
+    grep -q " to $6 " rules || exit 2
+    grep -v " to $6 " rules >rest
+    mv rest rules
+    ;;
+esac
+"""
+IPTABLES = """
+cd "${0%/*}"
+echo "iptables $*" >>log
+verb=$2
+shift 2
+case $verb in
+-C) grep -qxF -- "$*" rules ;;
+-I) echo "$*" >>rules ;;
+-D)
+    grep -qxF -- "$*" rules || exit 1
+    grep -vxF -- "$*" rules >rest
+    mv rest rules
+    ;;
+esac
+"""
+
+
 @pytest.mark.parametrize(
     ("kernel", "has_origins", "wanted"),
     [
-        ("6.1.0-13-amd64", True, [f"ip rule add {RULE} protocol kernel prohibit"]),
-        ("5.10.134-16.al8", False, [f"ip rule add {RULE} prohibit"]),
-        ("4.18.0", True, [f"ip rule add {RULE} protocol kernel prohibit"]),
-        ("3.10.0-1160.el7", True, [f"iptables -w -I {OWNER}"]),
-        ("4.9.0", True, [f"iptables -w -I {OWNER}"]),
+        ("6.1.0-13-amd64", True, f"ip rule add {RULE} protocol kernel prohibit"),
+        ("5.10.134-16.al8", False, f"ip rule add {RULE} prohibit"),
+        ("4.18.0", True, f"ip rule add {RULE} protocol kernel prohibit"),
+        ("3.10.0-1160.el7", True, f"iptables -w -I {OWNER}"),
+        ("4.9.0", True, f"iptables -w -I {OWNER}"),
     ],
 )
 def test_root_alone_reaches_the_metadata_on_every_kernel(
-    tmp_path: Path, kernel: str, has_origins: bool, wanted: list[str]
+    tmp_path: Path, kernel: str, has_origins: bool, wanted: str
 ) -> None:
-    log = tmp_path / "log"
-    refused = "*del*|*-D*" if has_origins else "*del*|*-D*|*protocol*"
-    for name, text in {
-        "uname": f"echo {kernel}",
-        **dict.fromkeys(("ip", "iptables"), f'case "$*" in {refused}) exit 1;; esac; echo "${{0##*/}} $*" >>{log}'),
-    }.items():
+    for name, text in {"uname": f"echo {kernel}", "ip": IP, "iptables": IPTABLES}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    script = PROJECT / "templates/metadata/metadata.sh"
-    for verb, lines in (("keep", wanted), ("open", [])):
+    if not has_origins:
+        (tmp_path / "old").touch()
+    rules, log = tmp_path / "rules", tmp_path / "log"
+    rules.touch()
+
+    def run(verb: str) -> tuple[list[str], str]:
+        """The commands that changed the rules, and what was printed."""
         log.write_text("")
-        subprocess.run(["sh", str(script), verb], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
-        assert log.read_text().splitlines() == [line.format(address) for address in ADDRESSES for line in lines]
+        script = PROJECT / "templates/metadata/metadata.sh"
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        done = subprocess.run(["sh", str(script), verb], env=environment, capture_output=True, text=True, check=True)
+        asked = ("ip rule list", "iptables -w -C")
+        return [line for line in log.read_text().splitlines() if not line.startswith(asked)], done.stdout
+
+    changes, printed = run("keep")
+    assert [line for address in ADDRESSES if (line := wanted.format(address)) in changes] == [
+        wanted.format(address) for address in ADDRESSES
+    ]
+    assert printed.split() == list(ADDRESSES)
+    assert len(rules.read_text().splitlines()) == 2
+    # Nothing is opened, be it for a moment, while the rules are there.
+    assert run("keep") == ([], "")
+    rules.write_text("".join(rules.read_text().splitlines(keepends=True)[:1]))
+    assert run("keep")[1].split() == [ADDRESSES[1]]
+    run("open")
+    assert rules.read_text() == ""
+
+
+def test_a_way_that_something_has_opened_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(metadata.paths, "ETC", str(tmp_path))
+    metadata.keep(said.append)
+    assert said == [], "no rule is wanted here"
+    for text, wanted in (
+        ("exit 0", []),
+        ("echo 100.100.100.200", ["closed again to applications: 100.100.100.200"]),
+        ("exit 1", [f"warning: applications can reach the metadata of the cloud: /bin/sh {tmp_path}/"]),
+    ):
+        (tmp_path / METADATA_SCRIPT).write_text(text)
+        metadata.keep(said.append)
+        assert [line[: len(start)] for line, start in zip(said, wanted, strict=True)] == wanted
+        said.clear()
 
 
 def test_the_way_to_the_metadata_is_closed_unless_a_setting_opens_it() -> None:

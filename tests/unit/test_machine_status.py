@@ -186,7 +186,18 @@ def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch
         assert (site["name"], site["release"], site["workers"]) == ("app", archive.id, busy._asdict())
         assert abs(site["since"] - time.time()) < 60
         assert site["requests"]["seconds"] == 300
-        assert {"cpus", "load", "memory", "disks", "redis", "database", "updates", "sites", "edited"} == set(found)
+        assert {
+            "cpus",
+            "load",
+            "memory",
+            "disks",
+            "redis",
+            "database",
+            "updates",
+            "unconfined",
+            "sites",
+            "edited",
+        } == set(found)
         assert found["database"] is None
         (server.site / "current/server.conf").write_text("")
         out.clear()

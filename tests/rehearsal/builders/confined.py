@@ -41,7 +41,6 @@ def tries(url):
         "connection": lambda: socket.create_connection(("127.0.0.1", 80), 3).close(),
         "metadata": lambda: urllib.request.urlopen("http://" + url, timeout=3).close(),
         "namespace": lambda: call("unshare", 0x10000000),
-        "mount": lambda: call("mount", b"x", b"/tmp", b"tmpfs", 0, None),
         "trace": lambda: call("ptrace", 0, 0, 0, 0),
         "family": lambda: socket.socket(38, socket.SOCK_SEQPACKET).close(),
         "group of a file": lambda: os.chmod(file, 0o2600),
@@ -59,8 +58,19 @@ def tries(url):
     found["state"] = [status["NoNewPrivs"], status["CapEff"], resource.getrlimit(resource.RLIMIT_CORE)[0]]
     return json.dumps(found)
 """
-MAY = ("data", "group", "temporary", "shared memory", "callback", "thread", "program", "name", "connection")
-MAY_NOT = ("metadata", "namespace", "mount", "trace", "family", "group of a file")
+MAY = (
+    "data",
+    "group",
+    "temporary",
+    "shared memory",
+    "callback",
+    "thread",
+    "program",
+    "name",
+    "connection",
+    "group of a file",
+)
+MAY_NOT = ("metadata", "namespace", "trace", "family")
 
 # The addresses of the metadata, of a machine beyond this one as in the cloud: an own one would be reached in any case.
 METADATA = ("100.100.100.200", "169.254.169.254")
