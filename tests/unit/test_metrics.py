@@ -138,7 +138,7 @@ def test_a_scrape_is_answered(client: socket.socket) -> None:
     with client.makefile(encoding="utf-8", newline="") as answer:
         assert answer.readline() == "HTTP/1.1 200 OK\r\n"
         headers = dict(line.rstrip().split(": ", 1) for line in iter(answer.readline, "\r\n"))
-        assert len(list(text_fd_to_metric_families(answer))) == 21
+        assert len(list(text_fd_to_metric_families(answer))) == 22
     assert headers == {
         "Content-Type": "text/plain; version=0.0.4; charset=utf-8",
         "Content-Length": str(len(metrics_text.text(STATUS).encode())),
