@@ -92,7 +92,7 @@ def stats(name: str, slot: str) -> str:
 
 
 def database_backup() -> str:
-    """File whose time is that of the last dump of the database, beside its data."""
+    """File whose time is that of the newest dump of the database that has left its machine, beside its data."""
     return DATA + "/backup"
 
 

@@ -176,9 +176,28 @@ def _mode(file: str) -> int:
     return 0o600 if file.endswith(".key") else 0o644
 
 
-def place_authority(certificate: str) -> None:
-    """Write the certificate by which applications recognise their database's server. certificate: Base64, one line."""
+def place_authority(certificate: str) -> List[str]:
+    """Write the certificate by which applications recognise their database's server. Returns the path of its file.
+
+    certificate: Base64, one line. "" removes the file as soon as no application's environment names it.
+    """
+    path = paths.MYSQL_CA
+    if certificate:
+        if files.text(path) != _pem(certificate):
+            files.write(path, _pem(certificate), 0o644)
+    elif not any(path in (files.text(paths.env_file(site)) or "") for site in files.site_names()):
+        files.remove(path)
+    return [path] if os.path.exists(path) else []
+
+
+def has_authority(certificate: str, written: Dict[str, str]) -> bool:
+    """Whether place_authority has nothing to do. written: path → digest, as the last run has noted them."""
+    text = files.text(paths.MYSQL_CA)
+    if text != (_pem(certificate) if certificate else None):
+        return False
+    return written.get(paths.MYSQL_CA) == (None if text is None else files.digest(text))
+
+
+def _pem(certificate: str) -> str:
     lines = [certificate[start : start + 64] for start in range(0, len(certificate), 64)]
-    text = "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
-    if files.text(paths.MYSQL_CA) != text:
-        files.write(paths.MYSQL_CA, text, 0o644)
+    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])

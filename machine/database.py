@@ -42,10 +42,16 @@ def prepare(unpacked: Unpacked, password: str, say: Say) -> List[str]:
     database = decode(Database, unpacked.text(HOST_FILE))
     disk.mount(say)
     check_system(database.system)
+    # First: its time may come at any moment, and the rest may be refused.
+    dumps.end_unwanted(unpacked)
     initialise(database.datadir, say)
+    config = unpacked.text(CONFIG_FOLDER + MYSQL_CONFIG_FILE)
     if database.tls != "none":
         database_tls.prepare()
-    configure(database, unpacked.text(CONFIG_FOLDER + MYSQL_CONFIG_FILE), say)
+        configure(database, database_tls.with_certificate(config), say)
+    else:
+        # An application that verifies the server is answered until drop_old_credentials.
+        configure(database, database_tls.kept(config, files.text(database.config)), say)
     command = unpacked.text(CONFIG_FOLDER + os.path.basename(paths.DATABASE_COMMAND))
     files.write(paths.DATABASE_COMMAND, command, 0o755)
     old = old_account()
@@ -62,8 +68,10 @@ def prepare(unpacked: Unpacked, password: str, say: Say) -> List[str]:
 
 
 def drop_old_credentials(unpacked: Unpacked, password: str, say: Say) -> None:
-    """End the account or the password that the application had before. Raises ReleaseError or OSError."""
+    """End the account, the password or the TLS that the application had before. Raises ReleaseError or OSError."""
     database = decode(Database, unpacked.text(HOST_FILE))
+    if database.tls == "none":
+        configure(database, unpacked.text(CONFIG_FOLDER + MYSQL_CONFIG_FILE), say)
     account = Account(database.user, hashed(password), database.tls == "required")
     sql(accounts(database, account.password, None, account.needs_tls))
     sql(dropped(database, {database.user}))
@@ -122,9 +130,11 @@ def configure(database: Database, text: str, say: Say) -> None:
 
     def start(config: str) -> None:
         began, offset = time.time(), size(LOG)
-        files.write(path, config, 0o644)
+        # A run that is killed before the restart leaves a text that the next run does not take for what MySQL has.
+        files.write(path, config + "# MySQL starts with this.\n", 0o644)
         try:
             run("systemctl", "restart", UNIT)
+            files.write(path, config, 0o644)
         except ReleaseError as error:
             said = tail(LOG, offset) or run("journalctl", "-u", UNIT, "-o", "cat", "--since=@%d" % began, check=False)
             lines = [line for line in said.splitlines() if "ERROR" in line] or said.splitlines()[-20:]

@@ -7,9 +7,11 @@ Python 3.6, standard library only.
 """
 
 import base64
+import hashlib
 import os
 import pwd
 import re
+from typing import Optional
 
 import files
 from commands import ReleaseError, Say, run
@@ -34,6 +36,8 @@ subjectAltName = DNS:{name}
 """
 # It is renewed by nobody: who trusts it trusts this certificate alone, and not those that it could sign.
 _DAYS = "36500"
+# Begins the line of MySQL's configuration that has the digest of the certificate.
+_MARK = "# certificate"
 
 
 def prepare() -> None:
@@ -78,6 +82,18 @@ def tell(say: Say) -> None:
             then="remove the file on the server, and run up again, which makes another certificate",
         )
     say("certificate of the database: " + text)
+
+
+def with_certificate(config: str) -> str:
+    """A configuration of MySQL that names the certificate by its digest: with another one it is another text."""
+    digest = hashlib.sha256((files.text(path("crt")) or "").encode()).hexdigest()
+    return "{}{} {}\n".format(config, _MARK, digest)
+
+
+def kept(config: str, before: Optional[str]) -> str:
+    """A configuration of MySQL with the lines about TLS that the one before has, as far as they still hold."""
+    lines = [line for line in (before or "").splitlines() if line.startswith((_MARK, "ssl_"))]
+    return config + "".join(line + "\n" for line in lines if os.path.exists(path("crt")))
 
 
 def path(kind: str) -> str:

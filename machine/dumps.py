@@ -25,7 +25,6 @@ def place(unpacked: Unpacked) -> List[str]:
     names = [name for name in (SERVICE, TIMER) if CONFIG_FOLDER + name in unpacked.files]
     texts = {os.path.join(drop_ins.UNITS, name): unpacked.text(CONFIG_FOLDER + name) for name in names}
     if not texts:
-        _remove()
         return []
     has_changed = any(files.text(path) != text for path, text in texts.items())
     for path, text in texts.items():
@@ -37,9 +36,9 @@ def place(unpacked: Unpacked) -> List[str]:
     return sorted(texts)
 
 
-def _remove() -> None:
-    """End the timer. The dumps stay."""
-    if not os.path.exists(os.path.join(drop_ins.UNITS, TIMER)):
+def end_unwanted(unpacked: Unpacked) -> None:
+    """End the timer of a release that has none. The dumps stay."""
+    if CONFIG_FOLDER + TIMER in unpacked.files or not os.path.exists(os.path.join(drop_ins.UNITS, TIMER)):
         return
     run("systemctl", "disable", "-q", TIMER)
     run("systemctl", "stop", TIMER, SERVICE)

@@ -57,10 +57,13 @@ def own_nginx() -> Optional[OwnNginx]:
     return files.host_state().nginx
 
 
-def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Given], say: Say) -> None:
+def prepare(
+    folder: str, hosts: Dict[str, str], given: Optional[certificates.Given], say: Say, authority: str = ""
+) -> None:
     """Put the release of the machine in `folder` in place. Raises ReleaseError with the old release in place.
 
-    hosts: name → IPv4 address of the stack's other machines. given: certificates, None for those in place.
+    hosts: name → IPv4 address of the stack's other machines. given: certificates, None for those in place. authority:
+    certificate of the database's server, "" for none.
     """
     unpacked = Unpacked(folder)
     host = decode(Host, unpacked.text(HOST_FILE))
@@ -68,13 +71,15 @@ def prepare(folder: str, hosts: Dict[str, str], given: Optional[certificates.Giv
     old, given = files.host_state(), given or {}
     digest = files.digest(given) if given else old.tls
     is_same = (old.release, old.hosts, old.tls) == (unpacked.id, hosts, digest)
+    is_same = is_same and certificates.has_authority(authority, old.written)
     if is_same and certificates.are_in_place(given):
         say("what the sites share is in place: nothing to do")
         return
     drift.report_overwritten(drift.of_host(), say)
     if host.packages:
         packages.install(host.packages, say)
-    services = drop_ins.place(host.drop_ins)
+    services = certificates.place_authority(authority)
+    services += drop_ins.place(host.drop_ins)
     services += drop_ins.place(host.confinement, drop_ins.CONFINEMENT)
     services += redis_server.prepare(host.redis, say)
     services += metrics.place(unpacked, say)

@@ -32,7 +32,16 @@ _MACHINE = (
     _Family("memory_size_bytes", "Memory of this machine.", _part("memory", "size")),
     _Family("memory_free_bytes", "Memory that programs can have without swapping.", _part("memory", "free")),
     _Family("redis_up", "Whether the Redis of this machine answers.", lambda status: status["redis"]),
-    _Family("database_backup_timestamp_seconds", "When the database was dumped last.", _part("database", "backup")),
+    _Family(
+        "database_backup_timestamp_seconds",
+        "Of when the newest dump of the database is that has left this machine.",
+        _part("database", "backup"),
+    ),
+    _Family(
+        "database_nightly_dump_timestamp_seconds",
+        "When the newest nightly dump on this machine was made.",
+        lambda status: max((dump["time"] for dump in (status["database"] or {"dumps": []})["dumps"]), default=None),
+    ),
 )
 _DISK = (
     _Family("disk_size_bytes", "Size of a disk.", lambda disk: disk["size"], lambda disk: {"path": disk["path"]}),

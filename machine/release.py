@@ -30,7 +30,6 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 import acme
 import audit
-import certificates
 import files
 import host
 import kept
@@ -243,9 +242,7 @@ def perform(verb: str, folder: str) -> None:
         revive.revive_services(say)
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
-            if "authority" in parts:
-                certificates.place_authority(parts["authority"])
-            host.prepare(folder, parts["hosts"], parts["tls"], say)
+            host.prepare(folder, parts["hosts"], parts["tls"], say, parts.get("authority", ""))
         elif verb in ("apply", "follow"):
             _release(folder, parts or {}, verb == "apply", entry)
         else:

@@ -171,7 +171,10 @@ def lines(found: Status) -> List[str]:
 
 def _lines_of_database(found: Status) -> List[str]:
     made = found["backup"]
-    shown = ["database: {}".format("last backup " + maintenance.moment(made) if made else "no backup yet")]
+    first = "database: {}".format("last backup " + maintenance.moment(made) if made else "no backup yet")
+    if found["dumps"]:
+        first += ", last nightly dump " + maintenance.moment(found["dumps"][0]["time"])
+    shown = [first]
     if found["dump_failed"]:
         shown.append("  the last nightly dump failed (journalctl -u {})".format(paths.DUMP_UNIT))
     return shown + ["  nightly dump {}: {}".format(dump["name"], _size(dump["size"])) for dump in found["dumps"]]

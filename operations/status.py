@@ -135,6 +135,7 @@ def table(found: Found) -> Any:
         remarks += [f"{_gib(disk['free'])} free on {disk['name']}" for disk in machine["disks"]]
         if database := machine.get("database"):
             remarks.append(f"backup: {_age(database['backup'])} ago" if database["backup"] else "no backup yet")
+            remarks += [f"nightly dump: {_age(dump['time'])} ago" for dump in database.get("dumps", [])[:1]]
             remarks += ["the last nightly dump failed"] if database.get("dump_failed") else []
         used = _gib(memory["size"] - memory["free"])
         shown.add_row(machine["name"], "", "", "", used, "", "", "", ", ".join(remarks), style="bold")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.archive import Archive
 from contract.documents import Probe
 from tests.unit.machine import module
 from tests.unit.machine.promises import only_slot
@@ -105,6 +106,27 @@ def test_nginx_is_reloaded_only_for_what_it_reads(server: Server) -> None:
     assert reloads(server.unpack(host), {"hosts": {"app-1": "192.0.2.7"}, "tls": {}}) == 1
     other = server.host(None, "sendfile on", "sendfile off")
     assert reloads(server.unpack(other), {"hosts": {"app-1": "192.0.2.7"}, "tls": {}}) == 1
+
+
+def test_the_certificate_of_the_database_stays_as_long_as_an_application_reads_it(server: Server) -> None:
+    file, folder = server.root / "etc/mysql-ca.pem", server.root / "srv/host/current"
+    host, again = server.host(), server.host(generation=1)
+
+    def noted(archive: Archive, **authority: str) -> bool:
+        """Whether the file is compared with what was written."""
+        server.run(server.unpack(archive), json.dumps({"hosts": {}, "tls": {}, **authority}), verb="prepare")
+        return str(file) in json.loads((folder / "state.json").read_text())["written"]
+
+    assert not noted(host)
+    assert noted(host, authority="TUlJQw==")
+    first = file.read_text()
+    assert noted(host, authority="TUlJRA==")
+    assert file.read_text() != first
+    server.apply(server.archive(site="shop"), {"MYSQL_SSL_CA": str(file)})
+    assert noted(again), "the release that serves connects with it"
+    server.apply(server.archive(site="shop"), {"KEY": "shop"})
+    assert not noted(again)
+    assert not file.exists()
 
 
 def test_a_site_that_is_no_longer_named_is_removed_and_the_others_serve_on(server: Server) -> None:

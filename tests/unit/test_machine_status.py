@@ -231,7 +231,8 @@ def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(status.dumps, "run", lambda *_, **__: "failed\n")
         out.clear()
         status.command([], out.append)
-        assert out[2:5] == [
+        assert out[1:5] == [
+            "database: last backup 2001-09-09 01:46:40 UTC, last nightly dump 2001-09-10 01:46:40 UTC",
             "  the last nightly dump failed (journalctl -u wsgi-ecs-dump)",
             f"  nightly dump {name}: 2 KiB",
             "  nightly dump app-20260130T033000Z.sql.gz: 2 KiB",

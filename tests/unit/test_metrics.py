@@ -41,7 +41,7 @@ STATUS: dict[str, Any] = {
         {"name": "the data disk", "path": "/srv/data", "size": 20 << 30, "free": 0},
     ],
     "redis": False,
-    "database": {"backup": 1795960000},
+    "database": {"backup": 1795960000, "dumps": [{"time": 1795965000}, {"time": 1795960000}]},
     "sites": [
         site(
             "shop",
@@ -77,6 +77,7 @@ def test_every_known_number_is_a_line_and_no_other_is() -> None:
         ("wsgi_ecs_memory_free_bytes",): 1 << 30,
         ("wsgi_ecs_redis_up",): 0,
         ("wsgi_ecs_database_backup_timestamp_seconds",): 1795960000,
+        ("wsgi_ecs_database_nightly_dump_timestamp_seconds",): 1795965000,
         ("wsgi_ecs_disk_size_bytes", "/srv/wsgi-ecs"): 40 << 30,
         ("wsgi_ecs_disk_size_bytes", "/srv/data"): 20 << 30,
         ("wsgi_ecs_disk_free_bytes", "/srv/wsgi-ecs"): 5,
@@ -137,7 +138,7 @@ def test_a_scrape_is_answered(client: socket.socket) -> None:
     with client.makefile(encoding="utf-8", newline="") as answer:
         assert answer.readline() == "HTTP/1.1 200 OK\r\n"
         headers = dict(line.rstrip().split(": ", 1) for line in iter(answer.readline, "\r\n"))
-        assert len(list(text_fd_to_metric_families(answer))) == 21
+        assert len(list(text_fd_to_metric_families(answer))) == 22
     assert headers == {
         "Content-Type": "text/plain; version=0.0.4; charset=utf-8",
         "Content-Length": str(len(metrics_text.text(STATUS).encode())),

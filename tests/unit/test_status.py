@@ -34,7 +34,7 @@ MACHINE: dict[str, Any] = {
     "memory": {"size": 2 << 30, "free": 1 << 30},
     "disks": [{"name": "the server's disk", "size": 40 << 30, "free": 30 << 30}],
     "redis": None,
-    "database": {"backup": NOW - 3 * 3600},
+    "database": {"backup": NOW - 3 * 86400, "dumps": [{"time": NOW - 3 * 3600}, {"time": NOW - 27 * 3600}]},
     "sites": [SITE, {**EMPTY, "name": "blog", "maintenance": {"since": 1, "by": "command"}}],
     "edited": [{"path": "/etc/x", "kind": "changed"}],
 }
@@ -100,7 +100,7 @@ def test_a_table_has_a_row_for_each_machine_and_site(monkeypatch: pytest.MonkeyP
     front, blog, app = (
         next(line for line in capture.get().splitlines() if word in line) for word in ("front", "blog", "app ")
     )
-    assert "load 0.50 on 2 CPUs, 30.0 GiB free on the server's disk, backup: 3 h ago" in front
+    assert "load 0.50 on 2 CPUs, 30.0 GiB free on the server's disk, backup: 3 d ago, nightly dump: 3 h ago" in front
     shop = next(line for line in capture.get().splitlines() if "shop" in line)
     for word in ("0123456789ab for 2 h", "1 of 4", " 5 ", "50 MiB", "0.1", "5.0 %", "0.250 s", "10 days", "min ago"):
         assert word in shop, word

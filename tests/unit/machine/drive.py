@@ -146,7 +146,7 @@ def move(root: str) -> None:
     paths.ROOT, paths.ETC, paths.RUN, paths.LOG = (f"{root}/{name}" for name in ("srv", "etc", "run", "log"))
     paths.CACHE, paths.STATUS_COMMAND = root + "/cache", root + "/status"
     paths.MAINTENANCE_COMMAND = root + "/maintenance"
-    paths.RELEASE_COMMAND = root + "/release"
+    paths.RELEASE_COMMAND, paths.MYSQL_CA = root + "/release", root + "/etc/mysql-ca.pem"
     paths.DATA, paths.DATABASE_COMMAND = root + "/disk", root + "/database"
     paths.EMPEROR_STATS = root + "/emperor.sock"
     files.LOCK, files.TMPFILES = root + "/lock", root + "/tmpfiles"
