@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 
 import drop_ins
 import files
+import timers
 from commands import run
 from contract import paths
 from contract.documents import CONFIG_FOLDER
@@ -23,18 +24,10 @@ SERVICE, TIMER = paths.DUMP_UNIT + ".service", paths.DUMP_UNIT + ".timer"
 def place(unpacked: Unpacked) -> List[str]:
     """Bring the timer to what the release says. Returns the paths of its files. Raises ReleaseError or OSError."""
     names = [name for name in (SERVICE, TIMER) if CONFIG_FOLDER + name in unpacked.files]
-    texts = {os.path.join(drop_ins.UNITS, name): unpacked.text(CONFIG_FOLDER + name) for name in names}
-    if not texts:
+    if not names:
         _remove()
         return []
-    has_changed = any(files.text(path) != text for path, text in texts.items())
-    for path, text in texts.items():
-        files.write(path, text, 0o644)
-    run("systemctl", "daemon-reload")
-    run("systemctl", "enable", "-q", TIMER)
-    # A timer that runs keeps its old times until it is started again.
-    run("systemctl", "restart" if has_changed else "start", TIMER)
-    return sorted(texts)
+    return timers.place(TIMER, SERVICE, {name: unpacked.text(CONFIG_FOLDER + name) for name in names})
 
 
 def _remove() -> None:
