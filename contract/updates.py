@@ -24,10 +24,11 @@ class Updates(NamedTuple):
 class UpdatesState(NamedTuple):
     """What became of a run of security updates. time: seconds since 1970. installed, waiting: names of packages.
 
-    failed: why the run failed, "" if it did not.
+    failed: why the run failed, "" if it did not. ended: whether the run has ended; until then `time` is its start.
     """
 
     time: int
     installed: List[str]
     waiting: List[str]
     failed: str = ""
+    ended: bool = True

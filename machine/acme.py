@@ -21,7 +21,8 @@ import accounts
 import builds
 import certificates
 import files
-from commands import ReleaseError, Say, run
+import timers
+from commands import ReleaseError, Say
 from contract import paths
 from contract.codec import decode
 from contract.documents import ACME_FILE, CONFIG_FOLDER, Acme
@@ -30,7 +31,6 @@ from unpacked import Unpacked
 from venvs import Builder, names_only
 
 LOCK = "/run/wsgi-ecs-acme.lock"
-UNITS = "/etc/systemd/system"
 _SECONDS = 120
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
 # The explanation in the CA's problem document, which the client prints as a dict of Python.
@@ -94,25 +94,15 @@ def _install(pin: str, target: str) -> None:
 
 def schedule() -> None:
     """Start or remove the hourly timer. Its units come with what the machine's sites share."""
-    timer = paths.ACME_UNIT + ".timer"
-    here = os.path.join(paths.host_root(), "current")
-    is_wanted = settings() is not None
-    if not is_wanted:
-        if not os.path.exists(os.path.join(UNITS, timer)):
-            return
-        run("systemctl", "disable", "-q", timer)
-        run("systemctl", "stop", timer)
-        run("systemctl", "reset-failed", paths.ACME_UNIT + ".service", check=False)
-    for name in (paths.ACME_UNIT + ".service", timer):
-        if is_wanted:
-            with open(os.path.join(here, name), encoding="utf-8") as file:
-                files.write(os.path.join(UNITS, name), file.read(), 0o644)
-        else:
-            files.remove(os.path.join(UNITS, name))
-    run("systemctl", "daemon-reload")
-    if is_wanted:
-        run("systemctl", "enable", "-q", timer)
-        run("systemctl", "restart", timer)
+    timer, service = paths.ACME_UNIT + ".timer", paths.ACME_UNIT + ".service"
+    if settings() is None:
+        timers.remove(timer, service)
+        return
+    texts = {}
+    for name in (timer, service):
+        with open(os.path.join(paths.host_root(), "current", name), encoding="utf-8") as file:
+            texts[name] = file.read()
+    timers.place(timer, service, texts)
 
 
 def renew(say: Say, acquire_lock: Callable[[], ContextManager[None]], new_nginx: Callable[[], Nginx]) -> int:

@@ -9,8 +9,7 @@ import os
 import re
 from typing import Any, Dict, List
 
-import drop_ins
-import files
+import timers
 from commands import run
 from contract import paths
 from contract.documents import CONFIG_FOLDER
@@ -23,29 +22,15 @@ SERVICE, TIMER = paths.DUMP_UNIT + ".service", paths.DUMP_UNIT + ".timer"
 def place(unpacked: Unpacked) -> List[str]:
     """Bring the timer to what the release says. Returns the paths of its files. Raises ReleaseError or OSError."""
     names = [name for name in (SERVICE, TIMER) if CONFIG_FOLDER + name in unpacked.files]
-    texts = {os.path.join(drop_ins.UNITS, name): unpacked.text(CONFIG_FOLDER + name) for name in names}
-    if not texts:
+    if not names:
         return []
-    has_changed = any(files.text(path) != text for path, text in texts.items())
-    for path, text in texts.items():
-        files.write(path, text, 0o644)
-    run("systemctl", "daemon-reload")
-    run("systemctl", "enable", "-q", TIMER)
-    # A timer that runs keeps its old times until it is started again.
-    run("systemctl", "restart" if has_changed else "start", TIMER)
-    return sorted(texts)
+    return timers.place(TIMER, SERVICE, {name: unpacked.text(CONFIG_FOLDER + name) for name in names})
 
 
 def end_unwanted(unpacked: Unpacked) -> None:
     """End the timer of a release that has none. The dumps stay."""
-    if CONFIG_FOLDER + TIMER in unpacked.files or not os.path.exists(os.path.join(drop_ins.UNITS, TIMER)):
-        return
-    run("systemctl", "disable", "-q", TIMER)
-    run("systemctl", "stop", TIMER, SERVICE)
-    for name in (SERVICE, TIMER):
-        files.remove(os.path.join(drop_ins.UNITS, name))
-    run("systemctl", "daemon-reload")
-    run("systemctl", "reset-failed", SERVICE, check=False)
+    if CONFIG_FOLDER + TIMER not in unpacked.files:
+        timers.remove(TIMER, SERVICE)
 
 
 def kept() -> List[Dict[str, Any]]:

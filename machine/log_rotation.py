@@ -1,29 +1,28 @@
 """The logs of this machine's sites and nginx, which are rotated before they take the disk.
 
-    /etc/logrotate.d/wsgi-ecs                           what is rotated daily, and how much is kept
-    /etc/wsgi-ecs/logrotate.conf                        the same and nginx's own logs, with a size
-    /etc/systemd/system/wsgi-ecs-logs.timer, .service   looks at the sizes every 10 minutes
+    /etc/wsgi-ecs/logrotate.conf                        what is rotated daily or by its size, and how much is kept
+    /etc/systemd/system/wsgi-ecs-logs.timer, .service   runs logrotate with it every 10 minutes
 
-The OS's logrotate runs once a day, and a log of a busy day, or of a flood, may fill the disk before it does.
-Python 3.6, standard library only.
+The OS's logrotate runs once a day, and a log of a busy day, or of a flood, may fill the disk before it does. It knows
+nothing of the sites' logs: two runs at midnight with one state file would make the second of them give up, and that day
+no other log would be rotated. Python 3.6, standard library only.
 """
 
-import os
 from typing import List
 
-import drop_ins
 import files
-from commands import run
+import timers
 from contract import paths
 from nginx import NGINX_PID
 
-DAILY = "/etc/logrotate.d/wsgi-ecs"
-SIZES = "/etc/wsgi-ecs/logrotate.conf"
-OF_NGINX = "/etc/logrotate.d/nginx"
-_UNIT = "wsgi-ecs-logs"
-# nginx makes each file again as its own user, and writes into the old file until it gets the signal. Names with dates,
-# as some systems have them, would allow one rotation a day.
-_DAILY = """# Written by wsgi-ecs.
+CONFIG = "/etc/wsgi-ecs/logrotate.conf"
+# Tools before this one have had the OS's logrotate read it.
+FORMER = "/etc/logrotate.d/wsgi-ecs"
+_TIMER_UNIT, _SERVICE_UNIT = "wsgi-ecs-logs.timer", "wsgi-ecs-logs.service"
+# nginx makes each file of a site again as its own user, and writes into the old file until it gets the signal. Names
+# with dates, as some systems have them, would allow one rotation a day. The OS rotates nginx's own logs daily.
+_CONFIG = """# Written by wsgi-ecs. wsgi-ecs-logs.timer runs logrotate with it.
+maxsize 100M
 {0}/*/access.log {0}/*/error.log {{
     daily
     rotate 14
@@ -40,7 +39,7 @@ _DAILY = """# Written by wsgi-ecs.
 }}
 {0}/*/a.log {0}/*/b.log {0}/*/[ab].*.log {0}/*/schedule.*.log {{
     size 10M
-    rotate 3
+    rotate 30
     nodateext
     missingok
     compress
@@ -55,18 +54,29 @@ _DAILY = """# Written by wsgi-ecs.
     nocreate
     compress
 }}
-"""
-_SIZES = """# Written by wsgi-ecs. wsgi-ecs-logs.timer runs logrotate with it.
-maxsize 100M
-include {}
+/var/log/nginx/*.log {{
+    size 100M
+    rotate 14
+    nodateext
+    missingok
+    create
+    compress
+    delaycompress
+    sharedscripts
+    postrotate
+        [ ! -f {1} ] || kill -USR1 "$(cat {1})"
+    endscript
+}}
 """
 _SERVICE = """# Written by wsgi-ecs.
 [Unit]
 Description=Rotate logs that have grown large
+# Both rotate nginx's own logs.
+After=logrotate.service
 
 [Service]
 Type=oneshot
-ExecStart=/usr/sbin/logrotate {}
+ExecStart=/usr/sbin/logrotate --state /var/lib/logrotate/wsgi-ecs.status {}
 Nice=10
 """
 _TIMER = """# Written by wsgi-ecs.
@@ -84,19 +94,9 @@ WantedBy=timers.target
 
 def place() -> List[str]:
     """Have the logs rotated. Returns the paths of the files."""
-    timer, service = (os.path.join(drop_ins.UNITS, _UNIT + suffix) for suffix in (".timer", ".service"))
-    sizes = _SIZES.format(DAILY) + ("include {}\n".format(OF_NGINX) if os.path.exists(OF_NGINX) else "")
-    new = {
-        DAILY: _DAILY.format(paths.LOG, NGINX_PID),
-        SIZES: sizes,
-        service: _SERVICE.format(SIZES),
-        timer: _TIMER,
-    }
-    changed = [path for path, text in new.items() if files.text(path) != text]
-    for path in changed:
-        files.write(path, new[path], 0o644)
-    if changed:
-        run("systemctl", "daemon-reload")
-    run("systemctl", "enable", "-q", _UNIT + ".timer")
-    run("systemctl", "start", _UNIT + ".timer")
-    return sorted(new)
+    text = _CONFIG.format(paths.LOG, NGINX_PID)
+    if files.text(CONFIG) != text:
+        files.write(CONFIG, text, 0o644)
+    files.remove(FORMER)
+    units = {_TIMER_UNIT: _TIMER, _SERVICE_UNIT: _SERVICE.format(CONFIG)}
+    return sorted([CONFIG, *timers.place(_TIMER_UNIT, _SERVICE_UNIT, units)])

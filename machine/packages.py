@@ -34,7 +34,7 @@ _NO_KEY = re.compile("Public key for \\S+ is not installed|GPG key retrieval fai
 # The repository of EPEL's packages that the bootstrap makes; an image may have an `epel` of its own.
 _EPEL = "wsgi-ecs-epel"
 _INTERRUPTED = re.compile("dpkg was interrupted|dpkg --configure -a")
-_APT = (
+APT_OPTIONS = (
     "-o", "DPkg::Lock::Timeout=60", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10",
     "-o", "Acquire::https::Timeout=10",
 )  # fmt: skip
@@ -51,7 +51,7 @@ def install(packages: Packages, say: Say) -> None:
         # A server that has run for long knows only versions that its source may have no longer.
         update(packages, say)
         _check_known(packages, names)
-        _persist(packages, ["install", "-y", "-q", *_APT, "--no-install-recommends", "--no-remove", *names], say)
+        _persist(packages, ["install", "-y", "-q", *APT_OPTIONS, "--no-install-recommends", "--no-remove", *names], say)
     else:
         _persist(packages, ["-y", *options(packages), "install", *names], say)
     # yum of CentOS 7 succeeds when it finds one of several.
@@ -63,7 +63,7 @@ def install(packages: Packages, say: Say) -> None:
 
 def update(packages: Packages, say: Say) -> None:
     """Have apt read the lists of its sources. Raises ReleaseError."""
-    _persist(packages, ["update", "-q", *_APT, "-o", "APT::Update::Error-Mode=any"], say)
+    _persist(packages, ["update", "-q", *APT_OPTIONS, "-o", "APT::Update::Error-Mode=any"], say)
 
 
 def options(packages: Packages) -> List[str]:

@@ -185,6 +185,7 @@ _OUTCOMES = {
     "database": "database not ready",
     "redis": "Redis not ready",
     "settle": "the old password is still valid",
+    "updates": "security updates failed",
 }
 
 
@@ -223,6 +224,19 @@ def renew() -> int:
     except (Exception, Interrupted) as error:
         say("asking for certificates failed: {}".format(describe(error)), sys.stderr)
         return 1
+
+
+def install_updates() -> int:
+    """Install the security updates. Returns the exit status."""
+    with audit.logged("updates") as entry:
+        try:
+            status = updates.command(say)
+        except Interrupted as error:
+            error.then = "systemctl start wsgi-ecs-updates installs the rest"
+            raise
+        if status:
+            entry.outcome = "failed"
+    return status
 
 
 @contextlib.contextmanager
@@ -293,13 +307,10 @@ def main(arguments: List[str]) -> int:
         return status.command(arguments[1:], print)
     if arguments == ["metrics"]:
         return metrics.command()
-    if arguments == ["updates"]:
-        with audit.logged("updates"):
-            return updates.command(say)
     if arguments[:1] == ["maintenance"]:
         return maintenance.command(arguments[1:])
     is_kept = arguments[:1] == ["kept"]
-    takes_folder = arguments != ["renew"] and not is_kept
+    takes_folder = arguments not in (["renew"], ["updates"]) and not is_kept
     if takes_folder and (len(arguments) != 2 or arguments[0] not in _INPUTS):
         print(__doc__, file=sys.stderr)
         return 2
@@ -310,6 +321,8 @@ def main(arguments: List[str]) -> int:
             signal.signal(number, interrupted)
         if arguments == ["renew"]:
             return renew()
+        if arguments == ["updates"]:
+            return install_updates()
         if is_kept:
             return rollback.main(arguments[1:], apply)
         perform(*arguments)

@@ -182,6 +182,8 @@ def _lines_of_database(found: Status) -> List[str]:
 
 def _words_of_updates(found: Status) -> str:
     when = maintenance.moment(found["time"])
+    if not found["ended"]:
+        return "began {} and has not ended (journalctl -u wsgi-ecs-updates)".format(when)
     if found["failed"]:
         return "failed {} (journalctl -u wsgi-ecs-updates)".format(when)
     parts = ["last run {}, {} packages".format(when, len(found["installed"]))]

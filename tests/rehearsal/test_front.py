@@ -499,7 +499,7 @@ def test_a_log_is_turned_and_no_line_is_lost(front: Front, kind: str) -> None:
     thread = threading.Thread(target=ask)
     thread.start()
     logs = f"/var/log/wsgi-ecs/{site}"
-    front.stack.shell("sleep 0.3; logrotate -f /etc/logrotate.d/wsgi-ecs; sleep 0.5")
+    front.stack.shell("sleep 0.3; logrotate -f /etc/wsgi-ecs/logrotate.conf; sleep 0.5")
     ended.set()
     thread.join()
     old, new = front.stack.shell(f"grep -c {mark} {logs}/access.log.1 {logs}/access.log || true").split()

@@ -18,7 +18,7 @@ PLACES = {
     "program": "programs/{program}",
     "nginx.conf": "srv/host/{host}/nginx.conf",
     "tool": "srv/host/{host}/tool/release.py",
-    "logrotate": "logrotate",
+    "logrotate": "etc/logrotate.conf",
     "command": "status",
 }
 

@@ -155,7 +155,7 @@ def move(root: str) -> None:
     # Not this machine's own /usr/local, where a release would remove what none of its sites needs.
     paths.BUILD_FOLDERS = (root + "/local",)
     host.NGINX_CONF = root + "/etc/nginx.conf"
-    log_rotation.DAILY, log_rotation.SIZES = root + "/logrotate", root + "/etc/logrotate.conf"
+    log_rotation.CONFIG, log_rotation.FORMER = root + "/etc/logrotate.conf", root + "/logrotate"
     updates.APT, updates.KNOWN = root + "/etc/apt.conf", root + "/etc/updates.json"
     updates.STATE, updates.POLICY = root + "/updates.json", root + "/policy-rc.d"
     host.HOSTS = root + "/etc/hosts"
