@@ -95,8 +95,8 @@ def test_the_timer_ends_before_anything_of_the_release_can_be_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(dumps.drop_ins, "UNITS", str(tmp_path))
-    monkeypatch.setattr(dumps, "run", lambda *command, **_: ran.append(" ".join(command)))
+    monkeypatch.setattr(dumps.timers.drop_ins, "UNITS", str(tmp_path))
+    monkeypatch.setattr(dumps.timers, "run", lambda *command, **_: ran.append(" ".join(command)))
     for name in (dumps.SERVICE, dumps.TIMER):
         (tmp_path / name).touch()
 
@@ -110,7 +110,4 @@ def test_the_timer_ends_before_anything_of_the_release_can_be_refused(
     with pytest.raises(commands.ReleaseError):
         database.prepare(Sent(), "x", print)
     assert list(tmp_path.iterdir()) == []
-    assert ran[:2] == [
-        "systemctl disable -q wsgi-ecs-dump.timer",
-        "systemctl stop wsgi-ecs-dump.timer wsgi-ecs-dump.service",
-    ]
+    assert ran[:2] == ["systemctl disable -q wsgi-ecs-dump.timer", "systemctl stop wsgi-ecs-dump.timer"]

@@ -346,7 +346,7 @@ def test_a_package_manager_that_hangs_is_ended(script: str) -> None:
     run = bounded((1, 1), script)
     _, said = run.communicate(timeout=30)
     assert "ReleaseError: sh did not end within 1 seconds" in said.decode()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 35
 
 
 def test_a_stop_lets_the_package_manager_end_after_its_current_package(tmp_path: Path) -> None:
