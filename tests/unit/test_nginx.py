@@ -156,6 +156,8 @@ def test_a_pool_has_a_limit_of_its_own(protocol: str, apart: dict[str, Any], tmp
         for arguments, block in found.items()
     }
     assert limits == {"wsgi-app": set(), "wsgi-app.pool-1": {"max_conns=2"}, "wsgi-app.pool-2": {"max_conns=1"}}
+    # What nginx counts in shared memory outlives a worker that is killed.
+    assert [arguments[0] for arguments, block in found.items() if values(block, "zone")] == ["wsgi-app"] * len(apart)
     site, begins = location(config, tmp_path), "http://" if protocol == "http" else ""
     word = "proxy" if begins else "uwsgi"
     for path, number in (("/shop/reports/", 1), ("/shop/export", 2)):
