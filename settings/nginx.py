@@ -341,26 +341,3 @@ class Nginx(FromSource):
                 f"{network} holds the machine itself, whose probe is let through",
                 "the proxies' own networks",
             )
-
-    def upstream_rules(self, server: AppServer, app_servers: Sequence[str]) -> Iterator[Rule]:
-        """Yield the rules of what nginx passes requests to. app_servers: names of the machines, if they are apart."""
-        upstream = self.upstream
-        for name in upstream.weights:
-            yield (
-                "nginx.upstream.weights",
-                name not in app_servers,
-                f"{name} is none of the app servers",
-                ", ".join(app_servers) or "topology.app_servers: 1 or more",
-            )
-        yield (
-            "nginx.upstream.keepalive",
-            upstream.keepalive > 0 and bool(server.closes_connections),
-            server.closes_connections,
-            "0, or serving.app_server: gunicorn with gunicorn.worker_class: gthread or gevent and its keepalive",
-        )
-        yield (
-            "nginx.upstream",
-            bool(upstream.model_fields_set) and not app_servers,
-            "there is one app server",
-            "topology.app_servers: 1 or more",
-        )

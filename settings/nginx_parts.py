@@ -1,11 +1,12 @@
 """The settings of nginx that are maps of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from kinds.app_servers import AppServer
 from schema import http, text
 from schema.base import Cidrs, Model, Rule, Seconds
 
@@ -85,3 +86,25 @@ class Upstream(Model):
     connect_timeout: Annotated[int, Field(ge=1, le=60)] = Field(
         2, description="Seconds to wait for a connection to an app server."
     )
+
+    def rules(self, server: AppServer, app_servers: Sequence[str]) -> Iterator[Rule]:
+        """Yield the rules of what nginx passes requests to. app_servers: names of the machines, if they are apart."""
+        for name in self.weights:
+            yield (
+                "nginx.upstream.weights",
+                name not in app_servers,
+                f"{name} is none of the app servers",
+                ", ".join(app_servers) or "topology.app_servers: 1 or more",
+            )
+        yield (
+            "nginx.upstream.keepalive",
+            self.keepalive > 0 and bool(server.closes_connections),
+            server.closes_connections,
+            "0, or serving.app_server: gunicorn with gunicorn.worker_class: gthread or gevent and its keepalive",
+        )
+        yield (
+            "nginx.upstream",
+            bool(self.model_fields_set) and not app_servers,
+            "there is one app server",
+            "topology.app_servers: 1 or more",
+        )

@@ -262,7 +262,7 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
             yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
     yield from site.python.rules(stack.system, stack.is_apart)
     yield from data.rules(site, stack.system.name, stack.is_apart)
-    yield from site.nginx.upstream_rules(server, stack.app_servers)
+    yield from site.nginx.upstream.rules(server, stack.app_servers)
     yield from site.rules()
     for name, job in site.schedule.items():
         unknown = job.timezone not in (None, "UTC") and not stack.system.timers_know_zones

@@ -173,6 +173,8 @@ class Server:
             # All packages of the OS are there.
             "dpkg-query": lambda *arguments: (0, "".join(f"{name} ii \n" for name in arguments[3:])),
             "cp": self._copy,
+            # The rules that keep the metadata from applications are there.
+            "sh": lambda *_: (0, ""),
             "journalctl": lambda *_: (0, "Failed to listen on sockets: Address already in use"),
             **{name: functools.partial(self.accounts.answer, name) for name in Accounts.COMMANDS},
         }

@@ -98,7 +98,8 @@ class Systemd(Manager):
         what, name = arguments[0], arguments[-1]
         if name == "nginx":
             return 1, "Job for nginx.service failed"
-        if name == "systemd-journald":
+        if name == "systemd-journald" or name.startswith("wsgi-ecs-"):
+            # The machine's own units, which lie elsewhere and are no programs of a site.
             return 0, ""
         if what in self.refuses:
             return 1, f"Failed to {what} {name}: Access denied"
