@@ -20,7 +20,7 @@ from tests.builders.certificates import Authority
 from tests.rehearsal.builders.deployed import Deployed, following
 from tests.rehearsal.builders.load import Load, loaded
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import CLIENT, Stack, entering, lxd, new_stack, until
+from tests.rehearsal.builders.stack import CLIENT, Stack, entering, in_whole_runs, lxd, new_stack, until
 
 READ_TIMEOUT = 3
 SETTINGS: dict[str, Any] = {
@@ -295,6 +295,7 @@ def test_nginxs_machine_serves_again_after_a_reboot(fleet: Fleet) -> None:
     until(lambda: len(fleet.hosts(12)) == 2)
 
 
+@in_whole_runs
 def test_app_servers_are_made_anew_one_that_is_gone_and_one_that_begins_with_other_packages(fleet: Fleet) -> None:
     before = fleet.machines()
     front, address = before["front"]

@@ -22,7 +22,10 @@ from rehearsal.cloud.images.debian12 import DEBIAN12
 from rehearsal.commands.local_archives import replace_urls
 from rehearsal.commands.stack_file import load
 from tests.builders.stack import PROJECT
-from tests.rehearsal.builders.stack import Stack, asked, lxd
+from tests.rehearsal.builders.stack import Stack, asked, in_whole_runs, lxd
+
+# They build Python, nginx and uWSGI several times; guide-emperor builds nginx and uWSGI once.
+pytestmark = in_whole_runs
 
 GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
 SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name in ("uwsgi", "nginx")}
