@@ -94,7 +94,7 @@ def test_nothing_changed_is_nothing_to_do_and_nothing_to_ask(stack: Stack) -> No
     found = traces(stack)
     done = stack.run("preview")
     assert foretold(done) == set()
-    assert "13 unchanged" in done.out
+    assert "14 unchanged" in done.out
     assert traces(stack) == found
     done = typed(stack)
     assert done.code == 0
