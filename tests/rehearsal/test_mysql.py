@@ -15,7 +15,7 @@ import yaml
 
 from tests.builders.encrypted import PASSPHRASE
 from tests.rehearsal.builders.database import CONNECT, Databased
-from tests.rehearsal.builders.stack import entering, new_stack, traces
+from tests.rehearsal.builders.stack import entering, in_whole_runs, new_stack, traces
 
 # With all that SQL, a shell, JSON or PyMySQL does not leave as it is.
 PASSWORDS = ('correct-horse it\'s "so" \\ `$HOME` %s;--\n\t{{}} 密码 \U0001f511', "' OR ''='", "\\")
@@ -247,6 +247,7 @@ def test_a_configuration_that_mysql_does_not_start_with_is_taken_back(site: Data
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
 
 
+@in_whole_runs
 def test_rows_outlive_every_machine(site: Databased) -> None:
     before, disks = site.machines(), {path for path in traces(site) if "/volumes/" in path}
     site.settings["server"] = {**site.settings["server"], "image": "centos_7_9_x64_another"}
@@ -274,6 +275,7 @@ def test_what_was_answered_outlives_a_new_database_server_under_requests(site: D
     assert lost[0] > 0, "it was written to before"
 
 
+@in_whole_runs
 def test_one_machine_with_nginx_and_flask_and_one_with_mysql(project_copy: Path) -> None:
     stack = of_guide(project_copy, "guide-mysql-flask")
     try:
