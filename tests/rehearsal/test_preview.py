@@ -154,7 +154,8 @@ def test_another_bootstrap_replaces_the_server_and_says_why_and_how_long(stack: 
     before = machines(stack)
     preview = stack.run("preview")
     ends = (
-        "instance", "association", "ready", "host-archive", "site-app-archive", "host-apply", "site-app-apply",
+        "instance", "association", "host-key", "ready", "host-archive", "site-app-archive", "host-apply",
+        "site-app-apply",
     )  # fmt: skip
     assert foretold(preview) == {("+-", name) for name in names(stack, *ends)}
     assert "-instance [replaced for changed user data (debian12-" in preview.out
