@@ -96,8 +96,8 @@ class Served:
         return self.stack.shell(f"pgrep -f -- '^[^ ]*{self.guide.processes}'").split()
 
 
-# One for each application server and process manager stands for the others, which differ in settings.
-FIRST = ("guide-supervisor", "guide-emperor", "guide-gunicorn")
+# One for each application server stands for the others, which differ in settings or build from source.
+FIRST = ("guide-supervisor", "guide-gunicorn")
 
 
 @pytest.fixture(
