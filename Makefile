@@ -4,12 +4,14 @@ SHELL := /bin/bash
 
 .PHONY: test unit lint docs lock pins venv bench-release faults
 
-# KINDS=all tries each process manager wherever one stands for the others.
+# KINDS=all tries each process manager and guide, where one stands for the others.
 export KINDS
+# Options of pytest for the unit tests.
+UNIT ?=
 
 test: lint
 	./rehearse setup debian12 debian13 centos7 alinux3
-	$(PY) -m pytest tests/unit -n 2
+	$(PY) -m pytest tests/unit -n 2 $(UNIT)
 	$(PY) -m pytest tests/rehearsal -n 3 --dist loadfile # they wait for machines more than they compute
 
 unit: venv

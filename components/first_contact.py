@@ -53,6 +53,9 @@ def host_key(printed: str, user_data: str | None, address: str, urn: str) -> str
         raise pulumi.RunError(f"the server at {address} has printed no host key that can be checked; {again}")
     secret = re.search(f"^{FIRST_CONTACT}(.+)$", user_data or "", re.MULTILINE)
     if not secret:
+        # One that proves itself to a state without the secret, as a rehearsal's is, has been checked as it was made.
+        if found[2]:
+            return found[1]
         pulumi.info(
             f"the host key of the server at {address} is accepted without proof, as it is for servers of an earlier "
             f"version: {found[1]}"

@@ -24,6 +24,8 @@ def tail(path: str, offset: int = 0, lines: int = 40) -> str:
 
 # The last line of a traceback, after which an application server may print many lines of its own.
 _REASON = re.compile(r"([A-Za-z_]\w*\.)*\w*(Error|Exception)\b")
+# What uWSGI says between its introduction and the application's first line.
+_PATH = re.compile(r"added .* to pythonpath\.$")
 
 
 def printed(path: str, offset: int) -> str:
@@ -31,7 +33,7 @@ def printed(path: str, offset: int) -> str:
 
     The lines in which uWSGI introduces itself are left out.
     """
-    lines = tail(path, offset, 400).splitlines()
+    lines = [line for line in tail(path, offset, 400).splitlines() if not _PATH.match(line)]
     starts = [number for number, line in enumerate(lines) if line.startswith("*** Operational MODE")]
     if len(starts) > 1 and starts[-1] == len(lines) - 1:
         # The program was started again and has not come further yet, so its start before says why.

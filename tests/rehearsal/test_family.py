@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.rehearsal.builders.machine import ssh_faults, ways_in
-from tests.rehearsal.builders.stack import Stack, new_stack
+from tests.rehearsal.builders.stack import Stack, in_whole_runs, new_stack
+
+pytestmark = in_whole_runs
 
 LOG = "/var/log/cloud-init-output.log"
 KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-CentOS-7"

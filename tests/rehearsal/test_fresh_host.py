@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.rehearsal.builders.fresh_host import fresh_host, settled
+from tests.rehearsal.builders.stack import in_whole_runs
+
+pytestmark = in_whole_runs
 
 # Suite → what it gets. Another than Debian 13 is tried by FRESH_HOSTS="trixie bookworm".
 DAEMONS = {"trixie": "Incus", "bookworm": "LXD"}

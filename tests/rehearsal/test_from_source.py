@@ -22,7 +22,7 @@ from rehearsal.cloud.images.debian12 import DEBIAN12
 from rehearsal.commands.local_archives import replace_urls
 from rehearsal.commands.stack_file import load
 from tests.builders.stack import PROJECT
-from tests.rehearsal.builders.stack import Stack, asked, lxd
+from tests.rehearsal.builders.stack import Stack, asked, in_whole_runs, lxd
 
 GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
 SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name in ("uwsgi", "nginx")}
@@ -38,9 +38,13 @@ PYTHON = {
 # A version that is not the OS's, of the same length in the archive.
 OWN = "3.11.9"
 
-pytestmark = pytest.mark.skipif(
-    not trust.packages(DEBIAN12.suite).sources, reason="only a Debian host has Debian's source packages"
-)
+pytestmark = [
+    # They build Python, nginx and uWSGI several times.
+    in_whole_runs,
+    pytest.mark.skipif(
+        not trust.packages(DEBIAN12.suite).sources, reason="only a Debian host has Debian's source packages"
+    ),
+]
 
 
 def source(name: str, version: str, archive: Path | str, data: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import Stack, until
+from tests.rehearsal.builders.stack import TRIES_ALL, Stack, until
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,15 @@ class Served:
         return self.stack.shell(f"pgrep -f -- '^[^ ]*{self.guide.processes}'").split()
 
 
-@pytest.fixture(scope="module", params=GUIDES, ids=lambda guide: guide.name)
+# One for each application server stands for the others, which differ in settings or build from source.
+FIRST = ("guide-supervisor", "guide-gunicorn")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[guide for guide in GUIDES if TRIES_ALL or guide.name in FIRST],
+    ids=lambda guide: guide.name,
+)
 def served(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Served]:
     import secrets
     import shutil

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.rehearsal.builders.database import CONNECT, Databased, of_guide
-from tests.rehearsal.builders.stack import entering, traces
+from tests.rehearsal.builders.stack import entering, in_whole_runs, traces
 
 # With all that SQL, a shell, JSON or PyMySQL does not leave as it is.
 PASSWORDS = ('correct-horse it\'s "so" \\ `$HOME` %s;--\n\t{{}} 密码 \U0001f511', "' OR ''='", "\\")
@@ -238,6 +238,7 @@ def test_a_configuration_that_mysql_does_not_start_with_is_taken_back(site: Data
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
 
 
+@in_whole_runs
 def test_rows_outlive_every_machine(site: Databased) -> None:
     before, disks = site.machines(), {path for path in traces(site) if "/volumes/" in path}
     site.settings["server"] = {**site.settings["server"], "image": "centos_7_9_x64_another"}

@@ -31,7 +31,7 @@ from serving import ServingPlan, make_plan
 from settings import SettingsError
 from settings.loader import parse
 from tests.builders.stack import PROJECT
-from tests.rehearsal.builders.stack import Stack, new_stack
+from tests.rehearsal.builders.stack import Stack, in_whole_runs, new_stack
 from tests.rehearsal.pairwise import Cover, Part, Row, cover, has, parts
 
 CASES = Path(__file__).parent / "cases"
@@ -442,12 +442,14 @@ def answers(machine: Stack) -> dict[str, dict[str, str]]:
     return found
 
 
+@in_whole_runs
 def test_the_checkers_of_the_servers_take_every_pair(answers: dict[str, dict[str, str]]) -> None:
     rows = {name: said for name, said in answers.items() if name not in BROKEN}
     against = {name: {who: text for who, text in said.items() if text} for name, said in rows.items()}
     assert {name: said for name, said in against.items() if said} == {}
 
 
+@in_whole_runs
 def test_every_file_met_its_checker(answers: dict[str, dict[str, str]]) -> None:
     checker = {
         "nginx.conf": "nginx",
@@ -467,6 +469,7 @@ def test_every_file_met_its_checker(answers: dict[str, dict[str, str]]) -> None:
         assert set(answers[name]) == {*wanted, server}, name
 
 
+@in_whole_runs
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_refused_by_its_checker_alone(answers: dict[str, dict[str, str]], name: str) -> None:
     assert [who for who, text in answers[name].items() if text] == [BROKEN[name][-1]], answers[name]

@@ -94,7 +94,7 @@ def test_nothing_changed_is_nothing_to_do_and_nothing_to_ask(stack: Stack) -> No
     found = traces(stack)
     done = stack.run("preview")
     assert foretold(done) == set()
-    assert "13 unchanged" in done.out
+    assert "14 unchanged" in done.out
     assert traces(stack) == found
     done = typed(stack)
     assert done.code == 0
@@ -154,7 +154,8 @@ def test_another_bootstrap_replaces_the_server_and_says_why_and_how_long(stack: 
     before = machines(stack)
     preview = stack.run("preview")
     ends = (
-        "instance", "association", "ready", "host-archive", "site-app-archive", "host-apply", "site-app-apply",
+        "instance", "association", "host-key", "ready", "host-archive", "site-app-archive", "host-apply",
+        "site-app-apply",
     )  # fmt: skip
     assert foretold(preview) == {("+-", name) for name in names(stack, *ends)}
     assert "-instance [replaced for changed user data (debian12-" in preview.out

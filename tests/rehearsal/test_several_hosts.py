@@ -21,7 +21,9 @@ import yaml
 
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import Stack, entering, lxd, traces
+from tests.rehearsal.builders.stack import Stack, entering, in_whole_runs, lxd, traces
+
+pytestmark = in_whole_runs
 
 PORTS = (22, 80, 5432, 8000)
 SECRET = "correct-horse-battery-staple"

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from rehearsal.cloud import daemon, group_bridge
-from tests.rehearsal.builders.stack import CLIENT, Stack, lxd, new_stack, traces
+from tests.rehearsal.builders.stack import CLIENT, Stack, in_whole_runs, lxd, new_stack, traces
+
+pytestmark = in_whole_runs
 
 
 def lxc(*words: str) -> str:

@@ -16,7 +16,10 @@ from rehearsal.cloud.pebble import Pebble
 from tests.builders.encrypted import PASSPHRASE
 from tests.rehearsal.builders.database import CONNECT, Databased
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import CLIENT, Done, new_stack, traces
+from tests.rehearsal.builders.stack import CLIENT, Done, in_whole_runs, new_stack, traces
+
+# Five machines; what they promise together, other modules show one by one.
+pytestmark = in_whole_runs
 
 WWW, NAMES = "www.example.test", "names.example.test"
 ADA = ("ada", "rehearse")

@@ -24,7 +24,7 @@ from tests.builders.encrypted import PASSPHRASE, encrypt
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.database import Databased
 from tests.rehearsal.builders.preview import foretold, names, performed
-from tests.rehearsal.builders.stack import lxd, new_stack, traces
+from tests.rehearsal.builders.stack import lxd, new_stack, traces, tried
 
 VERSION = "0.1.0"
 DOMAIN = "www.example.test"
@@ -122,7 +122,7 @@ class Running(Databased):
         return set(text.splitlines())
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=tried(KINDS, "systemd"))
 def site(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Running]:
     """A stack of the old version that serves; the new version's files have come over the old ones as by `git pull`."""
     archive = files_of(VERSION)

@@ -50,7 +50,9 @@ def secrets_of(program: Recorder) -> list[str]:
 
 @pytest.mark.parametrize("types", [("ed25519", "ecdsa"), ("ecdsa",)], ids=str)
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "of an earlier version"])
-def test_what_a_server_prints_proves_its_key(tmp_path: Path, types: tuple[str, ...], is_new: bool) -> None:
+def test_what_a_server_prints_proves_its_key(
+    tmp_path: Path, types: tuple[str, ...], is_new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ssh, instance = tmp_path / "etc/ssh", tmp_path / "var/lib/cloud/instance"
     for folder in (ssh, instance / "sem"):
         folder.mkdir(parents=True)
@@ -82,6 +84,12 @@ def test_what_a_server_prints_proves_its_key(tmp_path: Path, types: tuple[str, .
     shown = (ssh / f"ssh_host_{types[0]}_key.pub").read_text().rpartition(" ")[0]
     assert first_contact.host_key(done.stdout, user_data, "198.51.100.7", "urn") == shown
     assert len(done.stdout.splitlines()) == (2 if is_new else 1)
+    said: list[str] = []
+    monkeypatch.setattr(pulumi, "info", said.append)
+    # The state of a rehearsal keeps no secret, and a server of an earlier version has no proof.
+    assert first_contact.host_key(done.stdout, None, "198.51.100.7", "urn") == shown
+    assert [text for text in said if "without proof" in text] == said
+    assert len(said) == (0 if is_new else 1)
     if is_new:
         with pytest.raises(pulumi.RunError, match="is not the server that was made"):
             first_contact.host_key(done.stdout, user_data.replace("s3cret", "s4cret"), "198.51.100.7", "urn")

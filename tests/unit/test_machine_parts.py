@@ -205,7 +205,7 @@ def test_what_an_application_printed_has_its_error_however_much_came_after(tmp_p
 def test_a_program_that_has_just_started_again_does_not_hide_why(tmp_path: Path) -> None:
     begins = ["*** Starting uWSGI 2.0.31 ***", "compiled with", "*** Operational MODE: single process ***"]
     said = ["Traceback", "ModuleNotFoundError: No module named 'x'"]
-    for again in ([], begins[:1], begins):
+    for again in ([], begins[:1], begins, [*begins, "added /srv/app/lib to pythonpath."]):
         assert printed(tmp_path, *begins, *said, *again)[:2] == said
     assert printed(tmp_path, *begins, *said, *begins, "new") == ["new"]
 

@@ -124,6 +124,7 @@ def test_what_is_asked_of_an_uplink_that_is_not_known_may_hold(rules: str, uplin
     assert bool(firewall.blocking([firewall.from_iptables(table(rules))], "we12345678-1", uplink)) is blocked
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and the command ip")
 @pytest.mark.parametrize(
     ("routes", "uplinks"),
     [
@@ -138,8 +139,6 @@ def test_what_is_asked_of_an_uplink_that_is_not_known_may_hold(rules: str, uplin
 )
 def test_the_uplink_is_where_the_kernel_leads_packets(routes: list[str], uplinks: list[str]) -> None:
     """In a network namespace of its own."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("needs root and the command ip")
     commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
     commands += ["rule add not fwmark 51820 table 51820", *(f"route add {route}" for route in routes)]
     program = "from rehearsal.cloud import firewall; print(firewall._uplink())"

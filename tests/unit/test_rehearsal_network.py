@@ -46,10 +46,9 @@ def test_the_next_part_that_nothing_covers_is_taken(cidr: str, prefix: int, take
     assert free_part(IPv4Network(cidr), prefix, networks(*taken)) == (IPv4Network(part) if part else None)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and the command ip")
 def test_the_default_route_takes_nothing_not_even_in_halves() -> None:
     """In a network namespace of its own."""
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        pytest.skip("needs root and the command ip")
     commands = ["link add one type veth peer name two", "link set one up", "link set two up"]
     commands += [f"route add {cidr} dev one" for cidr in ("default", "0.0.0.0/1", "128.0.0.0/1", "10.8.0.0/24")]
     program = "from rehearsal.cloud.addressing import routes; print(*routes())"

@@ -35,10 +35,9 @@ def test_what_goes_to_one_file_system_is_added_up_and_held_against_its_room(tmp_
     assert [float(figure) * space.GIB for figure in figures.groups()] == pytest.approx([free, 2 * part], rel=0.1)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_file_system_without_figures_is_not_refused(tmp_path: Path) -> None:
     """A tmpfs without a limit, in a mount namespace of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     program = (
         "import sys; from pathlib import Path; from rehearsal.cloud import space; space.check({Path(sys.argv[1]): 1})"
     )
@@ -116,10 +115,9 @@ def test_without_a_package_index_the_script_says_what_to_do(tmp_path: Path) -> N
     assert not (tmp_path / ".venv/requirements.sha256").exists()
 
 
+@pytest.mark.skipif(not shutil.which("mmdebstrap") or os.geteuid() != 0, reason="needs root and the command mmdebstrap")
 def test_a_base_image_without_a_mirror_is_one_line(tmp_path: Path) -> None:
     """By the real mmdebstrap, of a mirror that is not there."""
-    if not shutil.which("mmdebstrap") or os.geteuid() != 0:
-        pytest.skip("needs root and the command mmdebstrap")
     packages = trust.Packages("deb http://127.0.0.1:9/debian bookworm main\n", ['Acquire::Retries "0";'])
     with pytest.raises(
         UserError, match=r"^no base image: mmdebstrap fails: .*; put right this host's network"

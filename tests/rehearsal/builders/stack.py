@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from rehearsal.cloud import daemon
@@ -134,12 +135,17 @@ class Stack:
         path.write_text(text.replace(old, new, 1))
 
 
+TRIES_ALL = os.environ.get("KINDS") == "all"
+# For what takes minutes, and whose parts other tests show.
+in_whole_runs = pytest.mark.skipif(not TRIES_ALL, reason="make test KINDS=all runs it")
+
+
 def tried(kinds: Iterable[str], one: str) -> list[str]:
     """The kinds of server that a module has a machine for each: the one, or all of them with `make test KINDS=all`.
 
     The modules name different ones, so that each process manager has its machines in every run.
     """
-    return list(kinds) if os.environ.get("KINDS") == "all" else [one]
+    return list(kinds) if TRIES_ALL else [one]
 
 
 def lxd(path: str) -> Any:
