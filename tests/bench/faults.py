@@ -33,6 +33,14 @@ STEPS = (
 ONE = ("supervisor",)
 # nginx on one machine, the application on two others.
 APART = "supervisor, two app servers"
+# nginx and the application on one machine, MariaDB on another, to which each request writes a row.
+DATABASE = "supervisor, MySQL"
+# What is broken, and the settings of its stack: everything on one machine unless it is named here.
+STACKS: dict[str, tuple[str, dict[str, object]]] = {
+    APART: ("app-1", {"topology": {"app_servers": 2}}),
+    DATABASE: ("db", {"mysql": {"password": "of-a-rehearsal"}}),
+}
+KINDS = (*MANAGERS, APART, DATABASE)
 WITHOUT_SYSTEMD = ("supervisor", "emperor")
 
 
@@ -126,6 +134,13 @@ def rows(seconds: float, seed: int) -> dict[str, Fault]:
             ONE,
             around=partial(faults.small_disk, folder=DATA),
         ),
+        "tmp-full": Fault(
+            ("the disk of /tmp is full for 10 s", "a disk of its own, filled"),
+            ("/tmp 磁盘满 10 秒", "单独的磁盘，写满"),
+            partial(faults.full_disk, folder="/tmp"),
+            ONE,
+            around=partial(faults.small_disk, folder="/tmp"),
+        ),
         "releases-full": Fault(
             ("a release finds the disk full", "refused; released when there is room"),
             ("发布时磁盘已满", "发布被拒绝；有空间后再发布"),
@@ -147,6 +162,27 @@ def rows(seconds: float, seed: int) -> dict[str, Fault]:
             ("发布时软件包源不可达", "依赖有改动，没有外部路由；发布被拒绝，恢复后再发布"),
             faults.without_package_index,
             ONE,
+        ),
+        "sources-away": Fault(
+            ("another server finds no package source in its first boot", "no route to the outside for 60 s; one `up`"),
+            ("另一台服务器首次启动时软件包源不可达", "60 秒没有外部路由；一次 `up`"),
+            faults.first_boot_without_sources,
+            ONE,
+        ),
+        "database-away": Fault(
+            ("the database is unreachable for 30 s", "its network interface is down"),
+            ("数据库 30 秒不可达", "网络接口关闭"),
+            partial(faults.cut_off, seconds=30),
+            (DATABASE,),
+        ),
+        "database-killed": Fault(
+            ("the database is killed", "`kill -9`"), ("数据库被杀", "`kill -9`"), faults.kill_database, (DATABASE,)
+        ),
+        "database-power": Fault(
+            ("the database's server loses its power", "`stop --force`, `start`"),
+            ("数据库服务器断电", "`stop --force`、`start`"),
+            faults.cut_power,
+            (DATABASE,),
         ),
         "frozen": Fault(
             ("one of two app servers is frozen for 20 s", "`pause`, `start`"),
@@ -178,28 +214,29 @@ def rows(seconds: float, seed: int) -> dict[str, Fault]:
     }
 
 
-def cells(manager: str, words: tuple[str, str], measured: Measured, none: str, never: str) -> list[str]:
-    """A row of the table. none, never: words of its language."""
+def cells(manager: str, words: tuple[str, str], measured: Measured, note: str, none: str, never: str) -> list[str]:
+    """A row of the table. note, none, never: words of its language."""
     tally = measured.tally
-    done = words[1] + (f" ({measured.note})" if measured.note else "")
+    done = words[1] + note
     healthy = never if measured.seconds is None else f"{measured.seconds:.1f} s"
     return [manager, words[0], done, f"{tally.requests:,}", str(tally.failed), healthy, measured.left or none]
 
 
-def write(manager: str, fault: Fault, measured: Measured, known: Iterable[Fault], managers: tuple[str, ...]) -> None:
+def write(manager: str, fault: Fault, measured: Measured, known: Iterable[Fault]) -> None:
     """Put a row into the tables of both pages."""
     known = list(known)
-    english = cells(manager, fault.english, measured, "nothing", "never")
+    noted = (f" ({measured.note[0]})", f"（{measured.note[1]}）") if measured.note else ("", "")
+    english = cells(manager, fault.english, measured, noted[0], "nothing", "never")
     print("|", " | ".join(english), "|", flush=True)
-    tables.put(ENGLISH, [english], [(each, one.english[0]) for each in managers for one in known])
-    chinese = cells(manager, fault.chinese, measured, "无", "没有恢复")
-    tables.put(CHINESE, [chinese], [(each, one.chinese[0]) for each in managers for one in known])
+    tables.put(ENGLISH, [english], [(each, one.english[0]) for each in KINDS for one in known])
+    chinese = cells(manager, fault.chinese, measured, noted[1], "无", "没有恢复")
+    tables.put(CHINESE, [chinese], [(each, one.chinese[0]) for each in KINDS for one in known])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Faults under load, for the table of docs/faults.md.")
     names = list(rows(0, 0))
-    parser.add_argument("--managers", nargs="*", default=[*MANAGERS, APART], choices=[*MANAGERS, APART])
+    parser.add_argument("--managers", nargs="*", default=KINDS, choices=KINDS)
     parser.add_argument("--only", nargs="*", default=names, choices=names)
     parser.add_argument("--seconds", type=float, default=600, help="of the kills at random")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of them")
@@ -209,12 +246,12 @@ def main() -> None:
         chosen = [known[name] for name in options.only if manager in known[name].managers]
         if not chosen:
             continue
-        name, settings = ("app-1", {"topology": {"app_servers": 2}}) if manager == APART else ("", {})
+        name, settings = STACKS.get(manager, ("", {}))
         with faults.copy() as project, faults.machine_of(project, manager.split(",")[0], name, settings) as machine:
             for fault in chosen:
                 with fault.around(machine):
                     measured = faults.measure(machine, fault.act, fault.site)
-                write(manager, fault, measured, known.values(), (*MANAGERS, APART))
+                write(manager, fault, measured, known.values())
 
 
 if __name__ == "__main__":

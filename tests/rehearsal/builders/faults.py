@@ -1,7 +1,7 @@
 """A stack that is up and is broken on purpose, while requests go on: what each fault did, and what it left.
 
-The application of the stack has two more pages: /slow/<seconds>, and /note/<number>, which answers when the number is
-on the disk.
+The application of the stack has three more pages: /slow/<seconds>, and two that answer when a text is kept:
+/note/<text> on the disk, and /row/<text> in the database of a stack that has one.
 """
 
 import base64
@@ -44,14 +44,33 @@ def slow(seconds):
     return "slow"
 
 
-@app.route("/note/<number>")
-def note(number):
+@app.route("/note/<text>")
+def note(text):
     with open(os.path.join(os.environ["DATA_DIR"], "notes"), "a") as notes:
-        notes.write(number + "\\n")
+        notes.write(text + "\\n")
         notes.flush()
         os.fsync(notes.fileno())
-    return number
+    return text
+
+
+@app.route("/row/<text>")
+def row(text):
+    import pymysql
+
+    connection = pymysql.connect(
+        host=os.environ["MYSQL_HOST"], user=os.environ["MYSQL_USER"], password=os.environ["MYSQL_PASSWORD"],
+        database=os.environ["MYSQL_DATABASE"], connect_timeout=2, read_timeout=5,
+    )
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS notes (text VARCHAR(40))")
+            cursor.execute("INSERT INTO notes VALUES (%s)", (text,))
+        connection.commit()
+    finally:
+        connection.close()
+    return text
 """
+_CLIENT = "PyMySQL==1.1.2\n"
 # Prints the processes of the machine: id, parent, user, name.
 _PROCESSES = """
 import json, os, pwd
@@ -146,9 +165,15 @@ class Machine:
         ]
 
     def lost_notes(self, acknowledged: set[str]) -> int:
-        """How many of the notes that were answered are not on the disk."""
+        """How many of the notes that were answered are neither on a disk nor in the database."""
         kept = "cat /srv/wsgi-ecs/sites/app/data/notes 2>/dev/null || true"
+        if self.has_database:
+            kept += "; [ ! -d /var/lib/mysql ] || mysql -NBe 'SELECT text FROM app.notes'"
         return len(acknowledged.difference(*(machine.run(kept).split() for machine in self.others)))
+
+    @property
+    def has_database(self) -> bool:
+        return "mysql" in self.stack.settings
 
 
 @contextlib.contextmanager
@@ -188,6 +213,9 @@ def broken_stack(project: Path, manager: str, settings: dict[str, Any]) -> Stack
     stack = new_stack(project, f"faults-{manager[:3]}")
     page = stack.folder / "app/app.py"
     page.write_text(page.read_text() + _PAGES)
+    if "mysql" in settings:
+        requirements = stack.folder / "app/requirements.txt"
+        requirements.write_text(requirements.read_text() + _CLIENT)
     sites: dict[str, Any] = {
         site: {"site": {"server_name": f"{site}.test"}, "uwsgi": {"processes": 2}} for site in SITES
     }
@@ -201,23 +229,24 @@ class Measured:
     """What became of the requests during a fault.
 
     seconds: from the end of the cause until the last request without an answer, None if the site did not come back.
-    left: processes too many or too few, and lost writes, in words; "" for none. note: of a fault with several parts.
+    left: processes too many or too few, and lost writes, in words; "" for none. note: of a fault with several
+    parts, in English and in Chinese.
     """
 
     tally: Tally
     seconds: float | None
     left: str
-    note: str = ""
+    note: tuple[str, str] | None = None
 
 
 class Watch:
     """Asks a site ten times a second. failed: when it gave no good answer. answered: when it last gave a good one.
 
-    acknowledged: notes that it has answered.
+    path: of the page that keeps notes. acknowledged: notes that it has answered.
     """
 
-    def __init__(self, machine: Machine, site: str) -> None:
-        self.machine, self.site = machine, site
+    def __init__(self, machine: Machine, site: str, path: str) -> None:
+        self.machine, self.site, self.path = machine, site, path
         self.failed: list[float] = []
         self.answered = 0.0
         self.acknowledged: set[str] = set()
@@ -228,19 +257,22 @@ class Watch:
         number, run = 0, secrets.token_hex(4)
         while not self._ended.is_set():
             began = time.monotonic()
-            if not self.machine.answers(self.site):
-                self.failed.append(began)
-            else:
+            good = self.machine.answers(self.site)
+            if good and self.site == "app":
+                number += 1
+                # A page of the database is asked for its own sake, one of the disk only beside the page of health.
+                good = self._note(f"{run}-{number}") or self.path != "/row"
+            if good:
                 self.answered = began
-                if self.site == "app":
-                    number += 1
-                    self._note(f"{run}-{number}")
+            else:
+                self.failed.append(began)
             time.sleep(max(0.0, began + 0.1 - time.monotonic()))
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            if self.machine.get(f"/note/{text}").status_code == 200:
+            if self.machine.get(f"{self.path}/{text}").status_code == 200:
                 self.acknowledged.add(text)
+        return text in self.acknowledged
 
     def __enter__(self) -> "Watch":
         self._thread.start()
@@ -267,19 +299,21 @@ class Ended:
     at: float = field(default_factory=time.monotonic)
     seconds: float | None = None
     left: str = ""
-    note: str = ""
+    note: tuple[str, str] | None = None
 
 
 Act = Callable[[Machine], Ended | None]
 
 
-def measure(
-    machine: Machine, act: Act, site: str = "app", rate: float = 50, paths: tuple[str, ...] = ("/healthz",)
-) -> Measured:
-    """Break something while a site is asked. rate: requests a second on 50 connections, half of them kept."""
+def measure(machine: Machine, act: Act, site: str = "app", rate: float = 50) -> Measured:
+    """Break something while a site is asked. rate: requests a second on 50 connections, half of them kept.
+
+    A stack with a database is asked for a page that writes to it.
+    """
     before = counted(machine)
-    load = Load(machine.address, f"{site}.test", paths, connections=50, rate=rate)
-    with loaded(load), Watch(machine, site) as watch:
+    keeps, asked = ("/row", "/row/asked") if machine.has_database else ("/note", "/healthz")
+    load = Load(machine.address, f"{site}.test", (asked,), connections=50, rate=rate)
+    with loaded(load), Watch(machine, site, keeps) as watch:
         time.sleep(2)
         began = time.monotonic()
         ended = act(machine) or Ended(began)
@@ -348,7 +382,9 @@ def kill_at_random(machine: Machine, seconds: float, seed: int, patience: float 
         print(f"  kill -{signal} of {names}: {healthy - began:.1f} s {different}", flush=True)
         time.sleep(chosen.uniform(0, 2))
     left += [f"{late} times not healthy within {patience:.0f} s"] if late else []
-    return Ended(seconds=slowest, left=", ".join(left), note=f"{kills} kills, seed {seed}")
+    return Ended(
+        seconds=slowest, left=", ".join(left), note=(f"{kills} kills, seed {seed}", f"{kills} 次，种子 {seed}")
+    )
 
 
 # Holds the port as soon as it is free.
@@ -564,14 +600,38 @@ def without_package_index(machine: Machine) -> Ended:
     began = time.monotonic()
     requirements = machine.stack.folder / "app/requirements.txt"
     requirements.write_text(requirements.read_text() + "six==1.17.0\n")
-    machine.run("ip route show default >/root/route; ip route del default")
-    try:
+    with without_a_way_out(machine):
         wrong = refused_release(machine, "No matching distribution")
-    finally:
-        machine.run("ip route add $(cat /root/route)")
     if release(machine).code:
         wrong = wrong or "no release once the index is back"
     return Ended(began, left=wrong)
+
+
+@contextlib.contextmanager
+def without_a_way_out(machine: Machine) -> Iterator[None]:
+    """Meanwhile the machine reaches nothing but its own network."""
+    machine.run("ip route show default >/root/route; ip route del default")
+    try:
+        yield
+    finally:
+        machine.run("ip route add $(cat /root/route)")
+
+
+def first_boot_without_sources(machine: Machine, seconds: float = 60) -> Ended:
+    """Meanwhile make another server, which reaches no package source for a while during its first boot."""
+    began = time.monotonic()
+    other = new_stack(machine.stack.folder, "first-boot")
+
+    def act(booting: Machine) -> None:
+        with without_a_way_out(booting):
+            time.sleep(seconds)
+
+    try:
+        cut, code = in_an_update(Machine(other, machine.manager), "cloud-init, 5 s: ", act)
+    finally:
+        other.run("destroy")
+    wrong = "the first boot failed" if code else ""
+    return Ended(began, left=wrong if cut else "no such step")
 
 
 def idle_connections(machine: Machine, number: int = 10_000, seconds: float = 20) -> Ended:
@@ -603,7 +663,12 @@ def cut_power(machine: Machine) -> None:
 
 def cut_power_in_an_update(machine: Machine, step: str) -> float | None:
     """Cut the power when `up` has printed a step. Returns when it was on again, None if there was no such step."""
-    on = None
+    return in_an_update(machine, step, cut_power)[0]
+
+
+def in_an_update(machine: Machine, step: str, act: Callable[[Machine], object]) -> tuple[float | None, int]:
+    """Do something when `up` has printed a step. Returns when it was done, None without such a step, and up's code."""
+    done = None
     machine.stack.write()
     with subprocess.Popen(
         machine.stack.command("up"),
@@ -618,11 +683,15 @@ def cut_power_in_an_update(machine: Machine, step: str) -> float | None:
         for line in run.stdout:
             lines.append(line)
             if step in line:
-                cut_power(machine)
-                on = time.monotonic()
+                act(machine)
+                done = time.monotonic()
                 break
         print("".join(lines) + run.stdout.read())
-    return on
+    return done, run.returncode
+
+
+def kill_database(machine: Machine) -> None:
+    machine.run("pkill -9 -x 'mariadbd|mysqld'")
 
 
 def cut_power_in_a_release(machine: Machine, step: str) -> Ended:
