@@ -19,7 +19,7 @@ import pytest
 
 from tests.rehearsal.builders.confined import MAY, MAY_NOT, METADATA, PAGE, SERVE_METADATA
 from tests.rehearsal.builders.load import Load, loaded
-from tests.rehearsal.builders.stack import Stack, entering, lxd, new_stack, tried
+from tests.rehearsal.builders.stack import Stack, entering, in_whole_runs, lxd, new_stack, tried
 
 KINDS: dict[str, dict[str, Any]] = {
     "supervisor": {},
@@ -105,6 +105,26 @@ def test_services_are_confined_as_tightly_as_the_documents_say(machine: Machine)
     memory = 1024 * int(machine.run("grep MemTotal /proc/meminfo").split()[1])
     assert 0.85 * memory < int(limits["MemoryMax"]) < 0.95 * memory
     assert 100 < int(limits["TasksMax"]) < 1 << 22
+
+
+# The least hardening index of Lynis, of 100. docs/security.md has the same number.
+LYNIS = 58
+
+
+@in_whole_runs
+def test_lynis_finds_nothing_to_warn_of(machine: Machine) -> None:
+    machine.run("apt-get install -y -qq --no-install-recommends lynis >/dev/null 2>&1", 300)
+    report = machine.run(
+        "lynis audit system --quick --quiet --no-colors >/dev/null 2>&1 || true; cat /var/log/lynis-report.dat", 300
+    )
+    machine.run("apt-get purge -y -qq lynis >/dev/null 2>&1; rm -f /var/log/lynis*", 300)
+    found = [line.partition("=")[2] for line in report.splitlines() if line.startswith("warning[]")]
+    index = re.search("^hardening_index=([0-9]+)$", report, re.MULTILINE)
+    suggested = [line.partition("=")[2][:100] for line in report.splitlines() if line.startswith("suggestion[]")]
+    print(machine.kind, found, index and index[1], *suggested, sep="\n")
+    assert index
+    assert int(index[1]) >= LYNIS
+    assert found == []
 
 
 def test_an_application_does_what_it_may_and_nothing_else(machine: Machine) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -10,10 +12,12 @@ import sys
 import tarfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -423,6 +427,42 @@ def test_it_is_what_mozilla_calls_intermediate(site: Site, sslyze: Path, domain:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "OK - Compliant" in done.stdout
+
+
+# The version of h2spec that is built, with Go. The program itself is nowhere packaged.
+H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
+# Section of h2spec → how many of its cases nginx fails, and what it does in them.
+H2SPEC_FAILS = {
+    "generic/4": (1, "a request with trailers is refused"),
+    "http2/4.2": (2, "a frame that is larger than announced is read"),
+    "http2/5.1": (6, "frames of a stream that is not open are passed over"),
+    "http2/6.4": (1, "frames of a stream that is not open are passed over"),
+    "http2/8.1.2.1": (3, "a malformed request gets 400 in place of an error of its stream, or is answered"),
+    "http2/8.1.2.2": (2, "header fields of HTTP/1.1 are passed over"),
+    "http2/8.1.2.3": (7, "a malformed request gets 400 in place of an error of its stream"),
+    "http2/8.1.2.6": (2, "a body of another length gets 400 in place of an error of its stream"),
+    "hpack/4.2": (1, "a change of the table's size is taken anywhere"),
+    "hpack/5.2": (1, "a long padding is taken"),
+}
+
+
+@in_whole_runs
+def test_http_2_is_spoken_as_its_specification_says(site: Site, tmp_path: Path) -> None:
+    go = shutil.which("go")
+    if not go:
+        pytest.skip("h2spec is built with Go")
+    environment = {**os.environ, "GOBIN": str(tmp_path)}
+    subprocess.run([go, "install", H2SPEC], check=True, capture_output=True, timeout=300, env=environment)
+    # nginx refuses a handshake without the name of a site, and h2spec finds the address of a name by itself.
+    (tmp_path / "hosts").write_text(f"{site.address} {GIVEN}\n")
+    asks = f"./h2spec -h {GIVEN} -p 443 -P /healthz -t -k -j report.xml"
+    script = f"mount --bind hosts /etc/hosts && {asks}; test -s report.xml"
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, cwd=tmp_path, timeout=600)
+    cases = list(ElementTree.parse(tmp_path / "report.xml").iter("testcase"))  # noqa: S314
+    assert len(cases) == 145
+    failed = Counter(each.get("package") for each in cases if len(each))
+    print(f"{failed.total()} of {len(cases)} failed: {failed}")
+    assert failed <= Counter({section: count for section, (count, _) in H2SPEC_FAILS.items()})
 
 
 def test_where_no_site_wants_it_any_more_nothing_of_it_is_left(site: Site) -> None:
