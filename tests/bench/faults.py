@@ -22,6 +22,7 @@ from tests.rehearsal.builders.faults import MANAGERS, Act, Machine, Measured
 
 ENGLISH, CHINESE = PROJECT / "docs/faults.md", PROJECT / "docs/faults.zh-CN.md"
 LOGS, DATA, RELEASES = "/var/log/wsgi-ecs", "/srv/wsgi-ecs/sites/app/data", "/srv/wsgi-ecs"
+DATABASE_DATA = "/srv/data"
 # Steps of a release: in English, in Chinese, and what `up` prints as it begins.
 STEPS = (
     ("as the archive is copied", "复制归档", "archive"),
@@ -35,12 +36,15 @@ ONE = ("supervisor",)
 APART = "supervisor, two app servers"
 # nginx and the application on one machine, MariaDB on another, to which each request writes a row.
 DATABASE = "supervisor, MySQL"
+# One site, whose certificate comes from a CA.
+SECURE = "supervisor, TLS"
 # What is broken, and the settings of its stack: everything on one machine unless it is named here.
 STACKS: dict[str, tuple[str, dict[str, object]]] = {
     APART: ("app-1", {"topology": {"app_servers": 2}}),
     DATABASE: ("db", {"mysql": {"password": "of-a-rehearsal"}}),
+    SECURE: ("", {"sites": {"app": {"site": {"server_name": "app.test"}, "tls": {"acme": True}}}}),
 }
-KINDS = (*MANAGERS, APART, DATABASE)
+KINDS = (*MANAGERS, *STACKS)
 WITHOUT_SYSTEMD = ("supervisor", "emperor")
 
 
@@ -183,6 +187,19 @@ def rows(seconds: float, seed: int) -> dict[str, Fault]:
             ("数据库服务器断电", "`stop --force`、`start`"),
             faults.cut_power,
             (DATABASE,),
+        ),
+        "database-full": Fault(
+            ("the database's disk is full for 10 s", "a disk of its own, filled"),
+            ("数据库磁盘满 10 秒", "单独的磁盘，写满"),
+            partial(faults.full_disk, folder=DATABASE_DATA),
+            (DATABASE,),
+            around=partial(faults.small_disk, folder=DATABASE_DATA, room=24),
+        ),
+        "certificate-ended": Fault(
+            ("the certificate has ended while the server was off", "an old one in its place; `stop --force`, `start`"),
+            ("关机期间证书到期", "换成已到期的证书；`stop --force`、`start`"),
+            faults.expire,
+            (SECURE,),
         ),
         "frozen": Fault(
             ("one of two app servers is frozen for 20 s", "`pause`, `start`"),

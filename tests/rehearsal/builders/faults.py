@@ -12,6 +12,7 @@ import resource
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -19,11 +20,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from rehearsal.cloud.pebble import Pebble
+from tests.builders.certificates import Authority
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.load import Load, Tally, loaded
 from tests.rehearsal.builders.stack import CLIENT, Done, Stack, entering, new_stack, until
@@ -131,8 +135,16 @@ class Machine:
         return done.stdout.strip()
 
     def get(self, path: str, site: str = "app", timeout: float = 3) -> httpx.Response:
-        url = f"http://{self.address}{path}"
-        return httpx.get(url, headers={"Host": f"{site}.test"}, trust_env=False, timeout=timeout)
+        trust, host = self.trust, f"{site}.test"
+        url = f"http{'s' if trust else ''}://{self.address}{path}"
+        with httpx.Client(trust_env=False, verify=trust or False, timeout=timeout) as client:
+            return client.get(url, headers={"Host": host}, extensions={"sni_hostname": host})
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """Who must vouch for its certificate; None without TLS."""
+        is_secure = any("tls" in own for own in self.stack.settings["sites"].values())
+        return ssl.create_default_context(cafile=Pebble(self.stack.name).root) if is_secure else None
 
     def answers(self, site: str = "app") -> bool:
         with contextlib.suppress(httpx.HTTPError):
@@ -312,7 +324,8 @@ def measure(machine: Machine, act: Act, site: str = "app", rate: float = 50) -> 
     """
     before = counted(machine)
     keeps, asked = ("/row", "/row/asked") if machine.has_database else ("/note", "/healthz")
-    load = Load(machine.address, f"{site}.test", (asked,), connections=50, rate=rate)
+    port = 443 if machine.trust else 80
+    load = Load(machine.address, f"{site}.test", (asked,), port, connections=50, rate=rate, trust=machine.trust)
     with loaded(load), Watch(machine, site, keeps) as watch:
         time.sleep(2)
         began = time.monotonic()
@@ -492,11 +505,14 @@ def terminate_nginx(machine: Machine) -> None:
 @contextlib.contextmanager
 def small_disk(machine: Machine, folder: str, room: int = 2) -> Iterator[None]:
     """Meanwhile a folder is a disk of its own with so many MiB of room, and the programs that write there know it."""
-    use = f"systemctl restart {' '.join(_units(machine))}; {_RESTARTED[machine.manager]}"
+    units = " ".join(_units(machine))
+    use = f"systemctl start {units}; {'true' if machine.name == 'db' else _RESTARTED[machine.manager]}"
     machine.run(f"""
         mkdir /mnt/small
+        systemctl stop {units}
         mount -t tmpfs -o size=$(( $(du -sm {folder} | cut -f1) + {room} ))m tmpfs /mnt/small
-        cp -a {folder}/. /mnt/small/
+        # A sparse file would need room that nobody has counted.
+        cp -a --sparse=never {folder}/. /mnt/small/
         chown --reference={folder} /mnt/small; chmod --reference={folder} /mnt/small
         mount --bind /mnt/small {folder}
         {use}
@@ -507,6 +523,7 @@ def small_disk(machine: Machine, folder: str, room: int = 2) -> Iterator[None]:
     finally:
         # What still runs uses it until it is started again.
         machine.run(f"""
+            systemctl stop {units}
             umount -l {folder}
             find {folder} -mindepth 1 -delete
             cp -a /mnt/small/. {folder}/
@@ -518,6 +535,8 @@ def small_disk(machine: Machine, folder: str, room: int = 2) -> Iterator[None]:
 
 
 def _units(machine: Machine) -> list[str]:
+    if machine.name == "db":
+        return ["mariadb"]
     return ["nginx", *{"supervisor": ["supervisor"], "emperor": ["wsgi-emperor"]}.get(machine.manager, [])]
 
 
@@ -541,10 +560,9 @@ def free(machine: Machine, folder: str) -> None:
 def full_disk(machine: Machine, folder: str, seconds: float = 10) -> Ended:
     """Fill the disk of a folder for a while. The site goes on; what it says that it has written is there."""
     fill(machine, folder)
-    began = time.monotonic()
     time.sleep(seconds)
     free(machine, folder)
-    return Ended(began)
+    return Ended()
 
 
 def freeze(machine: Machine, seconds: float) -> Ended:
@@ -659,6 +677,18 @@ def cut_power(machine: Machine) -> None:
     """End the machine as a power failure does, and switch it on again."""
     machine.lxc("stop", "--force")
     machine.lxc("start")
+
+
+def expire(machine: Machine, seconds: float = 10) -> Ended:
+    """Have the site's certificate from a CA end, as it does on a server that is off, and switch the server on."""
+    old = Authority().sign("app.test", begins=datetime.now(UTC) - timedelta(days=100))
+    for kind, text in {"crt": old.certificate, "key": old.private_key}.items():
+        machine.run(f"cat >/etc/wsgi-ecs/tls/app.test.{kind} <<'E'\n{text}\nE")
+    machine.run("touch -d '100 days ago' /var/lib/systemd/timers/stamp-wsgi-ecs-acme.timer; nginx -s reload")
+    until(lambda: not machine.answers())
+    time.sleep(seconds)
+    cut_power(machine)
+    return Ended()
 
 
 def cut_power_in_an_update(machine: Machine, step: str) -> float | None:

@@ -9,12 +9,14 @@ does this one. It counts these requests as `empty`, and what became of the repea
 """
 
 import asyncio
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 # Seconds that an answer may take.
 _TIMEOUT = 30.0
@@ -65,7 +67,10 @@ class _NoAnswerError(Exception):
 
 
 class Load:
-    """Requests to one site. connections: half of them kept. rate: requests a second of all connections together."""
+    """Requests to one site. connections: half of them kept. rate: requests a second of all connections together.
+
+    trust: who must vouch for the site's certificate, None for plain HTTP.
+    """
 
     def __init__(
         self,
@@ -75,8 +80,11 @@ class Load:
         port: int = 80,
         connections: int = 200,
         rate: float = 300,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self.address, self.port = address, port
+        # No name is asked for without TLS.
+        self.security: dict[str, Any] = {"ssl": trust, "server_hostname": host} if trust else {}
         self.requests = [
             f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: load\r\nConnection: {{}}\r\n\r\n" for path in paths
         ]
@@ -135,7 +143,8 @@ class Load:
         async with asyncio.timeout(_TIMEOUT):
             if connection is None:
                 try:
-                    connection = await asyncio.open_connection(self.address, self.port, limit=_MOST_BYTES)
+                    where = (self.address, self.port)
+                    connection = await asyncio.open_connection(*where, limit=_MOST_BYTES, **self.security)
                 except OSError:
                     raise _CutError("refused") from None
             reader, writer = connection
