@@ -104,10 +104,14 @@ class Stack:
         path.write_text(yaml.safe_dump({"encryptionsalt": self.salt, "config": config}))
 
     def shell(self, script: str) -> str:
-        """Run a script on the machine, as root, through ./rehearse ssh."""
-        done = self.run("ssh", "--", script)
-        assert done.code == 0, done.text
-        return done.out.strip()
+        """Run a script as root on the machine with the public address: not through SSH, which takes a second more."""
+        machines = self.machines()
+        machine = machines[""] if "" in machines else machines["front"]
+        command = [*entering(self.project, machine["id"]), "bash", "-c", script]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+        print(f"# {script}\n{done.stdout}{done.stderr}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
 
     def get(self, address: str, path: str = "/", port: int = 80) -> httpx.Response:
         return httpx.get(f"http://{address}:{port}{path}", trust_env=False, timeout=10)
