@@ -473,7 +473,7 @@ def test_where_no_site_wants_it_any_more_nothing_of_it_is_left(site: Site) -> No
         done = site.up()
     assert set(found) == {200}
     assert re.search(rf"^ +url +http://{GIVEN}/$", done.out, re.MULTILINE)
-    left = "ls -A /etc/wsgi-ecs/tls; ls /etc/systemd/system | grep wsgi-ecs-; systemctl --failed --no-legend; true"
+    left = "ls -A /etc/wsgi-ecs/tls; ls /etc/systemd/system | grep wsgi-ecs-acme; systemctl --failed --no-legend; true"
     assert site.stack.shell(left) == ""
     assert site.stack.shell("ss -Hltn 'sport = 443'") == ""
 
