@@ -29,7 +29,7 @@ import sbom
 import uv
 from commands import ReleaseError, Say, run
 from contract import paths
-from contract.documents import APP_FOLDER, Release
+from contract.documents import APP_FOLDER, Build, Release
 from contract.requirements import decode
 
 _NAMED = re.compile(r"^\s*(?:-r|-c|--requirement\b|--constraint\b)[ =]*(\S+)", re.MULTILINE)
@@ -121,9 +121,14 @@ def _begin(builder: "Builder", release: Release, version: str, venv: str) -> Non
     checked: pip keeps what it has built of such a file, which for uWSGI saves its compilation, and keeps nothing of
     what it checks and builds at once.
     """
+    own = []  # type: List[str]
+    for build in release.builds:
+        if build.name == "python":
+            # pip would take a wheel of uWSGI that has the OS's Python in it, if the minor version is the same.
+            own = ["--cache-dir=" + wheels(build), "--no-binary=uwsgi"]
 
     def pip(word: str, *arguments: str) -> None:
-        builder.run(venv + "/bin/pip", word, "-q", "--disable-pip-version-check", *arguments)
+        builder.run(venv + "/bin/pip", word, "-q", "--disable-pip-version-check", *own, *arguments)
 
     pins = {paths.BUILD_PINS: release.build_pins, paths.SERVER_PINS: release.server_pins}
     texts = {name: "".join(line + "\n" for line in lines) for name, lines in pins.items()}
@@ -147,6 +152,11 @@ def _begin(builder: "Builder", release: Release, version: str, venv: str) -> Non
         pip("download", "--no-deps", "--no-build-isolation", "-d", paths.PINNED, "-r", server)
         names = names_only(release.server_pins)
         pip("install", "--no-index", "--no-build-isolation", "-f", paths.PINNED, *names)
+
+
+def wheels(python: Build) -> str:
+    """Folder in the build user's home for the wheels that belong to a Python from source alone."""
+    return paths.BUILD_HOME + "/wheels-" + hashlib.sha256((python.folder + python.sha256).encode()).hexdigest()[:16]
 
 
 def _is_like(venv: str, python: str, version: str, texts: Dict[str, str]) -> bool:

@@ -441,6 +441,8 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
         release = site.release._replace(python=python, build_pins=[], server_pins=[], uv="", builds=[*builds])
         path = str(venvs.make(release, str(tmp_path), print, {}))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
+        caches = {word for command in ran for word in command if word.startswith("--cache-dir=")}
+        assert caches == {f"--cache-dir={venvs.wheels(build)}" for build in builds}
         return path
 
     first = made("/usr/bin/python3.11")
