@@ -8,7 +8,7 @@ TOOL = (
     "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space", "view",
     "connections", "shared_port", "maintenance", "status", "workers", "access_log", "metrics", "metrics_text", "kept",
     "rollback", "lock", "audit", "hardening", "revive", "sbom", "metadata", "dumps", "updates", "log_rotation",
-    "timers",
+    "timers", "build_user",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.
 SERVICE_TOOL = ("service", "database", "database_tls")

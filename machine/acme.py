@@ -22,13 +22,14 @@ import builds
 import certificates
 import files
 import timers
+from build_user import Builder
 from commands import ReleaseError, Say
 from contract import paths
 from contract.codec import decode
 from contract.documents import ACME_FILE, CONFIG_FOLDER, Acme
 from nginx import Nginx
 from unpacked import Unpacked
-from venvs import Builder, names_only
+from venvs import names_only
 
 LOCK = "/run/wsgi-ecs-acme.lock"
 _SECONDS = 120

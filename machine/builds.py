@@ -24,11 +24,12 @@ from typing import Any, Dict, Iterator, List, Set
 
 import facts
 import files
+from build_user import Builder
 from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import RELEASE_FILE, STATE_FILE, Build, HostState, Release
 from unpacked import Unpacked
-from venvs import Builder, wheels
+from venvs import wheels
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30

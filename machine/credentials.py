@@ -20,7 +20,7 @@ from commands import ReleaseError
 from contract import paths
 
 if TYPE_CHECKING:
-    from venvs import Builder
+    from build_user import Builder
 
 _ENTRY = re.compile(r"login\s+(\S+)\s+password\s+(\S+)")
 _TRUSTED = re.compile(r"^global\.trusted-host='(.*)'$", re.MULTILINE)

@@ -18,11 +18,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
+import build_user
 import causes
 import drift
 import files
 import handover
-import venvs
 from commands import ReleaseError, Say, describe
 from contract.documents import APP_FOLDER, COMMANDS_FILE, CommandsState, Release
 from unpacked import Unpacked
@@ -189,7 +189,7 @@ class _Output:
 
 def environment(release: Release, identifier: str, venv: str, env: Dict[str, str]) -> Dict[bytes, bytes]:
     """The application's environment, with the virtual environment's programs first."""
-    found = {"LANG": venvs.utf8_locale(), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    found = {"LANG": build_user.utf8_locale(), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     found.update(env)
     path = found.get("PATH", _PATH)
     found.update({"PATH": "{}/bin:{}".format(venv, path), "VIRTUAL_ENV": venv})

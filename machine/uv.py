@@ -20,7 +20,7 @@ import files
 from commands import ReleaseError
 
 if TYPE_CHECKING:
-    from venvs import Builder
+    from build_user import Builder
 
 # Options of a requirements file that mean the same to both.
 _KNOWN = {"-r", "-c", "-e", "--requirement", "--constraint", "--editable", "--hash"}
