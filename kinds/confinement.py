@@ -3,10 +3,12 @@
 https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Sandboxing
 """
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from kinds.systems import System
-from schema.base import Model, Percent
+from schema.base import Model, Percent, Rule
 from templates import render
 
 # What remains of root's power in a service that starts as root and runs its programs as other users.
@@ -37,6 +39,16 @@ class Confinement(Model):
         description="Let users other than root reach the cloud's metadata of the server (100.100.100.200 and "
         "169.254.169.254), as an application does that uses the server's RAM role.",
     )
+
+    def rules(self, system: System) -> Iterator[Rule]:
+        """Yield the rules of limits that nothing would keep."""
+        for key in ("memory_max", "tasks_max"):
+            is_set = key in self.model_fields_set
+            off = "set, but confinement.enabled is false"
+            yield f"confinement.{key}", is_set and not self.enabled, off, "confinement.enabled: true"
+            # Both are younger than the groups of system calls.
+            old = f"the systemd of {system.name} knows no such limit"
+            yield f"confinement.{key}", is_set and not system.has_call_groups, old, "another server.os"
 
     def of_program(self, system: System) -> str:
         """Directives of a unit of a site's program, beside those that the unit has in any case."""

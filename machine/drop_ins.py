@@ -9,6 +9,7 @@ Python 3.6, standard library only.
 import contextlib
 import glob
 import os
+import re
 import time
 from typing import Dict, Iterable, List
 
@@ -20,6 +21,8 @@ UNITS = "/etc/systemd/system"
 RESTART, CONFINEMENT = "wsgi-ecs-restart.conf", "wsgi-ecs-confinement.conf"
 # Seconds that a process manager may take until it can be talked to.
 _PATIENCE = 15.0
+# A capability that no confined service keeps, as a bit's number: https://man7.org/linux/man-pages/man7/capabilities.7.html
+_SYS_ADMIN = 21
 
 
 def place(texts: Dict[str, str], name: str = RESTART) -> List[str]:
@@ -49,8 +52,9 @@ def unconfined() -> List[str]:
     found = []
     for unit in units(CONFINEMENT):
         pid = run("systemctl", "show", "-p", "MainPID", unit, check=False).rpartition("=")[2].strip()
-        with contextlib.suppress(OSError), open("/proc/{}/status".format(pid)) as lines:
-            if any(line.split() == ["NoNewPrivs:", "0"] for line in lines):
+        with contextlib.suppress(OSError), open("/proc/{}/status".format(pid)) as file:
+            capabilities = re.search(r"^CapBnd:\s*(\w+)", file.read(), re.MULTILINE)
+            if capabilities and int(capabilities.group(1), 16) >> _SYS_ADMIN & 1:
                 found.append(unit)
     return found
 

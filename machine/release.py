@@ -34,6 +34,7 @@ import files
 import host
 import kept
 import maintenance
+import metadata
 import metrics
 import revive
 import rollback
@@ -254,6 +255,7 @@ def perform(verb: str, folder: str) -> None:
     parts = read(sys.stdin.buffer, verb)
     with acquire_lock(seconds(folder), "{} of {}".format(verb, _name(folder))), audit.logged(verb) as entry:
         revive.revive_services(say)
+        metadata.keep(say)
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say, parts.get("authority", ""))

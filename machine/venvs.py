@@ -65,7 +65,7 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
     inputs: List[Any] = [release.system, version, names_only(release.build_pins), servers, texts]
     is_local = release.has_project or any(_LOCAL.search(text) for text in texts)
     # A Python that is built says nothing of its folder in its version.
-    inputs += [build.folder for build in release.builds if build.name == "python"]
+    inputs += [(build.folder, build.sha256) for build in release.builds if build.name == "python"]
     if is_local:
         inputs.append(target)
     if credentials.addresses(secrets):
@@ -118,14 +118,10 @@ def _begin(builder: "Builder", release: Release, version: str, venv: str) -> Non
     checked: pip keeps what it has built of such a file, which for uWSGI saves its compilation, and keeps nothing of
     what it checks and builds at once.
     """
-    own = []  # type: List[str]
-    for build in release.builds:
-        if build.name == "python":
-            # pip would take a wheel of uWSGI that has the OS's Python in it, if the minor version is the same.
-            own = ["--cache-dir=" + wheels(build), "--no-binary=uwsgi"]
 
     def pip(word: str, *arguments: str) -> None:
-        builder.run(venv + "/bin/pip", word, "-q", "--disable-pip-version-check", *own, *arguments)
+        command = [venv + "/bin/pip", word, "-q", "--disable-pip-version-check", *arguments]
+        builder.run(*command, variables=_own(release)[0])
 
     pins = {paths.BUILD_PINS: release.build_pins, paths.SERVER_PINS: release.server_pins}
     texts = {name: "".join(line + "\n" for line in lines) for name, lines in pins.items()}
@@ -156,8 +152,28 @@ def wheels(python: Build) -> str:
     return paths.BUILD_HOME + "/wheels-" + hashlib.sha256((python.folder + python.sha256).encode()).hexdigest()[:16]
 
 
+def _own(release: Release) -> Tuple[Dict[str, str], Dict[str, str]]:
+    """Variables of pip's, and of uv's, by which a Python from source has wheels of its own.
+
+    A wheel's name has only the minor version: they would take a uWSGI that has the OS's Python in it.
+    """
+    for build in release.builds:
+        if build.name == "python":
+            cache = wheels(build)
+            return (
+                {"PIP_CACHE_DIR": cache, "PIP_NO_BINARY": "uwsgi"},
+                {"UV_CACHE_DIR": cache + "/uv", "UV_NO_BINARY_PACKAGE": "uwsgi"},
+            )
+    return {}, {}
+
+
 def _is_like(venv: str, python: str, version: str, texts: Dict[str, str]) -> bool:
-    """Whether an environment was made of a Python, of that version, with the pins of `texts` and no others."""
+    """Whether the bootstrap's environment was made of a Python, of that version, with the pins of `texts`.
+
+    It must be root's: then it is whole, and no code of a package has been able to change it (ready.sh).
+    """
+    if not os.path.isdir(venv) or os.stat(venv).st_uid != os.geteuid():
+        return False
     names = ("pyvenv.cfg", paths.BUILD_PINS, paths.SERVER_PINS)
     settings, *own = (files.text(os.path.join(venv, name)) or "" for name in names)
     # https://docs.python.org/3/library/venv.html#how-venvs-work
@@ -195,17 +211,18 @@ def _install(
         except ReleaseError:
             reason = "uv cannot be installed from the package index"
     with credentials.lent(builder, secrets, release.system, pip) as variables:
+        for_pip, for_uv = (dict(variables, **of_python) for of_python in _own(release))
         if own:
             # If one requirement has a hash, pip wants one of each.
             strict = ["--require-hashes"] if any("--hash" in text for text in texts) else []
-            reason = own.install(venv, folder, [commands[0] + strict] + commands[1:], variables)
+            reason = own.install(venv, folder, [commands[0] + strict] + commands[1:], for_uv)
             if not reason:
                 say("{} has installed the requirements ({:.0f} s)".format(own.name, time.monotonic() - started))
                 return
         say("pip installs the requirements: {}".format(reason))
         for command in commands:
             # pip looks for a relative path where it runs.
-            builder.run(pip, "install", "-q", "--disable-pip-version-check", *command, cwd=folder, variables=variables)
+            builder.run(pip, "install", "-q", "--disable-pip-version-check", *command, cwd=folder, variables=for_pip)
         say("pip has installed the requirements ({:.0f} s)".format(time.monotonic() - started))
 
 

@@ -229,8 +229,9 @@ class Nginx(FromSource):
         for path in self.pools:
             yield "nginx.pools", path in self.static, f"{path} is in nginx.static", "one of them"
             yield "nginx.pools", path in self.websocket, f"{path} is in nginx.websocket", "one of them"
-            is_health = path == health.partition("?")[0] and self.guards_health
-            yield "nginx.pools", is_health, "app.health is there, and is let past what guards the site", "another path"
+            probed = health.partition("?")[0]
+            is_health = path == probed if self.guards_health else probed.startswith(path)
+            yield "nginx.pools", is_health, f"app.health ({probed}) is there, and must not wait", "another path"
         number, size = self.header_buffers
         yield (
             "nginx.large_client_header_buffers",

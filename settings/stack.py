@@ -330,6 +330,7 @@ def _one_user(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
 
 def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     """Yield the rules of what is set for all sites and needs one that it is for."""
+    yield from stack.confinement.rules(stack.system)
     named = list(ports.named(stack.sites, stack.is_apart, stack.key_of))
     if stack.redis:
         yield from stack.redis.rules(named, stack.is_apart)

@@ -69,6 +69,8 @@ class Mysql(Database):
         for name in self.schema_files:
             if self.schema_files.count(name) > 1:
                 raise ValueError(f"schema_files: {name} stands there twice; allowed: each file once")
+        if "dump_at" in self.model_fields_set and not self.dumps:
+            raise ValueError("dump_at: set, but dumps is 0; allowed: a number of dumps to keep")
         return self
 
     @model_validator(mode="after")

@@ -14,9 +14,16 @@ by_rule() {
         while ip rule del priority 50 to "$2" 2>/dev/null; do :; done
     elif ! ip rule list | grep -q "^50:.* to $2 .*prohibit"; then
         echo "$2"
-        # systemd-networkd removes a rule of unknown origin, but none of the kernel's. An old ip does not know origins.
-        set -- priority 50 to "$2" uidrange 1-65535
-        ip rule add "$@" protocol kernel prohibit 2>/dev/null || ip rule add "$@" prohibit
+        address=$2
+        # A container may have no user above 65535: the kernel refuses a range with others there.
+        for users in 1-4294967294 1-65535; do
+            set -- priority 50 to "$address" uidrange $users
+            # systemd-networkd removes a rule of unknown origin, but none of the kernel's. An old ip knows no origins.
+            if ip rule add "$@" protocol kernel prohibit 2>/dev/null || ip rule add "$@" prohibit 2>/dev/null; then
+                return
+            fi
+        done
+        ip rule add "$@" prohibit
     fi
 }
 

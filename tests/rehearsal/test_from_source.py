@@ -101,7 +101,7 @@ def test_both_are_installed_where_the_prefix_leads_and_belong_to_root(stack: Sta
     folders = f"/usr/local/nginx-{NGINX} /usr/local/uwsgi-{UWSGI}"
     assert stack.shell(f"find {folders} '(' -not -user root -o -perm /022 ')'") == ""
     # The tools of an installation stay for the next one.
-    assert stack.shell("ls /var/lib/wsgi-build | grep -v '^uv-' || true") == ""
+    assert stack.shell("ls /var/lib/wsgi-build | grep -vE '^(uv-|wheels-|pinned$)' || true") == ""
 
 
 def test_they_serve_and_no_other_of_their_kind_does(stack: Stack, address: str) -> None:

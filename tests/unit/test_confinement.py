@@ -3,6 +3,9 @@
 import os
 import re
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +71,36 @@ def test_confinement_can_be_switched_off(manager: str) -> None:
     assert not [name for name in found if name == "nginx.service"]
 
 
+@contextmanager
+def running(command: list[str]) -> Iterator[int]:
+    process = subprocess.Popen([*command, "sleep", "60"])
+    try:
+        # setpriv becomes the program.
+        while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+            time.sleep(0.01)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give up a capability that it has")
 def test_a_unit_that_runs_without_what_confines_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drop_ins = metadata.drop_ins
     monkeypatch.setattr(drop_ins, "UNITS", str(tmp_path))
     for unit, name in (
         ("nginx.service", drop_ins.CONFINEMENT),
         ("supervisor.service", drop_ins.CONFINEMENT),
+        ("wsgi-emperor.service", drop_ins.CONFINEMENT),
         ("mariadb.service", drop_ins.RESTART),
     ):
         (tmp_path / f"{unit}.d").mkdir()
         (tmp_path / f"{unit}.d" / name).touch()
-    # nginx runs as this process, which may get new privileges, and supervisor does not run.
-    monkeypatch.setattr(
-        drop_ins, "run", lambda *command, check: f"MainPID={os.getpid() if 'nginx.service' in command else 0}\n"
-    )
-    assert drop_ins.unconfined() == ["nginx.service"]
+    # nginx runs with all that a process can be given, the emperor with none of it, and supervisor does not run.
+    with running([]) as nginx, running(["setpriv", "--bounding-set=-sys_admin"]) as emperor:
+        pids = {"nginx.service": nginx, "wsgi-emperor.service": emperor}
+        monkeypatch.setattr(drop_ins, "run", lambda *command, check: f"MainPID={pids.get(command[-1], 0)}\n")
+        assert drop_ins.unconfined() == ["nginx.service"]
 
 
 def test_the_page_of_the_first_boot_is_as_it_was() -> None:
@@ -140,12 +158,14 @@ def test_the_metadata_are_kept_from_applications_until_a_release_opens_the_way(
     assert (metadata.place(Unpacked(False), said.append), ran) == ([], [])
 
 
-RULE = "priority 50 to {} uidrange 1-65535"
+RULE = "priority 50 to {} uidrange 1-4294967294"
+CONTAINERS = RULE.replace("4294967294", "65535")
 OWNER = "OUTPUT -d {} -m owner ! --uid-owner 0 -j REJECT"
 ADDRESSES = ("100.100.100.200", "169.254.169.254")
 
 
-# Rules in a file, as the kernel keeps them: a line each. `ip` takes no origin where there is a file `old`.
+# Rules in a file, as the kernel keeps them: a line each. `ip` takes no origin where there is a file `old`, and the
+# kernel no user above 65535 where there is a file `container`.
 IP = """
 cd "${0%/*}"
 echo "ip $*" >>log
@@ -154,6 +174,7 @@ case "$1 $2" in
 "rule add")
     shift 2
     case $* in *protocol*) [ ! -e old ] || exit 1 ;; esac
+    case $* in *4294967294*) [ ! -e container ] || exit 2 ;; esac
     echo "50: from all to $4 $5 $6 prohibit" >>rules
     ;;
 "rule del")
@@ -181,23 +202,23 @@ esac
 
 
 @pytest.mark.parametrize(
-    ("kernel", "has_origins", "wanted"),
+    ("kernel", "lacks", "wanted"),
     [
-        ("6.1.0-13-amd64", True, f"ip rule add {RULE} protocol kernel prohibit"),
-        ("5.10.134-16.al8", False, f"ip rule add {RULE} prohibit"),
-        ("4.18.0", True, f"ip rule add {RULE} protocol kernel prohibit"),
-        ("3.10.0-1160.el7", True, f"iptables -w -I {OWNER}"),
-        ("4.9.0", True, f"iptables -w -I {OWNER}"),
+        ("6.1.0-13-amd64", "", f"ip rule add {RULE} protocol kernel prohibit"),
+        ("6.1.0-13-amd64", "container", f"ip rule add {CONTAINERS} protocol kernel prohibit"),
+        ("5.10.134-16.al8", "old", f"ip rule add {RULE} prohibit"),
+        ("5.10.134-16.al8", "old container", f"ip rule add {CONTAINERS} prohibit"),
+        ("4.18.0", "", f"ip rule add {RULE} protocol kernel prohibit"),
+        ("3.10.0-1160.el7", "", f"iptables -w -I {OWNER}"),
+        ("4.9.0", "", f"iptables -w -I {OWNER}"),
     ],
 )
-def test_root_alone_reaches_the_metadata_on_every_kernel(
-    tmp_path: Path, kernel: str, has_origins: bool, wanted: str
-) -> None:
+def test_root_alone_reaches_the_metadata_on_every_kernel(tmp_path: Path, kernel: str, lacks: str, wanted: str) -> None:
     for name, text in {"uname": f"echo {kernel}", "ip": IP, "iptables": IPTABLES}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    if not has_origins:
-        (tmp_path / "old").touch()
+    for name in lacks.split():
+        (tmp_path / name).touch()
     rules, log = tmp_path / "rules", tmp_path / "log"
     rules.touch()
 

@@ -75,7 +75,7 @@ class Builder:
 def installed(builder: Builder, text: str, pin: str = PIN) -> list[str]:
     """What is said of an installation of requirements with this text, and of a project."""
     said: list[str] = []
-    release = SimpleNamespace(uv=pin, system="debian12")
+    release = SimpleNamespace(uv=pin, system="debian12", builds=[])
     commands = [["-r", "r.txt"], ["--no-deps", "."]]
     venvs._install(builder, release, "/venv", "/app", commands, [text], {}, said.append)
     return said
