@@ -84,7 +84,10 @@ def test_a_directive_that_this_nginx_does_not_have_is_left_out(lacks: set[str]) 
 
 def test_the_same_again_does_nothing(server: Server) -> None:
     assert server.prepare() == "wsgi-ecs: what the sites share is in place: nothing to do\n"
-    assert server.commands == ["systemctl is-active nginx.service ssh.service supervisor.service"]
+    # It looks whether all runs, and whether the metadata are still closed to applications.
+    services, metadata = server.commands
+    assert services == "systemctl is-active nginx.service ssh.service supervisor.service"
+    assert metadata.endswith("metadata.sh keep")
 
 
 def test_nginx_is_reloaded_only_for_what_it_reads(server: Server) -> None:
