@@ -428,7 +428,7 @@ def answers(machine: Stack) -> dict[str, dict[str, str]]:
     started = time.monotonic()
     done = subprocess.run(
         machine.command("ssh", "--", script),
-        cwd=machine.folder, input=packed({**rendered(), **broken()}), capture_output=True, timeout=600,
+        cwd=machine.folder, input=packed({**rendered(), **broken()}), capture_output=True, timeout=1500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     print(f"checked in {time.monotonic() - started:.0f} s")
