@@ -360,3 +360,16 @@ def test_the_sites_own_error_pages_are_those_of_static_files_too() -> None:
     assert "error_page 404 = /.kept$uri;\n        error_page 500 /.error/b.html;" in static
     # Without it, a file that no release has would get nginx's own page.
     assert static.endswith("recursive_error_pages on;")
+
+
+def test_what_a_regular_expression_finds_has_a_name_that_pcre_takes() -> None:
+    """PCRE takes 32 letters, and a site's name has up to 20."""
+    name = "a-site-of-20-letters"
+    config = {
+        "nginx": {"access_log_format": "json", "set_real_ip_from": ["10.0.0.0/8"]},
+        "sites": {name: {}, "other": {"site": {"location": "/other/"}}},
+    }
+    (site,) = (site for site in make_plan(parse(config, "test")).sites if site.place.name == name)
+    names = [found for text in site.configs.values() for found in re.findall(r"\(\?<(\w+)>", text)]
+    assert len(names) >= 4
+    assert max(map(len, names)) <= 32
