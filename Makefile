@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: test unit lint docs lock venv bench-release
+.PHONY: test unit lint docs lock pins venv bench-release
 
 test: lint
 	./rehearse setup debian12 debian13 centos7 alinux3
@@ -16,8 +16,11 @@ lint: venv
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	.venv/bin/shellcheck rehearse stack machine/run.sh .ci/run .ci/bare-tests
+	.venv/bin/shellcheck rehearse stack machine/run.sh .ci/run .ci/bare-tests .ci/audit
 	.venv/bin/vermin --no-tips --violations -t=3.6- machine contract operations/on-server
+	$(PY) -m bandit --quiet --severity-level medium --configfile pyproject.toml --recursive \
+	    __main__.py components contract inspection kinds machine operations policy reference rehearsal schema serving settings
+	.ci/audit
 
 bench-release: venv # docs/releases.md, on real machines; BENCH: options of tests/bench/releases.py
 	$(PY) -m tests.bench.releases $(BENCH)
@@ -33,6 +36,9 @@ venv:
 
 lock: venv
 	$(PY) -m pip install --quiet pip-tools
-	for f in requirements requirements-dev; do \
+	for f in requirements requirements-dev policy/requirements; do \
 	    .venv/bin/pip-compile --quiet --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 	        --strip-extras --no-header --generate-hashes -o $$f.txt $$f.in; done
+
+pins: venv # kinds/hashes.txt: the hashes of what the servers install from the package index
+	$(PY) -m reference.pins

@@ -44,6 +44,9 @@ METRICS_UNIT = "wsgi-ecs-metrics"
 
 BUILD_USER = "wsgi-build"
 BUILD_HOME = "/var/lib/wsgi-build"
+# Files of the package index whose hashes were checked, and in each virtual environment the lists of the pins with them.
+PINNED = BUILD_HOME + "/pinned"
+BUILD_PINS, SERVER_PINS = "build-pins.txt", "server-pins.txt"
 # What is built from source is installed in folders of these: schema/text.py allows no other prefix.
 BUILD_FOLDERS = ("/usr/local", "/opt")
 ACME_USER = "wsgi-acme"

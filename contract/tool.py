@@ -7,7 +7,7 @@ TOOL = (
     "packages", "redis_server", "processes", "schedule", "hints", "causes", "credentials", "uv",
     "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space", "view",
     "connections", "shared_port", "maintenance", "status", "workers", "access_log", "metrics", "metrics_text", "kept",
-    "rollback", "lock", "audit", "hardening",
+    "rollback", "lock", "audit", "hardening", "sbom",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL.
 SERVICE_TOOL = ("service", "database")

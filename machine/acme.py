@@ -27,7 +27,7 @@ from contract.codec import decode
 from contract.documents import ACME_FILE, CONFIG_FOLDER, Acme
 from nginx import Nginx
 from unpacked import Unpacked
-from venvs import Builder
+from venvs import Builder, names_only
 
 LOCK = "/run/wsgi-ecs-acme.lock"
 UNITS = "/etc/systemd/system"
@@ -53,7 +53,7 @@ def settings() -> Optional[Acme]:
 
 def prepare(unpacked: Unpacked, say: Say) -> None:
     """Make the client's user, its folders and the client itself, unless they are there. Raises ReleaseError."""
-    requirement = decode(Acme, unpacked.text(CONFIG_FOLDER + ACME_FILE)).client
+    pin = decode(Acme, unpacked.text(CONFIG_FOLDER + ACME_FILE)).client
     accounts.user(Client.NAME)
     client = Client()
     for folder, mode, is_own in ((paths.ACME, 0o755, False), (_account(), 0o700, True), (_challenges(), 0o755, True)):
@@ -62,24 +62,25 @@ def prepare(unpacked: Unpacked, say: Say) -> None:
         os.chmod(folder, mode)
         if is_own:
             client.own(folder)
-    target = _folder(requirement)
+    target = _folder(pin)
     if not os.path.isdir(target):
-        say("installing {}".format(requirement))
-        _install(requirement, target)
+        say("installing {}".format(*names_only([pin])))
+        _install(pin, target)
     for name in os.listdir(paths.ACME):
         if os.path.join(paths.ACME, name) not in (target, _account(), _challenges()):
             files.remove(os.path.join(paths.ACME, name))
 
 
-def _install(requirement: str, target: str) -> None:
+def _install(pin: str, target: str) -> None:
     builder = Builder()
     builder.end_leftovers()
     scratch = tempfile.mkdtemp(prefix="acme-", dir=builder.user.pw_dir)
     try:
+        files.write(scratch + "/pin.txt", pin + "\n", 0o644)
         builder.own(scratch)
         pip = os.path.join(paths.venvs(), paths.BOOTSTRAP, "bin/pip")
         options = ("-q", "--disable-pip-version-check", "--no-deps", "--target", scratch + "/client")
-        builder.run(pip, "install", *(options + (requirement,)))
+        builder.run(pip, "install", *(options + ("-r", scratch + "/pin.txt")))
         builder.end_leftovers()
         files.remove(target + ".new")
         builds.install(scratch + "/client", target + ".new")
@@ -240,5 +241,5 @@ def _challenges() -> str:
     return os.path.join(paths.ACME, "challenges")
 
 
-def _folder(requirement: str) -> str:
-    return os.path.join(paths.ACME, requirement.replace("==", "-"))
+def _folder(pin: str) -> str:
+    return os.path.join(paths.ACME, names_only([pin])[0].replace("==", "-"))

@@ -114,6 +114,10 @@ def missing(output: str) -> List[_Missing]:
     return sorted(found, key=lambda row: not row.apt)[:1]
 
 
+# pip's refusal of a file whose hash is not the pinned one; the next line names the file.
+_ALTERED = re.compile(r"PACKAGES DO NOT MATCH THE HASHES[^\n]*\n\s+(\S+)")
+
+
 def next_step(output: str, system: str) -> str:
     """What the user does next about a failed installation, "" when the output names nothing that is missing."""
     for row in missing(output):
@@ -125,6 +129,12 @@ def next_step(output: str, system: str) -> str:
             "{} is missing on the server: add the {} package that has it to server.packages, and run up again".format(
                 row.what, system
             )
+        )
+    altered = _ALTERED.search(output)
+    if altered:
+        return (
+            "the package index has another file of {} than its hash says: if the hash is right, set "
+            "server.mirrors.index to an index that you trust, and run up again".format(altered.group(1))
         )
     what = login(output)
     return what + ", and run up again" if what else ""

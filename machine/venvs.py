@@ -1,6 +1,7 @@
 """Virtual environments: one for each set of requirements, built as a user who is not root.
 
 venvs/<hash>/            made for (system, Python, pins, requirements), shared by the releases that agree
+venvs/<hash>.sbom.json   its packages as CycloneDX has them, with licenses and what requires what
 venvs/<hash>.freeze.txt  what pip installed there; written last, so an environment without it is incomplete
 
 Python 3.6, standard library only.
@@ -24,6 +25,7 @@ import credentials
 import files
 import handover
 import hints
+import sbom
 import uv
 from commands import ReleaseError, Say, run
 from contract import paths
@@ -42,6 +44,11 @@ _LOCAL = re.compile(
 _EDITABLE = re.compile(r"^([ \t]*)(?:-e|--editable)[ \t=]+(?!\S*:)", re.MULTILINE)
 
 
+def names_only(pins: List[str]) -> List[str]:
+    """`name==version` of each pin, without its hashes."""
+    return [pin.split()[0] for pin in pins]
+
+
 def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> str:
     """The path of the virtual environment for a release, which is built unless it is there.
 
@@ -56,7 +63,9 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
         texts = [release.locked]
     builder = Builder()
     version = builder.run(release.python, "-c", "import sys; print(sys.version)")
-    inputs: List[Any] = [release.system, version, release.build_pins, release.server_pins, texts]
+    # An environment from before the pins had hashes stays.
+    servers = names_only(release.server_pins)
+    inputs: List[Any] = [release.system, version, names_only(release.build_pins), servers, texts]
     is_local = release.has_project or any(_LOCAL.search(text) for text in texts)
     # A Python that is built says nothing of its folder in its version.
     inputs += [build.folder for build in release.builds if build.name == "python"]
@@ -69,27 +78,24 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
     files.link(path, os.path.join(target, "venv"))
     frozen = path + ".freeze.txt"
     if os.path.exists(frozen) and os.path.isdir(path):
+        if not os.path.exists(_sbom(path)):
+            # A version before SBOMs has made the environment.
+            files.write(_sbom(path), sbom.text(path, version), 0o644)
         return path
-    names = release.server_pins + [release.requirements]
-    say("making a virtual environment with {}".format(" and ".join(names)))
+    say("making a virtual environment with {}".format(" and ".join(servers + [release.requirements])))
     files.remove(frozen)
     builder.end_leftovers()
     credentials.remove_leftovers(builder)
     files.remove(path)
     os.mkdir(path, 0o755)
     try:
-        builder.own(path)
-        builder.run(release.python, "-m", "venv", path)
-        # CentOS 7 begins with pip 9, which knows no newer option.
-        pip = [path + "/bin/pip", "install", "-q", "--disable-pip-version-check"]
-        builder.run(*(pip + release.build_pins))
-        if release.server_pins:
-            builder.run(*(pip + ["--no-build-isolation"] + release.server_pins))
+        _begin(builder, release, path)
         with _application(builder, os.path.join(target, APP_FOLDER), is_local, release) as (folder, requirements):
             # The dependencies of a project are those of its lock file.
             commands = [["-r", requirements]] + ([["--no-deps", "."]] if release.has_project else [])
             _install(builder, release, path, folder, commands, texts, secrets, say)
         freeze = builder.run(path + "/bin/pip", "freeze", "--disable-pip-version-check")
+        files.write(_sbom(path), sbom.text(path, version), 0o644)
         # After a power failure there must be no list of an environment whose files are missing.
         os.sync()
         files.write(frozen, freeze, 0o644)
@@ -101,6 +107,34 @@ def make(release: Release, target: str, say: Say, secrets: Dict[str, str]) -> st
             credentials.mask(error, secrets)
         raise
     return path
+
+
+def _sbom(venv: str) -> str:
+    return venv + ".sbom.json"
+
+
+def _begin(builder: "Builder", release: Release, venv: str) -> None:
+    """Make an environment with the release's pins. Raises ReleaseError for a file that has another hash than its pin.
+
+    The app server is installed from the files that were checked: pip keeps what it has built of such a file, which for
+    uWSGI saves its compilation, and keeps nothing of what it checks and builds at once.
+    """
+
+    def pip(word: str, *arguments: str) -> None:
+        builder.run(venv + "/bin/pip", word, "-q", "--disable-pip-version-check", *arguments)
+
+    build, server = (os.path.join(venv, name) for name in (paths.BUILD_PINS, paths.SERVER_PINS))
+    # Root writes them before the folder is the build user's, who could put links there.
+    files.write(build, "".join(line + "\n" for line in release.build_pins), 0o644)
+    files.write(server, "".join(line + "\n" for line in release.server_pins), 0o644)
+    builder.own(venv)
+    builder.run(release.python, "-m", "venv", venv)
+    # CentOS 7 begins with pip 9, which knows no newer option.
+    pip("install", "-r", build)
+    if release.server_pins:
+        pip("download", "--no-deps", "--no-build-isolation", "-d", paths.PINNED, "-r", server)
+        names = names_only(release.server_pins)
+        pip("install", "--no-index", "--no-build-isolation", "-f", paths.PINNED, *names)
 
 
 def kept(target: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from contract import paths
 from contract.codec import encode
 from contract.documents import ACME_CA_FILE, ACME_FILE, CONFIG_FOLDER, Acme
+from kinds.pins import hashed
 from settings import StackSettings
 from templates import render
 
@@ -29,7 +30,7 @@ def host_files(stack: StackSettings) -> dict[str, str]:
         domains=names,
         directory=stack.acme_directory,
         ca=ACME_CA_FILE if stack.acme_ca else None,
-        client=stack.system.acme_client,
+        client=hashed(stack.system.acme_client, stack.system.python_version),
     )
     unit = paths.ACME_UNIT
     values = {"tool": f"{paths.host_root()}/current/tool/release.py", "unit": unit}

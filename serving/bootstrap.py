@@ -25,7 +25,7 @@ from serving import nginx
 from serving.plan import File, ServingPlan, SitePlan
 from serving.planning import make_plan
 from settings import StackSettings
-from settings.server import INDEXES
+from settings.server import INDEX, VPC_INDEX
 from templates import render, source
 
 
@@ -132,21 +132,31 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
     """The one `set -eu` script that installs and starts everything."""
     (site,) = make_plan(stack.with_builtin_page(), plan.role).sites
     facts = _facts(site)
-    return render(
+    # nginx's machine needs only pip, for the ACME client.
+    server_pins = site.release.server_pins if plan.role != "front" else []
+    text = render(
         "cloud-init/bootstrap.sh.j2",
         **_common(plan, stack),
         place=site.place,
-        # nginx's machine needs only pip, for the ACME client.
-        server_pins=site.release.server_pins if plan.role != "front" else (),
+        build_pins=site.release.build_pins,
+        server_pins=server_pins,
+        names=[pin.split()[0] for pin in server_pins or site.release.build_pins],
         port=site.ports[0],
         facts=facts,
-        indexes=stack.server.mirrors.index or INDEXES,
+        # An app server has no way out of the VPC, whose mirror speaks HTTP alone.
+        indexes=stack.server.mirrors.index or [VPC_INDEX if plan.role == "app" else INDEX],
         manager=site.program.manager,
         program=fill(site.program.name, facts),
         program_config=site.program.config,
         program_link=fill(site.program.link, facts),
         log=fill(site.place.log, facts),
     )
+    return _narrow(text)
+
+
+def _narrow(text: str) -> str:
+    """A script with one space for each step of its indent: every byte of user data counts."""
+    return re.sub("^(?: {4})+", lambda found: " " * (len(found.group()) // 4), text, flags=re.MULTILINE)
 
 
 def _service_script(plan: ServingPlan, service: Service, stack: StackSettings) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from contract.documents import Entrance, Host, HostSite, Packages, Probe, Release
 from contract.placeholders import ADDRESS, facts_in
 from kinds.app_servers import Process
+from kinds.pins import hashed
 from kinds.process_managers import Program
 from kinds.processes import Workers
 from kinds.schedule import Schedule
@@ -95,10 +96,10 @@ def release_document(
         env_file=place.env_file,
         system=stack.system.name,
         python=system.python,
-        build_pins=list(system.build_pins),
-        server_pins=list(process.pins),
+        build_pins=[hashed(pin, system.python_version) for pin in system.build_pins],
+        server_pins=[hashed(pin, system.python_version) for pin in process.pins],
         # Nothing is installed where the application does not run.
-        uv=UV if has_app and system.python_version >= UV_PYTHON else "",
+        uv=hashed(UV, system.python_version) if has_app and system.python_version >= UV_PYTHON else "",
         requirements=site.app.requirements if has_app else None,
         locked=own.text if own and has_app else None,
         has_project=own.has_project if own and has_app else False,

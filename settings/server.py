@@ -13,9 +13,9 @@ from schema.base import Cidrs, Model, Rule, sequence
 
 Packages = Annotated[tuple[dependencies.PackageName, ...], BeforeValidator(sequence)]
 
-# The VPC's mirrors come first (no traffic fee, reached before the public address is), then the public ones.
+# Servers with a public address use the first, by HTTPS, and all others the VPC's own mirror, which speaks HTTP alone.
 # https://developer.aliyun.com/mirror/
-INDEXES = ("http://mirrors.cloud.aliyuncs.com/pypi/simple/", "https://mirrors.aliyun.com/pypi/simple/")
+INDEX, VPC_INDEX = "https://mirrors.aliyun.com/pypi/simple/", "http://mirrors.cloud.aliyuncs.com/pypi/simple/"
 
 
 class Mirrors(Model):
@@ -43,6 +43,12 @@ class Server(Model):
         "effect with a new network.",
     )
     disk_gib: int = Field(20, ge=20, le=2048, description="Size of the system disk, GiB.")
+    encrypted: bool = Field(
+        False,
+        description="Encrypt the system disks and data disks that are created from now on; an existing disk stays as "
+        "it is. The account needs KMS, whose key for cloud disks costs nothing, and the instance type must take "
+        "encrypted disks.",
+    )
     bandwidth_mbps: int = Field(5, ge=1, le=200, description="Peak bandwidth of the public address, Mbit/s.")
     spot: bool = Field(
         False, description="Use a spot instance, which is cheaper and may be released by the cloud at any time."

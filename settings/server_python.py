@@ -20,7 +20,7 @@ from contract.requirements import decode
 from kinds.systems import SYSTEMS
 from schema.base import SettingsError, printable
 from settings import files, package_index, requirements
-from settings.server import INDEXES
+from settings.server import INDEX
 from settings.site import SiteSettings
 from settings.stack import StackSettings
 
@@ -53,7 +53,7 @@ def check(stack: StackSettings, system_name: str, folder: Path, file: str) -> li
     the stack's, for the message. Raises SettingsError.
     """
     warnings = list[str]()
-    mirrors = stack.server.mirrors.index or INDEXES[-1:]
+    mirrors = stack.server.mirrors.index or (INDEX,)
     for site in stack.sites:
         source = folder / site.app.source
         key = f"{file}: {stack.key_of(site)}"
@@ -224,7 +224,7 @@ def _pins(stack: StackSettings, site: SiteSettings, source: Path, version: Versi
     pins = requirements.installed(source / name, source, name).pins
     here = {"python_version": _text(version), "python_full_version": f"{_text(version)}.0", "sys_platform": "linux"}
     pins = tuple(pin for pin in pins if pin.marker is None or pin.marker.evaluate(here))
-    mirrors = stack.server.mirrors.index or INDEXES[-1:]
+    mirrors = stack.server.mirrors.index or (INDEX,)
     known = package_index.required_pythons([(pin.name, pin.version) for pin in pins], mirrors)
     for pin in pins:
         specifiers = known.get((pin.name, pin.version), [])

@@ -185,6 +185,14 @@ class AppServer(Model):
         """Packages of the OS that it needs beside what every server has."""
         return ()
 
+    @abstractmethod
+    def pins(self, system: System) -> tuple[str, ...]:
+        """Return what pip installs for it, each as `name==version`, with all that it requires itself."""
+
+    def runs_on(self, system: System) -> bool:
+        """Whether it runs on the system's Python."""
+        return True
+
     def for_builtin_page(self, keeps_user: bool) -> Self:
         """Return the same server, as small as it may be, for the page before the first release.
 

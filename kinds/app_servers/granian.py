@@ -7,6 +7,7 @@ from pydantic import Field
 
 from kinds.app_servers.base import HttpServer, Process, Surroundings
 from kinds.behind_nginx import ASGI_READING_BODIES, ASGI_WRAPPED, READING_BODIES, WRAPPED, importing
+from kinds.systems import System
 from schema import text
 from schema.base import Count, Rule, Seconds
 
@@ -96,6 +97,12 @@ class Granian(HttpServer):
     def no_websocket(self) -> str:
         return "" if self.interface == "asgi" else super().no_websocket
 
+    def pins(self, system: System) -> tuple[str, ...]:
+        return _PINS
+
+    def runs_on(self, system: System) -> bool:
+        return system.python_version >= _PYTHON
+
     def process(self, around: Surroundings) -> Process:
         """Granian with its options on the command line, and the module that it imports."""
         where, ports = self.http_endpoint(around)
@@ -116,7 +123,7 @@ class Granian(HttpServer):
                 *options,
                 f"@@slot_dir@@/{_MODULE}.py:app",
             ),
-            pins=_PINS,
+            pins=self.pins(around.system),
             endpoint=where,
             ports=ports,
             group=self.group,
@@ -154,7 +161,7 @@ class Granian(HttpServer):
         version = ".".join(map(str, around.system.python_version))
         yield (
             "serving.app_server",
-            around.system.python_version < _PYTHON,
+            not self.runs_on(around.system),
             f"granian runs on Python 3.10 and later, and the site has {version}",
             "uwsgi or gunicorn, another server.os, or python.install: source",
         )

@@ -1,7 +1,7 @@
 """gunicorn: https://docs.gunicorn.org/en/stable/settings.html"""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -13,7 +13,10 @@ from schema.base import Count, Rule, Seconds
 from templates import render
 
 # The last releases that run on Python 3.6. gunicorn's gevent worker imports packaging.
-_PYTHON_36 = ("gunicorn==21.2.0", "packaging==21.3", "pyparsing==3.0.7")
+_PYTHON_36 = (
+    "gunicorn==21.2.0", "packaging==21.3", "pyparsing==3.0.7",
+    "importlib-metadata==4.8.3", "typing-extensions==4.1.1", "zipp==3.6.0",
+)  # fmt: skip
 _PYTHON_36_GEVENT = ("gevent==22.10.2", "greenlet==2.0.2", "zope.event==4.6", "zope.interface==5.5.2")
 _PINS = ("gunicorn==23.0.0", "packaging==25.0")
 _GEVENT = ("gevent==25.9.1", "greenlet==3.2.4", "zope.event==6.0", "zope.interface==8.0.1")
@@ -66,6 +69,11 @@ class Gunicorn(HttpServer):
     def no_websocket(self) -> str:
         return "" if self.worker_class != "sync" else "a sync worker of gunicorn serves one request at a time"
 
+    def for_builtin_page(self, keeps_user: bool) -> Self:
+        # A sync worker is enough, and the hashes of what gevent needs would be bytes of user data.
+        plain = {"worker_class": "sync", "threads": 1, "worker_connections": None}
+        return super().for_builtin_page(keeps_user).model_copy(update=plain)
+
     def process(self, around: Surroundings) -> Process:
         """gunicorn with its gconf.py."""
         where, ports = self.http_endpoint(around)
@@ -91,14 +99,14 @@ class Gunicorn(HttpServer):
             name=self.key,
             configs={"gconf.py": text},
             command=("@@venv@@/bin/gunicorn", "--config", "@@slot_dir@@/gconf.py", target),
-            pins=self._pins(around.system),
+            pins=self.pins(around.system),
             endpoint=where,
             ports=ports,
             group=self.group,
             computed="@@workers@@ workers: 2 × @@cpus@@ CPUs + 1" if self.workers == "auto" else "",
         )
 
-    def _pins(self, system: System) -> tuple[str, ...]:
+    def pins(self, system: System) -> tuple[str, ...]:
         pins, gevent = (_PINS, _GEVENT) if system.python_version > (3, 6) else (_PYTHON_36, _PYTHON_36_GEVENT)
         return pins + (gevent if self.worker_class == "gevent" else ())
 

@@ -108,11 +108,7 @@ class System:
 PYTHON_36_BUILD = ("pip==21.3.1", "setuptools==59.6.0", "wheel==0.37.1")
 # Pins for Python 3.9 and later.
 BUILD = ("setuptools==80.9.0", "wheel==0.45.1")
-# What installs the application's requirements, with the hashes of its wheels for x86_64 and aarch64.
-UV = (
-    "uv==0.13.9"
-    " --hash=sha256:d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19"
-    " --hash=sha256:ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375"
-)
+# What installs the application's requirements.
+UV = "uv==0.13.9"
 # The oldest Python whose environments uv fills.
 UV_PYTHON = (3, 8)

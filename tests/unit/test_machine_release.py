@@ -538,7 +538,8 @@ def test_old_releases_and_their_environments_are_pruned(server: Server) -> None:
     server.apply(third)
     assert {path.name for path in releases.iterdir()} == {second.id, third.id}
     used = {(releases / archive.id / "venv").readlink().name for archive in (second, third)}
-    assert {path.name for path in venvs.iterdir()} == {"bootstrap", *used, *(f"{name}.freeze.txt" for name in used)}
+    beside = {f"{name}.{end}" for name in used for end in ("freeze.txt", "sbom.json")}
+    assert {path.name for path in venvs.iterdir()} == {"bootstrap", *used, *beside}
     assert not old.exists()
     assert {path.name for path in incoming.glob("*.gz")} >= {f"{third.id}.tar.gz", "waiting.tar.gz"}
     assert not (incoming / "forgotten.tar.gz").exists()

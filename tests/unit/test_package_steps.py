@@ -226,7 +226,7 @@ def test_a_server_is_made_in_this_order(system: str, tmp_path: Path) -> None:
         *("groupadd", "id", "useradd", "usermod", "id", "useradd", "usermod"),
         *("install", "chgrp", "systemd-tmpfiles", "sysctl", "install"),
         # The package index that answers, its name for pip, the virtual environment and what is installed there.
-        *("python3", "runuser", python, "runuser", "pip", "runuser", "pip"),
+        *("python3", "runuser", python, *("runuser", "pip") * 3),
         *("install", "nginx", "systemctl", "python3"),
     ]
     service = SYSTEMS[system].supervisor_service
@@ -237,12 +237,13 @@ def test_a_server_is_made_in_this_order(system: str, tmp_path: Path) -> None:
         "systemctl enable -q nginx",
         "systemctl restart nginx",
     ]
-    pins = (" ".join(SYSTEMS[system].build_pins), "uWSGI==2.0.31")
-    assert [call.partition("check ")[2] for call in server.called("pip")] == [
-        pins[0],
-        f"--no-build-isolation {pins[1]}",
+    checked = "/var/lib/wsgi-build/pinned"
+    assert [call.replace(" -q --disable-pip-version-check", "") for call in server.called("pip")] == [
+        "pip install -r build-pins.txt",
+        f"pip download --no-deps --no-build-isolation -d {checked} -r server-pins.txt",
+        f"pip install --no-index --no-build-isolation -f {checked} uWSGI==2.0.31",
     ]
-    assert f"{python} -m venv /srv/wsgi-ecs/venvs/bootstrap" in server.calls
+    assert f"{python} -m venv ." in server.calls
 
 
 @pytest.mark.parametrize("system", RPM)

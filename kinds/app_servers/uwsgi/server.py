@@ -59,10 +59,14 @@ class Uwsgi(UwsgiSettings):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        if not self._stats_ports:
-            return ()
-        told = "every user of the server reads there the requests in work, with their cookies"
-        return (f"uwsgi.stats: {told}; use auto, which is a socket that only the site and nginx reach",)
+        found = []
+        if self._stats_ports:
+            told = "every user of the server reads there the requests in work, with their cookies"
+            found.append(f"uwsgi.stats: {told}; use auto, which is a socket that only the site and nginx reach")
+        if self.install == "index" and self.version not in (None, VERSION):
+            told = f"uWSGI {self.version} is installed without a check, because only the hash of {VERSION} is known"
+            found.append(f"uwsgi.version: {told}; leave it out, or set uwsgi.install: source and sha256")
+        return tuple(found)
 
     def listens_on(self, is_apart: bool) -> tuple[Listen, ...]:
         socket = self.socket
@@ -78,6 +82,9 @@ class Uwsgi(UwsgiSettings):
 
     def packages(self, system: System) -> tuple[str, ...]:
         return system.uwsgi_packages if self.install == "os" else ()
+
+    def pins(self, system: System) -> tuple[str, ...]:
+        return (f"uWSGI=={self.version or VERSION}",) if self.install == "index" else ()
 
     def for_builtin_page(self, keeps_user: bool) -> Self:
         return self.model_copy(
@@ -120,7 +127,7 @@ class Uwsgi(UwsgiSettings):
             name=self.key,
             configs=configs,
             command=command,
-            pins=(f"uWSGI=={self.version or VERSION}",) if self.install == "index" else (),
+            pins=self.pins(around.system),
             endpoint=where,
             ports={**ports, STATS_PORT: stats} if (stats := self._stats_ports) else ports,
             group=self.gid,
