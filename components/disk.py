@@ -16,8 +16,8 @@ from contract.resources import disk_resource
 class DiskArgs:
     """zone: id of the zone that the instance is in. gib: size, which can only grow.
 
-    protect: refuse to delete it. ready: what is there before the instance can use the disk; until then the one before
-    it has it.
+    protect: refuse to delete it. encrypted: encrypt it as it is created. ready: what is there before the instance can
+    use the disk; until then the one before it has it.
     """
 
     zone: pulumi.Input[str]
@@ -25,6 +25,7 @@ class DiskArgs:
     ready: pulumi.Resource
     gib: int
     protect: bool
+    encrypted: bool
     tags: Mapping[str, str]
 
 
@@ -43,9 +44,10 @@ class Disk(pulumi.ComponentResource):
             zone_id=args.zone,
             payment_type="PayAsYouGo",
             delete_with_instance=False,
+            encrypted=args.encrypted or None,
             tags=args.tags,
-            # A disk cannot move to another zone: it would be replaced by an empty disk.
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect, ignore_changes=["zone_id"]),
+            # A disk can neither move to another zone nor be encrypted later: it would be replaced by an empty disk.
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect, ignore_changes=["zone_id", "encrypted"]),
         )
         alicloud.ecs.EcsDiskAttachment(
             f"{name}-attachment",

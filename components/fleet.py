@@ -171,7 +171,9 @@ class Fleet(pulumi.ComponentResource):
         login = logins[machine.name]
         disk = Disk(
             data_name(_named(name, machine)),
-            DiskArgs(self._network.zone, login.instance_id, login.ready, gib, protect, args.tags),
+            DiskArgs(
+                self._network.zone, login.instance_id, login.ready, gib, protect, args.stack.server.encrypted, args.tags
+            ),
             pulumi.ResourceOptions(parent=self),
         )
         return [disk]

@@ -66,6 +66,8 @@ class Server(pulumi.ComponentResource):
             key_name=args.key_pair.key_pair_name,
             system_disk_category="cloud_essd",
             system_disk_size=args.settings.disk_gib,
+            # Nothing where it is off: an input that was not there before would be a change of every server.
+            system_disk_encrypted=args.settings.encrypted or None,
             spot_strategy="SpotAsPriceGo" if args.settings.spot else "NoSpot",
             # Name the status, so that Pulumi reports a stopped server as drift.
             status="Running",
@@ -74,7 +76,8 @@ class Server(pulumi.ComponentResource):
                 parent=self,
                 protect=args.settings.protect,
                 # In place, a new image wipes the disk and new user data reboots without taking effect.
-                ignore_changes=["image_id", "user_data"],
+                # A disk that exists cannot be encrypted: the server would be replaced.
+                ignore_changes=["image_id", "user_data", "system_disk_encrypted"],
                 replacement_trigger=args.version,
             ),
         )

@@ -30,6 +30,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "machine": {"contract"},
     "operations": {"contract", "schema", "kinds"},
+    "policy": set(),
     "rehearsal": {"contract", "schema", "kinds", "settings", "inspection", "operations", "pulumi"},
     "reference": {"contract", "schema", "kinds", "settings", "serving", "rehearsal"},
 }  # fmt: skip

@@ -178,7 +178,7 @@ def test_the_disk_stands_in_the_switchs_zone_and_outlives_its_machine(run_progra
     assert (inputs["deleteWithInstance"], inputs["type"]) == (False, "online")
     assert program.request(":EcsDisk").protect
     # What a new network stands in is looked up again, and a disk elsewhere would be an empty one.
-    assert list(program.request(":EcsDisk").ignoreChanges) == ["zoneId"]
+    assert list(program.request(":EcsDisk").ignoreChanges) == ["zoneId", "encrypted"]
     attachment = program.request(":EcsDiskAttachment")
     assert attachment.deleteBeforeReplace
     assert not attachment.protect

@@ -145,7 +145,7 @@ def test_the_server(program: Recorder) -> None:
         "tags": TAGS,
     }
     request = program.request(":Instance")
-    assert sorted(request.ignoreChanges) == ["imageId", "userData"]
+    assert sorted(request.ignoreChanges) == ["imageId", "systemDiskEncrypted", "userData"]
     assert request.replacement_trigger.string_value.startswith("centos7-")
     assert not request.protect
 

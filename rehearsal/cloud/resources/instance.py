@@ -24,7 +24,7 @@ class Instance(Resource[CloudContext]):
 
     prefix = "i-"
     schema = Schema(
-        replaces=frozenset({"vswitchId", "availabilityZone", "privateIp", "spotStrategy"}),
+        replaces=frozenset({"vswitchId", "availabilityZone", "privateIp", "spotStrategy", "systemDiskEncrypted"}),
         words={
             **dict.fromkeys(("replacement_trigger", "userData"), "changed user data"),
             "vswitchId": "a new network",
