@@ -35,6 +35,9 @@ LINES = {
     "git@git.example.com: Permission denied (publickey).": "set app.pip.ssh_key",
     "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @": "/var/lib/wsgi-build/known_hosts on the server",
     "ERROR: HTTP error 403 while getting https://files.example.com/a.whl": "files.example.com wants a login",
+    "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. Examine them.\n"
+    "    click==8.5.1 from https://files.example/click.whl (from -r pins.txt (line 1)):\n"
+    "        Expected sha256 0000": "the package index has another file of click==8.5.1 than its hash says",
     "fatal: unable to access 'https://git.example.com/a/': The requested URL returned error: 403": "git.example.com",
 }
 

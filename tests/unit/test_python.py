@@ -38,7 +38,7 @@ def release_of(system: str = "centos7", **config: Any) -> Any:
 def test_a_site_gets_its_python_its_pins_and_uv() -> None:
     release = release_of(python=PYTHON)
     assert release.python == f"{FOLDER}/bin/python3.11"
-    assert release.build_pins == list(SYSTEMS["debian12"].build_pins)
+    assert [pin.split()[0] for pin in release.build_pins] == list(SYSTEMS["debian12"].build_pins)
     assert release.uv.startswith("uv==")
     (build,) = release.builds
     assert (build.name, build.folder, build.link) == ("python", FOLDER, "/usr/local/python")
@@ -49,8 +49,8 @@ def test_a_site_gets_its_python_its_pins_and_uv() -> None:
 
 def test_the_app_servers_follow_the_python() -> None:
     gunicorn: dict[str, Any] = {"serving": {"app_server": "gunicorn"}}
-    assert "gunicorn==23.0.0" in release_of(python=PYTHON, **gunicorn).server_pins
-    assert "gunicorn==21.2.0" in release_of(**gunicorn).server_pins
+    assert release_of(python=PYTHON, **gunicorn).server_pins[0].startswith("gunicorn==23.0.0 ")
+    assert release_of(**gunicorn).server_pins[0].startswith("gunicorn==21.2.0 ")
     # Without its own Python, centos7 refuses Granian.
     assert release_of(python=PYTHON, serving={"app_server": "granian"}).server_pins
 
