@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -152,7 +154,16 @@ def test_the_kernel_says_who_waits(tmp_path: Path) -> None:
 
 
 def test_memory_counts_all_below_a_process() -> None:
-    assert workers._memory(1) >= workers._memory(threading.get_native_id()) > 1 << 20
+    # Each holds 64 MiB of its own, and has nothing to do that would change it meanwhile.
+    holds = "held = bytearray(os.urandom(1)) * (1 << 26); print(flush=True); input()"
+    below = f"import os; {holds}"
+    above = f"import os, subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {below!r}]); {holds}"
+    with subprocess.Popen([sys.executable, "-c", above], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        for _ in range(2):
+            assert process.stdout.readline() == b"\n"
+        assert 1 << 27 < workers._memory(process.pid) < 1 << 28
+        assert 1 << 26 < workers._memory(*workers._children()[process.pid]) < 1 << 27
 
 
 def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,8 @@
 """Loopback ports for tests, below those that the system gives out by itself."""
 
 import contextlib
-import fcntl
-import os
 import socket
-import tempfile
-from pathlib import Path
 
-_LOCKS = Path(tempfile.gettempdir(), f"wsgi-ecs-test-ports-{os.getuid()}")
 _COUNT = 4
 
 
@@ -15,11 +10,12 @@ class Ports:
     """Four ports in a row, the `first` one divisible by four, that no other test of any process has until close()."""
 
     def __init__(self) -> None:
-        _LOCKS.mkdir(exist_ok=True)
         for first in range(20000, 32000, _COUNT):
-            lock = (_LOCKS / str(first)).open("w")
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A name without a file belongs to the host's network, as the ports do: all users and all
+            # folders for temporary files share it, and it ends with the process.
+            lock = socket.socket(socket.AF_UNIX)
+            with contextlib.suppress(OSError):
+                lock.bind(f"\0wsgi-ecs-test-ports-{first}")
                 if all(map(_is_free, range(first, first + _COUNT))):
                     self.first, self._lock = first, lock
                     return
