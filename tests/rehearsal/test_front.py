@@ -370,7 +370,7 @@ def test_status_says_how_many_requests_wait(front: Front, kind: str) -> None:
     look = "wsgi-ecs-status --json --no-drift | tr -d '\\n'; echo; sleep 0.2"
     with ThreadPoolExecutor(7) as pool:
         looks = pool.submit(front.stack.shell, f"for each in $(seq 30); do {look}; done")
-        slow = [pool.submit(front.ask, site, "/sleep/6", timeout=60) for _ in range(6)]
+        slow = [pool.submit(front.ask, site, "/sleep/12", timeout=60) for _ in range(6)]
         assert [answer.result().status_code for answer in slow] == [200] * 6
     found = []
     for line in looks.result().splitlines():
@@ -483,7 +483,8 @@ def test_a_log_of_json_has_times_and_the_release(front: Front, kind: str) -> Non
     line = json.loads(logged)
     assert (line["remote_addr"], line["method"], line["status"], line["release"]) == (client, "GET", 200, release)
     assert (line["uri"], line["user_agent"]) == (f"/sleep/1?{mark}", 'a "name" \\\\ of\tours')
-    assert line["request_time"] >= float(line["upstream_time"]) >= 1
+    # nginx takes the two times by clocks of its own, a millisecond apart.
+    assert line["request_time"] + 0.01 >= float(line["upstream_time"]) >= 1
     assert re.fullmatch("[0-9a-f]{32}", line["request_id"])
 
 
