@@ -483,8 +483,8 @@ def test_a_log_of_json_has_times_and_the_release(front: Front, kind: str) -> Non
     line = json.loads(logged)
     assert (line["remote_addr"], line["method"], line["status"], line["release"]) == (client, "GET", 200, release)
     assert (line["uri"], line["user_agent"]) == (f"/sleep/1?{mark}", 'a "name" \\\\ of\tours')
-    # nginx takes the two times by clocks of its own, a millisecond apart.
-    assert line["request_time"] + 0.01 >= float(line["upstream_time"]) >= 1
+    # nginx takes the two times, in whole milliseconds, by two clocks: they may be one apart.
+    assert line["request_time"] + 0.0015 > float(line["upstream_time"]) >= 1
     assert re.fullmatch("[0-9a-f]{32}", line["request_id"])
 
 

@@ -155,9 +155,8 @@ def test_the_kernel_says_who_waits(tmp_path: Path) -> None:
 
 def test_memory_counts_all_below_a_process() -> None:
     # Each holds 64 MiB of its own, and has nothing to do that would change it meanwhile.
-    holds = "held = bytearray(os.urandom(1)) * (1 << 26); print(flush=True); input()"
-    below = f"import os; {holds}"
-    above = f"import os, subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {below!r}]); {holds}"
+    holds = "held = bytearray(b'.') * (1 << 26); print(flush=True); input()"
+    above = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {holds!r}]); {holds}"
     with subprocess.Popen([sys.executable, "-c", above], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         for _ in range(2):

@@ -18,7 +18,7 @@ VERSION = "2.0.31"
 # Port of the statistics of the page that a server has before its first release.
 PAGE_STATS_PORT = 9191
 Option = tuple[str, str | bool]
-# What imports the application for a uWSGI that speaks HTTP with nginx.
+# The module that imports the application has this name where uWSGI speaks HTTP with nginx.
 _MODULE = "wsgi_ecs_application"
 
 
