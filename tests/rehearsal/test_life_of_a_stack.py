@@ -17,7 +17,7 @@ from serving import machines as plans
 from settings.loader import parse
 from tests.builders.encrypted import PASSPHRASE, encrypt
 from tests.rehearsal.builders.machine import boot_id, listens, ssh_faults, ways_in
-from tests.rehearsal.builders.stack import TAG, Stack, in_whole_runs, lxd, traces
+from tests.rehearsal.builders.stack import TAG, Stack, lxd, traces
 
 SECRET = "correct-horse-battery-staple"
 ENCRYPTED = "attack-at-dawn"
@@ -77,7 +77,6 @@ def test_an_unknown_stack_names_those_that_exist(stack: Stack) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@in_whole_runs
 def test_a_killed_up_is_completed_by_the_next(stack: Stack) -> None:
     # The first release is a broken one, so that the next test sees the server as cloud-init alone leaves it.
     stack.edit("app/app.py", "def healthz():\n", f"def healthz():\n{BROKEN}")
