@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.rehearsal.builders.machine import listens
-from tests.rehearsal.builders.stack import TRIES_ALL, Stack, until
+from tests.rehearsal.builders.stack import Stack, tried, until
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class Served:
 
 
 # One for each application server stands for the others, which differ in settings or build from source.
-FIRST = ("guide-supervisor", "guide-gunicorn")
+TRIED = tried((guide.name for guide in GUIDES), "guide-supervisor", "guide-gunicorn")
 
 
 @pytest.fixture(
     scope="module",
-    params=[guide for guide in GUIDES if TRIES_ALL or guide.name in FIRST],
+    params=[guide for guide in GUIDES if guide.name in TRIED],
     ids=lambda guide: guide.name,
 )
 def served(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Served]:

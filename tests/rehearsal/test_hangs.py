@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.rehearsal.builders.stack import TRIES_ALL, Stack, new_stack, until
+from tests.rehearsal.builders.stack import Stack, new_stack, tried, until
 
 # Seconds that a request may be silent here; nginx waits as long.
 HARAKIRI = 8
@@ -58,8 +58,6 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "granian": {"serving": {"app_server": "granian"}, "granian": {"workers": 2}, "nginx": NGINX[1]},
 }
-# One whose master ends its workers, and one whose worker ends itself.
-FIRST = ("uwsgi", "gunicorn-gthread")
 # The line of the application at which a request hangs, in a traceback.
 WHERE = re.compile(r'File "/srv/wsgi-ecs/sites/app/releases/[^"]*/app/app.py", line \d+ in slow')
 
@@ -153,7 +151,7 @@ def machine(project_copy: Path) -> Iterator[Site]:
         stack.run("destroy")
 
 
-@pytest.fixture(scope="module", params=KINDS if TRIES_ALL else FIRST)
+@pytest.fixture(scope="module", params=tried(KINDS, "uwsgi", "gunicorn-gthread"))
 def site(machine: Site, request: pytest.FixtureRequest) -> Site:
     machine.serve(request.param)
     return machine

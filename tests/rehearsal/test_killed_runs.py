@@ -14,7 +14,7 @@ import pytest
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.cloud.store import load_state
 from rehearsal.engine.state import encode
-from tests.rehearsal.builders.stack import CLIENT, TRIES_ALL, Stack, in_whole_runs, new_stack, traces
+from tests.rehearsal.builders.stack import CLIENT, Stack, in_whole_runs, new_stack, traces, tried
 
 SECONDS = 240
 
@@ -104,9 +104,7 @@ def test_destroy_goes_on_from_wherever_it_was_killed(stack: Stack) -> None:
     assert traces(stack) == set()
 
 
-@pytest.mark.parametrize(
-    "kind", ["Switch", "Instance", "EipAssociation", "CopyToRemote"] if TRIES_ALL else ["Instance"]
-)
+@pytest.mark.parametrize("kind", tried(("Switch", "Instance", "EipAssociation", "CopyToRemote"), "Instance"))
 def test_destroy_cleans_up_after_an_up_that_was_killed(stack: Stack, kind: str) -> None:
     assert killed(stack, "up", lambda: begun(stack, kind)) is None
     assert traces(stack)

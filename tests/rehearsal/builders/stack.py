@@ -140,12 +140,12 @@ TRIES_ALL = os.environ.get("KINDS") == "all"
 in_whole_runs = pytest.mark.skipif(not TRIES_ALL, reason="make test KINDS=all runs it")
 
 
-def tried(kinds: Iterable[str], one: str) -> list[str]:
-    """The kinds of server that a module has a machine for each: the one, or all of them with `make test KINDS=all`.
+def tried(kinds: Iterable[str], *few: str) -> list[str]:
+    """Return the kinds that a module tries: a few of them, or all with `make test KINDS=all`.
 
-    The modules name different ones, so that each process manager has its machines in every run.
+    The modules name different process managers, so that each has its machines in every run.
     """
-    return list(kinds) if TRIES_ALL else [one]
+    return list(kinds) if TRIES_ALL else list(few)
 
 
 def lxd(path: str) -> Any:
