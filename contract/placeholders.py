@@ -17,7 +17,7 @@ APP_HOST = "app_host"
 APP_PORT = "app_port"
 VIEW_DIR = "view_dir"
 STATS_PORT = "stats_port"
-# What a line begins with that holds a directive which not every nginx has: fact → the directive, as nginx reads it.
+# Some nginx do not know every directive. Each of these facts begins a line with such a directive: fact → the directive.
 NGINX_DIRECTIVES = {"if_max_headers": "max_headers 1;", "if_ssl_reject_handshake": "ssl_reject_handshake on;"}
 _PLACEHOLDER = re.compile("@@([a-z_]+)@@")
 

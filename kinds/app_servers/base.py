@@ -51,7 +51,7 @@ class Surroundings:
 
     @property
     def reads_slowly(self) -> bool:
-        """Whether a body arrives as slowly as its client sends it."""
+        """Return whether a body arrives as slowly as its client sends it."""
         return not (self.behind_nginx and self.request_buffering)
 
 
@@ -203,7 +203,7 @@ class AppServer(Model):
         """Return what pip installs for it, each as `name==version`, with all that it requires itself."""
 
     def runs_on(self, system: System) -> bool:
-        """Whether it runs on the system's Python."""
+        """Return whether it runs on the system's Python."""
         return True
 
     def for_builtin_page(self, keeps_user: bool) -> Self:

@@ -94,7 +94,7 @@ class System:
     # Folder of the sites' Python if it is built from source.
     python_folder: str = ""
     no_os_uwsgi: str = ""
-    # Whether that uWSGI is 2.0.22 or newer, which takes a signal to send before harakiri's SIGKILL.
+    # This says whether that uWSGI is 2.0.22 or newer, which takes a signal to send before harakiri's SIGKILL.
     uwsgi_signals_harakiri: bool = False
     warnings: tuple[str, ...] = ()
     # Whether OnCalendar= of its systemd takes a time zone other than UTC.

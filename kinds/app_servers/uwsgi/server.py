@@ -268,11 +268,11 @@ class Uwsgi(UwsgiSettings):
         return build._replace(folder=f"{build.folder}{own}")
 
     def _has_wrapper(self, around: Surroundings) -> bool:
-        """Whether uWSGI loads a module of ours, which imports the application. In dynamic mode nginx names it."""
+        """Return whether uWSGI loads a module of ours that imports the application. In dynamic mode nginx names it."""
         return not around.is_page and not self.dynamic
 
     def _signals_harakiri(self, system: System) -> bool:
-        """Whether uWSGI takes a signal to send before it kills a worker."""
+        """Return whether uWSGI takes a signal to send before it kills a worker."""
         if self.install == "os":
             return system.uwsgi_signals_harakiri
         return signals_harakiri(self.version or VERSION)

@@ -29,5 +29,5 @@ def wrapper(around: Surroundings, where: Endpoint, harakiri: str | int | None) -
 
 
 def signals_harakiri(version: str) -> bool:
-    """Whether that version of uWSGI takes a signal to send before it kills a worker."""
+    """Return whether that version of uWSGI takes a signal to send before it kills a worker."""
     return tuple(map(int, re.findall("[0-9]+", version))) >= _SIGNALS
