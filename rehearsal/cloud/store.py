@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rehearsal.cloud import daemon
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.engine.errors import UserError
-from rehearsal.engine.state import KEY, Record, State, read_records
+from rehearsal.engine.state import KEY, Record, State, intact_records
 
 _PREFIX = "wsgi-ecs-"
 _USER = "user."
@@ -95,9 +95,8 @@ def projects() -> dict[str, dict[str, str]]:
 
 
 def all_records(configs: Mapping[str, Mapping[str, str]]) -> list[Record]:
-    """configs: stack → its LXD project's config. Raises UserError."""
-    return [
-        record
-        for stack, config in configs.items()
-        for record in read_records(ProjectStore(stack), values_of(config)).values()
-    ]
+    """The records of every stack. configs: stack → its LXD project's config.
+
+    Damaged ones are left out: the commands of their stack name them, and those of the others go on.
+    """
+    return [record for config in configs.values() for record in intact_records(values_of(config)).values()]

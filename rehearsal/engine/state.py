@@ -91,20 +91,19 @@ def decode(text: str) -> Record:
     return _RECORD_TYPE.validate_json(text)
 
 
-def read_records(store: Store, values: Mapping[str, str]) -> dict[str, Record]:
-    """The map that a store holds → serial → record. Raises UserError."""
-    records = {}
-    for key, text in values.items():
-        if key.startswith(_RESOURCE):
-            serial = key.removeprefix(_RESOURCE)
-            try:
-                records[serial] = decode(text)
-                intact = records[serial].serial == serial and int(serial) > 0
-            except ValueError:
-                intact = False
-            if not intact:
-                raise _damaged(store, key, f"run {store.removal(key)}, then ./rehearse destroy")
-    return records
+def intact_records(values: Mapping[str, str]) -> dict[str, Record]:
+    """The map that a store holds → serial → record, without the damaged ones."""
+    found = {key.removeprefix(_RESOURCE): _record(key, values[key]) for key in values if key.startswith(_RESOURCE)}
+    return {serial: record for serial, record in found.items() if record}
+
+
+def _record(key: str, text: str) -> Record | None:
+    serial = key.removeprefix(_RESOURCE)
+    try:
+        record = decode(text)
+        return record if record.serial == serial and int(serial) > 0 else None
+    except ValueError:
+        return None
 
 
 def _damaged(store: Store, key: str, remedy: str) -> UserError:
@@ -122,7 +121,10 @@ class State:
         self.store = store
         self.exists = values is not None
         self._values = dict(values or {})
-        self._records = read_records(store, self._values)
+        self._records = intact_records(self._values)
+        for key in self._values:
+            if key.startswith(_RESOURCE) and key.removeprefix(_RESOURCE) not in self._records:
+                raise _damaged(store, key, f"run {store.removal(key)}, then ./rehearse destroy")
         self._lock = threading.RLock()
         self._next = max((int(serial) for serial in self._records), default=0)
 
