@@ -264,7 +264,7 @@ def test_user_data_alone_is_ignored(stack: Stack) -> None:
         assert foretold(done) == set()
         assert "-instance" not in done.out
     assert boot_id(stack) == booted
-    assert f"for url in {INDEX}; do" not in stack.shell(USER_DATA)
+    assert f"choose_index {INDEX}" not in stack.shell(USER_DATA)
 
 
 def test_another_public_key_opens_ssh_and_the_one_before_does_not(stack: Stack, keys: list[Path]) -> None:
@@ -420,7 +420,7 @@ def test_a_replaced_server_is_away_as_long_as_foretold_and_never_looks_like_the_
     assert forward(stack)[1] != target[1]
     assert stack.shell('. /etc/os-release; echo "$VERSION_ID"') == "13"
     # It has booted with the user data that was not worth it alone.
-    assert f"for url in {INDEX}; do" in stack.shell(USER_DATA)
+    assert f"choose_index {INDEX}" in stack.shell(USER_DATA)
 
 
 def test_the_replaced_server_has_the_same_rules_and_keys(stack: Stack, elsewhere: Elsewhere, keys: list[Path]) -> None:
