@@ -57,7 +57,7 @@ for line in sys.stdin:
         print(0, 0, flush=True)
         connection.close()
 """
-INDEX = "https://mirrors.aliyun.com/pypi/simple/"
+INDEX = "https://mirrors.aliyun.com/pypi/web/simple/"
 USER_DATA = "cat /var/lib/cloud/instance/user-data.txt"
 
 
