@@ -5,7 +5,7 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import application, archive, lookup, way_in
+from components import application, archive, lookup, managed_lookup, way_in
 from components.fleet import Fleet, FleetArgs, disks
 from components.network import NetworkArgs, groups
 from components.origin import origins
@@ -25,6 +25,7 @@ for warning in (*system.warnings, *certificates.warnings(given)):
 
 # All that may be refused comes before the first resource.
 zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
+standby = managed_lookup.standby_zone(name, stack, zone)
 image_id = lookup.image(stack.server, system)
 way_in.check(name, stack.access)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
@@ -42,12 +43,14 @@ fleet = Fleet(
             zone=zone,
             groups=groups(servers, stack.access, stack.metrics.port),
             tags=tags,
+            standby=(stack.network.second_cidr, standby) if standby else None,
         ),
         image_id=image_id,
         user_data=user_data,
         archives=archives,
         origins=origins(stack),
         certificates=given,
+        authority=certificates.authority(stack, Path()),
         tags=tags,
     ),
 )

@@ -1,6 +1,8 @@
 """The servers of a stack and what is released to them.
 
 database, Redis ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches ─▶ settle
+
+An engine of the cloud is there before the first app server, and its old account is deleted after all releases.
 """
 
 import base64
@@ -17,6 +19,7 @@ import pulumi_command as command
 from components.archive import Archives
 from components.disk import Disk, DiskArgs
 from components.login import Login, LoginArgs
+from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
@@ -40,6 +43,7 @@ class FleetArgs:
     """machines: the servers, that of the world first. image_id: all boot it. user_data, archives: by a machine's name.
 
     origins: site's name → origin of its application. certificates: domain → its given certificate and private key.
+    authority: certificates by which the applications recognise a managed database, None without them.
     """
 
     machines: Sequence[Machine]
@@ -50,6 +54,7 @@ class FleetArgs:
     archives: Mapping[str, Archives]
     origins: Mapping[str, Mapping[str, str]]
     certificates: Mapping[str, Given]
+    authority: str | None
     tags: Mapping[str, str]
 
 
@@ -76,6 +81,7 @@ class Fleet(pulumi.ComponentResource):
         )
         # Its name is the stack's: if another state has it in this account, nothing else has been made.
         self._network = Network(name, replace(args.network, after=[key_pair]))
+        self._mysql = self._managed_mysql(name, args)
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
         address = servers[first.name].address
         front = self._login(name, args, first, servers, key_pair, None)
@@ -86,7 +92,7 @@ class Fleet(pulumi.ComponentResource):
             for machine in others
             if machine.plan.service
         }
-        authority = _authority(args.stack, services)
+        authority = args.authority or _authority(args.stack, services)
         taken: list[Release] = []
         for machine in others:
             if not machine.plan.service:
@@ -105,6 +111,8 @@ class Fleet(pulumi.ComponentResource):
         several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
         ssh = pulumi.Output.concat("ssh root@", address)
         addresses = {service.verb: servers[service.machine].address for service in args.stack.services}
+        if self._mysql:
+            addresses["database"] = self._mysql.host
         warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
         may_warn = any(
             site.release.after or site.release.pin or (site.release.before and args.stack.is_apart)
@@ -119,6 +127,19 @@ class Fleet(pulumi.ComponentResource):
             **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if may_warn else {}),
         }
         self.register_outputs({"address": address})
+
+    def _managed_mysql(self, name: str, args: FleetArgs) -> ManagedMysql | None:
+        """The database of the cloud, if the stack has it."""
+        if not args.stack.managed:
+            return None
+        network = self._network
+        return ManagedMysql(
+            name,
+            ManagedMysqlArgs(
+                args.stack.managed, network.zone, network.vswitch_id, network.standby, args.network.cidr, args.tags
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_pair: alicloud.ecs.EcsKeyPair) -> Server:
         return Server(
@@ -202,9 +223,12 @@ class Fleet(pulumi.ComponentResource):
         servers: Mapping[str, Server],
         logins: Mapping[str, Login],
         after: Sequence[pulumi.Resource],
-        authority: pulumi.Output[str] | None = None,
+        authority: pulumi.Input[str] | None = None,
     ) -> Release:
         role = machine.plan.role
+        # What the applications need is there before the first release; nginx alone needs none of it.
+        mysql = self._mysql if role in ("whole", "app") else None
+        is_first = machine.name in ("", *args.stack.app_servers[:1])
         known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
         return Release(
             _named(name, machine),
@@ -226,9 +250,11 @@ class Fleet(pulumi.ComponentResource):
                 login=logins[machine.name],
                 address=servers[args.machines[0].name].address,
                 hosts={name: servers[name].private_address for name in known},
-                after=after,
+                after=[*after, *(mysql.ready if mysql else [])],
                 service=machine.plan.service,
                 authority=authority if role != "front" else None,
+                found={"MYSQL_HOST": mysql.host} if mysql else {},
+                database=mysql.login if mysql and is_first else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )

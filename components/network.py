@@ -1,6 +1,6 @@
 """The private network and who may enter it.
 
-VPC ── switch (in a zone that offers the instance type)
+VPC ── switch (in a zone that offers the instance type), and one in a second zone on request
  └──── security group for each kind of machine: one described rule for each port and source, in place of a firewall
 """
 
@@ -59,7 +59,7 @@ def groups(machines: Sequence[Machine], access: Access, metrics_port: int | None
 class NetworkArgs:
     """cidr: addresses of the network. zone: zone id of the switch. groups: what may come in; nothing else may.
 
-    after: what must be there before.
+    after: what must be there before. standby: addresses and zone id of a second switch, None for none.
     """
 
     cidr: str
@@ -67,14 +67,19 @@ class NetworkArgs:
     groups: Mapping[str, Sequence[Rule]]
     tags: Mapping[str, str]
     after: Sequence[pulumi.Resource] = ()
+    standby: tuple[str, str] | None = None
 
 
 class Network(pulumi.ComponentResource):
-    """VPC, switch and security groups. zone: the switch's own. group_ids: by their names."""
+    """VPC, switches and security groups. zone: the switch's own. group_ids: by their names.
+
+    standby: zone and id of the second switch, None without one.
+    """
 
     vswitch_id: pulumi.Output[str]
     zone: pulumi.Output[str]
     group_ids: dict[str, pulumi.Output[str]]
+    standby: tuple[pulumi.Output[str], pulumi.Output[str]] | None = None
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:network:Network", name, None, opts)
@@ -99,6 +104,8 @@ class Network(pulumi.ComponentResource):
         )
         self.vswitch_id = switch.id
         self.zone = switch.zone_id
+        if args.standby:
+            self.standby = self._second(name, args, vpc, *args.standby)
         self.group_ids = {}
         for group in args.groups:
             made = alicloud.ecs.SecurityGroup(
@@ -130,3 +137,27 @@ class Network(pulumi.ComponentResource):
                     opts=child,
                 )
         self.register_outputs({"vswitch_id": self.vswitch_id, "group_ids": self.group_ids})
+
+    def _second(
+        self, name: str, args: NetworkArgs, vpc: alicloud.vpc.Network, cidr: str, zone: str
+    ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        """Make a switch in a second zone. Returns its zone and id.
+
+        The first switch has all addresses of the VPC, and with fewer it would be replaced, with all servers.
+        """
+        block = alicloud.vpc.Ipv4CidrBlock(
+            f"{name}-standby-cidr",
+            vpc_id=vpc.id,
+            secondary_cidr_block=cidr,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        switch = alicloud.vpc.Switch(
+            f"{name}-standby-switch",
+            vswitch_name=f"{name}-standby",
+            vpc_id=vpc.id,
+            cidr_block=cidr,
+            zone_id=zone,
+            tags=args.tags,
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["zone_id"], depends_on=[block]),
+        )
+        return switch.zone_id, switch.id

@@ -7,6 +7,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 from contract.placeholders import Filler, fill, filled
 from contract.processes import Job, Processes
+from contract.service_documents import ManagedDatabase
 
 # An archive holds these files, and folders of the application, configs with placeholders, this tool and sources.
 MANIFEST_FILE = "manifest.json"
@@ -258,7 +259,7 @@ class Host(NamedTuple):
     given: domains whose certificates come on standard input. acme: domains whose certificates the machine requests
     from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it. disk_gib: size
     of the data disk for the sites' data, None without such a disk. confinement: systemd unit → text of the drop-in that
-    confines the unit.
+    confines the unit. database: that this machine brings its schema, None for any other machine.
     """
 
     has_nginx: bool
@@ -274,6 +275,7 @@ class Host(NamedTuple):
     packages: Optional[Packages] = None
     disk_gib: Optional[int] = None
     confinement: Dict[str, str] = {}
+    database: Optional[ManagedDatabase] = None
 
 
 class OwnNginx(NamedTuple):

@@ -15,7 +15,7 @@ from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import NAME, Row, leaves, rows
 from reference.samples import BESIDE as SAMPLES
-from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, REDIS, SAMPLE, of, placed
+from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, RDS, RDS_TLS, REDIS, SAMPLE, of, placed
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands.graph import Registered
@@ -137,11 +137,13 @@ def _besides(row: Row) -> tuple[dict[str, Any], ...]:
     """
     part = row.key.split(".")[0]
     if part == "mysql":
-        return (MYSQL,)
+        return (MYSQL, RDS, RDS_TLS)
     if part == "redis":
         return ({}, REDIS)
     if part in ("processes", "schedule"):
         return ({part: {SAMPLE: SAMPLES[part][1]}},)
+    if row.key == "network.standby_cidr":
+        return (RDS,)
     return SERVERS if part in ("server", "network", "access") else BESIDE
 
 

@@ -9,7 +9,7 @@ from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
 from serving import acme, drop_ins, metrics, nginx, server, updates
-from serving.documents import host_document, release_document, surroundings
+from serving.documents import host_document, readied, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
 
@@ -87,6 +87,7 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
     sites = tuple(make_site_plan(stack, site, role) for site in stack.sites)
     (builtin,) = (site.place for site in stack.with_builtin_page().sites)
     first = stack.sites[0].app_server
+    database = readied(stack, role)
     run_group = first.runs_in_group if manager and manager.is_one_user else None
     return ServingPlan(
         role=role,
@@ -114,8 +115,12 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
             **metrics.host_files(stack, f"{paths.host_root()}/current"),
             **server.host_files(stack),
             **updates.host_files(stack, f"{paths.host_root()}/current"),
+            **(database.managed_configs() if database else {}),
         },
-        sources={**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {},
+        sources={
+            **({**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {}),
+            **(database.sources() if database else {}),
+        },
         ports=tuple(sorted({port for site in sites for port in site.ports})),
         host=host_document(stack, sites, role),
         sites=sites,

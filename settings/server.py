@@ -126,6 +126,11 @@ class Network(Model):
             "the public address and the data disks stay."
         ),
     )
+    standby_cidr: text.Cidr | None = Field(
+        None,
+        description="Address range of what is in a second zone, such as the standby of mysql.managed; none: the /24 "
+        "after network.cidr. It is decided when that is made.",
+    )
 
     @model_validator(mode="after")
     def _prefix(self) -> Self:
@@ -133,6 +138,24 @@ class Network(Model):
         if not any(map(network.subnet_of, _PRIVATE)) or not 16 <= network.prefixlen <= 24:
             raise ValueError("cidr: allowed: a private IPv4 network from /16 to /24")
         return self
+
+    @model_validator(mode="after")
+    def _standby(self) -> Self:
+        second = IPv4Network(self.second_cidr)
+        if not any(map(second.subnet_of, _PRIVATE)) or not 16 <= second.prefixlen <= 24:
+            raise ValueError("standby_cidr: allowed: a private IPv4 network from /16 to /24")
+        if second.overlaps(IPv4Network(self.cidr)):
+            raise ValueError(f"standby_cidr: {second} overlaps network.cidr; allowed: a network beside {self.cidr}")
+        return self
+
+    @property
+    def second_cidr(self) -> str:
+        """The address range in a second zone: a given one, or the /24 after the network, or the one before it."""
+        first = IPv4Network(self.cidr)
+        starts = (int(first.broadcast_address) + 1, int(first.network_address) - 256)
+        beside = [each for each in (IPv4Network((start, 24)) for start in starts) if any(map(each.subnet_of, _PRIVATE))]
+        # 192.168.0.0/16 has private networks neither after nor before it.
+        return self.standby_cidr or str(beside[0] if beside else "10.77.0.0/24")
 
 
 class Topology(Model):

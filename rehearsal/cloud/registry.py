@@ -9,7 +9,11 @@ from rehearsal.cloud.resources.disk_attachment import DiskAttachment
 from rehearsal.cloud.resources.eip_address import EipAddress
 from rehearsal.cloud.resources.eip_association import EipAssociation
 from rehearsal.cloud.resources.instance import Instance
+from rehearsal.cloud.resources.ipv4_cidr_block import Ipv4CidrBlock
 from rehearsal.cloud.resources.key_pair import KeyPair
+from rehearsal.cloud.resources.rds_backup_policy import RdsBackupPolicy
+from rehearsal.cloud.resources.rds_contents import RdsAccount, RdsAccountPrivilege, RdsDatabase
+from rehearsal.cloud.resources.rds_instance import RdsInstance
 from rehearsal.cloud.resources.remote_command import RemoteCommand
 from rehearsal.cloud.resources.security_group import SecurityGroup
 from rehearsal.cloud.resources.security_group_rule import SecurityGroupRule
@@ -28,6 +32,12 @@ TYPES: dict[str, Resource[CloudContext]] = {
     tokens.EIP_ASSOCIATION: EipAssociation(),
     tokens.DISK: Disk(),
     tokens.DISK_ATTACHMENT: DiskAttachment(),
+    tokens.IPV4_CIDR_BLOCK: Ipv4CidrBlock(),
+    tokens.RDS_INSTANCE: RdsInstance(),
+    tokens.RDS_DATABASE: RdsDatabase(),
+    tokens.RDS_ACCOUNT: RdsAccount(),
+    tokens.RDS_ACCOUNT_PRIVILEGE: RdsAccountPrivilege(),
+    tokens.RDS_BACKUP_POLICY: RdsBackupPolicy(),
     tokens.COMMAND: RemoteCommand(),
     tokens.COPY_TO_REMOTE: CopyToRemote(),
 }

@@ -52,6 +52,7 @@ class Registered:
         outputs = {
             "ipAddress": address,
             "primaryIpAddress": address,
+            "connectionString": address,
             "zoneId": "zone",
             "userData": "",
             "stdout": NO_KEY,
