@@ -80,8 +80,9 @@ def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> Packages | N
     own = stack.server.own_packages if has_app else ()
     of_pythons = {name: "python.install" for site in stack.sites for name in site.python.packages(stack.system)}
     asked_by = {name: key for name, key in of_pythons.items() if name not in own} if has_app else {}
-    client = (stack.system.mysql_client,) if readied(stack, role) else ()
-    names = tuple(dict.fromkeys((*own, *asked_by, *client, *(() if has_nginx else ("logrotate",)))))
+    if readied(stack, role):
+        asked_by.setdefault(stack.system.mysql_client, "mysql.managed")
+    names = tuple(dict.fromkeys((*own, *asked_by, *(() if has_nginx else ("logrotate",)))))
     return packages.document(stack, names)._replace(asked_by=asked_by) if names else None
 
 

@@ -96,6 +96,8 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
                 lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds, is_with_redis))}]")
                 lines += [f"      {line}" for line in _disks(server, servers[server.name], kinds)]
         lines.append("    end")
+    for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
+        lines.append(f"    r{number}[({_label(*_about_database(database))})]")
     return "\n".join([*lines, "  end", *edges])
 
 
@@ -143,6 +145,13 @@ def _about(server: Registration, kinds: Kinds, is_with_redis: Callable[[Registra
     if len(turns) > 1:
         lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")
     return lines
+
+
+def _about_database(database: Registration) -> list[str]:
+    """Lines about a managed database: its name, its class, its storage, and whether it has a standby."""
+    inputs = database.inputs
+    lines = [f"RDS {inputs['instanceName']}", str(inputs["instanceType"]), f"{inputs['instanceStorage']} GiB"]
+    return [*lines, "standby in a second zone"] if inputs.get("zoneIdSlaveA") else lines
 
 
 def _turns(kinds: Kinds) -> dict[str, int]:

@@ -81,3 +81,15 @@ def test_what_up_refuses_has_no_chart(project: Path) -> None:
     (project / "stacks/Pulumi.one.yaml").write_text("config: {'wsgi-ecs:server': {os: plan9}}")
     with pytest.raises(UserError, match=r"server\.os: got \w+; allowed"):
         graph(project, "one")
+
+
+def test_a_managed_database_is_in_the_network_and_no_server(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    settings = "managed: true, password: Hunter2-hunter2, storage_gib: 50"
+    stack.write_text(f"config: {{'wsgi-ecs:mysql': {{{settings}}}}}")
+    text = graph(project, "one")
+    assert 'r0[("RDS wsgi-ecs-one<br>mysql.n2.medium.2c<br>50 GiB<br>standby in a second zone")]' in text
+    assert "3306" not in text
+    stack.write_text(f"config: {{'wsgi-ecs:mysql': {{{settings}, high_availability: false}}}}")
+    assert '<br>mysql.n2.medium.1<br>50 GiB")]' in graph(project, "one")
