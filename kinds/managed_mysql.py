@@ -14,6 +14,8 @@ from schema.base import Rule
 if TYPE_CHECKING:
     from kinds.databases.mysql import Mysql
 
+# The account that the release tool has. It stays whatever the settings are: views and triggers belong to who made them.
+OWNER = "wsgi_ecs_owner"
 # RDS answers on this port.
 PORT = 3306
 # What only a server of the stack's own has → what RDS has in its place.
@@ -61,15 +63,11 @@ def is_allowed(password: str) -> bool:
 
 
 @cache
-def account(user: str, password: str) -> str:
-    """The account that the application has: another one for another password.
+def account(user: str, password: str, database: str) -> str:
+    """The account that the application has: another one for another password or database.
 
     An account of RDS has one password, so that a new one would lock out the release that still serves. The digits say
     nothing that helps to guess: there are few of them, and each guess takes the time of scrypt.
     """
-    return f"{user}_{hashlib.scrypt(password.encode(), salt=user.encode(), n=2**14, r=8, p=1, dklen=2).hex()}"
-
-
-def owner(user: str) -> str:
-    """The account that the release tool has, which stays: views and triggers belong to who has made them."""
-    return f"{user}_owner"
+    salt = f"{user} {database}".encode()
+    return f"{user}_{hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1, dklen=2).hex()}"

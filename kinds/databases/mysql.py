@@ -53,7 +53,7 @@ class Mysql(Database):
         le=32768,
         description="Size of the data disk, GiB. It can grow; a smaller size is refused.",
     )
-    protect: bool = Field(False, description="Refuse to delete or replace the data disk.")
+    protect: bool = Field(False, description="Refuse to delete or replace the data disk, or RDS and its database.")
     tls: Literal["none", "offered", "required"] = Field(
         "none",
         description="Whether the database speaks TLS, and whether the application must. Its certificate is in the file "
@@ -129,7 +129,7 @@ class Mysql(Database):
     @property
     def accounts(self) -> tuple[str, str]:
         """The accounts of RDS: the application's, and the release tool's."""
-        return managed_mysql.account(self.user, self.secret), managed_mysql.owner(self.user)
+        return managed_mysql.account(self.user, self.secret, self.database), managed_mysql.OWNER
 
     @property
     def rds_class(self) -> str:

@@ -41,7 +41,7 @@ def test_a_page_reads_rows_and_writes_them(site: Databased) -> None:
     assert "db" not in site.machines()
     assert site.names() == ["Ada", "Grace"]
     assert site.add("Zoë 🦉").text.splitlines() == ["Ada", "Grace", "Zoë 🦉"]
-    assert accounts(site) == {account("app", PASSWORDS[0]), "app_owner"}
+    assert accounts(site) == {account("app", PASSWORDS[0], "app"), "wsgi_ecs_owner"}
     assert " unchanged" in site.up().out
 
 
@@ -59,7 +59,7 @@ def test_another_password_is_another_account_and_no_request_is_lost(site: Databa
         site.up()
     assert len(answers) > 20
     assert {status for _, status in answers} == {200}
-    assert accounts(site) == {account("app", PASSWORDS[1]), "app_owner"}
+    assert accounts(site) == {account("app", PASSWORDS[1], "app"), "wsgi_ecs_owner"}
     assert site.names() == ["Ada", "Grace", "Zoë 🦉"]
 
 
