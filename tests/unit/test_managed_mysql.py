@@ -197,7 +197,7 @@ def test_backups_are_kept_as_long_as_they_are_wanted(run_program: Run) -> None:
 
 
 def test_another_password_or_database_is_another_account_before_the_releases(run_program: Run) -> None:
-    changes = ({}, {"password": "Other-password-2"}, {"database": "shop"}, {"user": "shop"})
+    changes: tuple[dict[str, str], ...] = ({}, {"password": "Other-password-2"}, {"database": "shop"}, {"user": "shop"})
     names = []
     for change in changes:
         program = run_program({**CLOUD, **mysql(**change)})

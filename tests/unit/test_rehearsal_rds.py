@@ -74,7 +74,7 @@ def test_it_is_mariadb_on_a_bridge_of_its_own_in_the_first_zone(
     def make(found: CloudContext, name: str, inputs: dict[str, Any], devices: dict[str, Any]) -> None:
         made.update(image=found.images[inputs["imageId"]].name, network=devices["eth0"]["network"])
 
-    monkeypatch.setattr(rds_instance.group_bridge, "ensure", ensure)
+    monkeypatch.setattr(group_bridge, "ensure", ensure)
     monkeypatch.setattr(image, "ensure", lambda name, say: BaseImage(name, name, "alias", NOWHERE))
     monkeypatch.setattr(machine, "make", make)
     monkeypatch.setattr(machine, "power", lambda *args: None)
