@@ -16,6 +16,7 @@ import pytest
 from contract import paths
 from contract.codec import encode
 from contract.documents import Build, Endpoint, Manifest, Probe
+from contract.tool import SERVICE_TOOL
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.process_managers import emperor
 from serving import bootstrap, host_files, machines, make_plan, release_files
@@ -32,9 +33,10 @@ def test_a_release_carries_the_whole_tool() -> None:
     # The bootstrap brings these: the emperor's vassals outlive a release, the page comes before any.
     tool = {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
     tool |= {"run.sh"} | {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
+    of_services = {f"{name}.py" for name in SERVICE_TOOL}
     for plan in (machine.plan for machine in others):
         for texts in (release_files(plan.sites[0]), host_files(plan)):
-            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - {"service.py", "database.py"}
+            assert {name[5:] for name in texts if name.startswith("tool/")} == tool - of_services
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
 
 
