@@ -189,7 +189,9 @@ InstanceType = Annotated[
 ]
 DatabaseClass = Annotated[
     str,
-    AfterValidator(matching(r"mysql\.[a-z0-9]+\.[a-z0-9.]+", "an instance class of RDS such as mysql.n2.medium.2c")),
+    AfterValidator(
+        matching(r"mysql\.[a-z0-9]{1,20}\.[a-z0-9.]{1,40}", "an instance class of RDS such as mysql.n2.medium.2c")
+    ),
 ]
 ImageId = Annotated[str, AfterValidator(matching(r"[A-Za-z0-9_.-]{1,100}", "an image id"))]
 Zone = Annotated[str, AfterValidator(matching(r"[a-z0-9-]{1,60}", "a zone id such as cn-hangzhou-i"))]
