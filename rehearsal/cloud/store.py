@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rehearsal.cloud import daemon
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.engine.errors import UserError
-from rehearsal.engine.state import KEY, Record, State, intact_records
+from rehearsal.engine.state import KEY, Record, State, read_records
 
 _PREFIX = "wsgi-ecs-"
 _USER = "user."
@@ -99,4 +99,5 @@ def all_records(configs: Mapping[str, Mapping[str, str]]) -> list[Record]:
 
     Damaged ones are left out: the commands of their stack name them, and those of the others go on.
     """
-    return [record for config in configs.values() for record in intact_records(values_of(config)).values()]
+    found = [record for config in configs.values() for record in read_records(values_of(config)).values()]
+    return [record for record in found if record]

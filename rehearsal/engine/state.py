@@ -93,14 +93,13 @@ def decode(text: str) -> Record:
     return _RECORD_TYPE.validate_json(text)
 
 
-def intact_records(values: Mapping[str, str]) -> dict[str, Record]:
-    """The map that a store holds → serial → record, without the damaged ones."""
-    found = {key.removeprefix(_RESOURCE): _record(key, values[key]) for key in values if key.startswith(_RESOURCE)}
-    return {serial: record for serial, record in found.items() if record}
+def read_records(values: Mapping[str, str]) -> dict[str, Record | None]:
+    """The map that a store holds → serial → record, None for a damaged one."""
+    texts = {key.removeprefix(_RESOURCE): text for key, text in values.items() if key.startswith(_RESOURCE)}
+    return {serial: _read(serial, text) for serial, text in texts.items()}
 
 
-def _record(key: str, text: str) -> Record | None:
-    serial = key.removeprefix(_RESOURCE)
+def _read(serial: str, text: str) -> Record | None:
     try:
         record = decode(text)
         return record if record.serial == serial and int(serial) > 0 else None
@@ -123,10 +122,12 @@ class State:
         self.store = store
         self.exists = values is not None
         self._values = dict(values or {})
-        self._records = intact_records(self._values)
-        for key in self._values:
-            if key.startswith(_RESOURCE) and key.removeprefix(_RESOURCE) not in self._records:
+        self._records: dict[str, Record] = {}
+        for serial, record in read_records(self._values).items():
+            if record is None:
+                key = _RESOURCE + serial
                 raise _damaged(store, key, f"run {store.removal(key)}, then ./rehearse destroy")
+            self._records[serial] = record
         self._lock = threading.RLock()
         self._next = max((int(serial) for serial in self._records), default=0)
 

@@ -40,7 +40,8 @@ DATABASE = "supervisor, MySQL"
 SECURE = "supervisor, TLS"
 # What is broken, and the settings of its stack: everything on one machine unless it is named here.
 STACKS: dict[str, tuple[str, dict[str, object]]] = {
-    APART: ("app-1", {"topology": {"app_servers": 2}}),
+    # Two sites would want two ports.
+    APART: ("app-1", {"topology": {"app_servers": 2}, "sites": {"app": {"site": {"server_name": "app.test"}}}}),
     DATABASE: ("db", {"mysql": {"password": "of-a-rehearsal"}}),
     SECURE: ("", {"sites": {"app": {"site": {"server_name": "app.test"}, "tls": {"acme": True}}}}),
 }

@@ -210,7 +210,9 @@ def test_slow_pages_of_a_pool_leave_workers_to_the_others(site: Site) -> None:
     # One request for each worker of nginx, and one worker more than those can hold.
     workers = 1 + int(site.stack.shell("nproc"))
     server, _, worker_class = site.kind.partition("-")
-    of_server = {"worker_class": worker_class, "workers": workers} if worker_class else {"processes": workers}
+    # A worker of gthread takes more connections than it has threads, so it needs one that no slow page has.
+    threaded = {"worker_class": worker_class, "workers": workers, "threads": 4}
+    of_server = threaded if worker_class else {"processes": workers}
     nginx = {**KINDS[site.kind]["nginx"], "pools": {"/slow/": 1}}
     site.stack.settings = {**KINDS[site.kind], server: of_server, "nginx": nginx}
     site.stack.up()

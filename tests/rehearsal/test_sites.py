@@ -55,7 +55,7 @@ class Sites:
         until(condition, seconds)
 
 
-@pytest.fixture(scope="module", params=tried(KINDS, "systemd"))
+@pytest.fixture(scope="module", params=tried(KINDS, "supervisor"))
 def sites(request: pytest.FixtureRequest, project_copy: Any) -> Iterator[Sites]:
     stack = new_stack(project_copy, f"sites-{request.param}")
     stack.settings = KINDS[request.param]

@@ -57,7 +57,7 @@ for line in sys.stdin:
         print(0, 0, flush=True)
         connection.close()
 """
-INDEX = "https://mirrors.aliyun.com/pypi/simple/"
+INDEX = "https://mirrors.aliyun.com/pypi/web/simple/"
 USER_DATA = "cat /var/lib/cloud/instance/user-data.txt"
 
 
@@ -388,7 +388,8 @@ def test_a_replaced_server_is_away_as_long_as_foretold_and_never_looks_like_the_
     # The page, nothing, the built-in page, the page of the new release: no error, and nobody else's page.
     told = [(status, len(list(group))) for status, group in groupby(one.status for one in seen)]
     print(told, {one.retry_after for one in seen if one.status == 503})
-    assert [status for status, _ in told] == [200, 0, 503, 200]
+    # nginx is started anew for its confinement, before there is a release.
+    assert [status for status, _ in told] in ([200, 0, 503, 200], [200, 0, 503, 0, 503, 200])
     away = [one.at for one in seen if one.status != 200]
     pages = [(stack.known["release"] if one.at < away[0] else release, one.text) for one in seen if one.status == 200]
     assert [id for id, text in pages if id not in text] == []

@@ -51,7 +51,8 @@ def slow(seconds):
 @app.route("/note/<text>")
 def note(text):
     with open(os.path.join(os.environ["DATA_DIR"], "notes"), "a") as notes:
-        notes.write(text + "\\n")
+        # A full disk may have taken a part of the line before.
+        notes.write("\\n" + text + "\\n")
         notes.flush()
         os.fsync(notes.fileno())
     return text
