@@ -28,7 +28,7 @@ from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import RELEASE_FILE, STATE_FILE, Build, HostState, Release
 from unpacked import Unpacked
-from venvs import Builder
+from venvs import Builder, wheels
 
 _MOST_BYTES = 200 * 1024 * 1024
 _SECONDS = 30
@@ -90,10 +90,13 @@ def prune() -> None:
     no running process.
     """
     try:
-        needed = {build.folder for build in _needed()}
+        builds = _needed()
     except (OSError, ValueError):
         # Keep everything, because what this release needs is not known.
         return
+    needed = {build.folder for build in builds}
+    for folder in set(glob.glob(paths.BUILD_HOME + "/wheels-*")) - {wheels(build) for build in builds}:
+        files.remove(folder)
     markers = [path for parent in paths.BUILD_FOLDERS for path in glob.glob(os.path.join(parent, "*", "built.json"))]
     programs = running() if markers else set()
     for marker in markers:

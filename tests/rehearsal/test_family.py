@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.cloud import trust
+from rehearsal.cloud.images.debian12 import DEBIAN12
 from tests.rehearsal.builders.machine import ssh_faults, ways_in
-from tests.rehearsal.builders.stack import Stack, in_whole_runs, new_stack
-
-pytestmark = in_whole_runs
+from tests.rehearsal.builders.python_source import OWN, python_from_source
+from tests.rehearsal.builders.stack import Stack, asked, new_stack
 
 LOG = "/var/log/cloud-init-output.log"
 KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-CentOS-7"
@@ -130,3 +131,19 @@ def test_a_repository_that_is_not_there_is_named(server: Stack) -> None:
         f"sed -i.old s/7.9.2009/nowhere/ {file}; python3 -B - <<'EOF' 2>&1 | tail -n 1; mv {file}.old {file}\n{TOOL}EOF"
     )
     assert said.endswith("ReleaseError: the repository wsgi-ecs-os does not hand out its packages")
+
+
+@pytest.mark.skipif(
+    not trust.packages(DEBIAN12.suite).sources, reason="only a Debian host has Debian's source packages"
+)
+def test_a_site_changes_to_a_python_that_is_built_there(server: Stack, tmp_path: Path) -> None:
+    """The guide's way: the dependencies by yum, and then a Python of one's choice."""
+    address = server.known["address"]
+    server.settings["python"] = python_from_source(tmp_path)
+    with asked(lambda: server.get(address, "/healthz")) as statuses:
+        done = server.run("up", seconds=1800)
+    assert done.code == 0, done.text
+    assert set(statuses) == {200}
+    assert f"python {OWN} is built" in done.text
+    assert f"Python {OWN}" in server.get(address).text, server.get(address).text
+    assert server.shell("rpm -q openssl11-devel").startswith("openssl11-devel-")

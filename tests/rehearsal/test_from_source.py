@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
-from rehearsal.cloud import image, source_archives, trust
+from rehearsal.cloud import image, trust
 from rehearsal.cloud.images.debian12 import DEBIAN12
 from rehearsal.commands.local_archives import replace_urls
 from rehearsal.commands.stack_file import load
 from tests.builders.stack import PROJECT
+from tests.rehearsal.builders.python_source import OWN, PYTHON, python_from_source
 from tests.rehearsal.builders.stack import Stack, asked, in_whole_runs, lxd
 
 GUIDE = yaml.safe_load((PROJECT / "stacks/Pulumi.guide-emperor.yaml").read_text())["config"]
@@ -29,14 +30,6 @@ SOURCES: dict[str, dict[str, Any]] = {name: GUIDE[f"wsgi-ecs:{name}"] for name i
 UWSGI, NGINX = (SOURCES[name]["version"] for name in ("uwsgi", "nginx"))
 # The same sources under other versions: what is shown is the change, not another nginx.
 SECOND, BROKEN = "1.22.2", "1.22.3"
-PYTHON = {
-    "install": "source",
-    "version": "3.11.2",
-    "archive": "https://www.python.org/ftp/python/3.11.2/Python-3.11.2.tgz",
-    "sha256": "2411c74bda5bbcfcddaf4531f66d1adc73f247f529aee981b029513aefdbf849",
-}
-# A version that is not the OS's, of the same length in the archive.
-OWN = "3.11.9"
 
 pytestmark = [
     # They build Python, nginx and uWSGI several times.
@@ -267,21 +260,7 @@ def test_systemd_starts_the_same_nginx(stack: Stack, address: str) -> None:
 
 @pytest.fixture(scope="module")
 def python(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Settings of a Python from the real sources, which say another version and compile faster."""
-    cache = image.CACHE / "archives"
-    assert source_archives.find(cache, "python", PYTHON["version"], PYTHON["sha256"], download=True)
-    data = gzip.decompress((cache / PYTHON["sha256"]).read_bytes())
-    for old, new in (
-        (b'PY_VERSION              "3.11.2"', b'PY_VERSION              "3.11.9"'),
-        (b"PY_MICRO_VERSION        2", b"PY_MICRO_VERSION        9"),
-        (b"-O3 -Wall", b"-O0 -Wall"),
-    ):
-        assert old in data
-        data = data.replace(old, new)
-    file = tmp_path_factory.mktemp("python") / "Python.tgz"
-    file.write_bytes(gzip.compress(data, 1))
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {"install": "source", "version": OWN, "archive": str(file), "sha256": sha256}
+    return python_from_source(tmp_path_factory.mktemp("python"))
 
 
 def with_python(stack: Stack, python: dict[str, Any]) -> dict[str, Any]:

@@ -277,6 +277,18 @@ def test_what_a_kept_release_of_any_site_needs_stays(builds: Any, built: Any, tm
     assert left(tmp_path) == {"uwsgi", "uwsgi-1", "uwsgi-3"}
 
 
+def test_wheels_go_with_the_python_that_they_belong_to(
+    builds: Any, built: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "BUILD_HOME", str(tmp_path))
+    built("app", "1")
+    of = [Path(module("venvs").wheels(wanted(tmp_path, b"", folder=f"{tmp_path}/local/uwsgi-{n}"))) for n in (1, 2)]
+    for folder in of:
+        folder.mkdir()
+    builds.prune()
+    assert [folder.exists() for folder in of] == [True, False]
+
+
 def test_the_nginx_of_the_machines_last_two_configurations_stays(builds: Any, built: Any, tmp_path: Path) -> None:
     for slot, version in (("a", "1"), ("b", "3")):
         (tmp_path / "srv/host" / slot).mkdir(parents=True)

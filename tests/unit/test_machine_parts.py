@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -355,6 +357,60 @@ def test_what_pip_takes_from_the_release_itself_gets_an_environment_of_its_own(l
     assert bool(venvs._LOCAL.search(f"flask\n{line}\n")) is local
 
 
+def test_an_environment_begins_as_a_copy_of_the_bootstraps_that_has_its_python_and_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
+    monkeypatch.setattr(module("files"), "own", lambda *_: None)
+    bootstrap = Path(paths.venvs(), paths.BOOTSTRAP)
+    venv.create(bootstrap, symlinks=True)
+    (bootstrap / paths.BUILD_PINS).write_text("wheel==1\n")
+    (bootstrap / paths.SERVER_PINS).write_text("server==2\n")
+    program = bootstrap / "bin/program"
+    program.write_text(f"#!{bootstrap}/bin/python\nimport sys\nprint(sys.prefix)\n")
+    program.chmod(0o755)
+    (bootstrap / "bin/binary").write_bytes(b"\0" + bytes(bootstrap))
+    ran: list[tuple[str, ...]] = []
+
+    class Builder:
+        def own(self, path: str) -> None:
+            pass
+
+        def run(self, *command: str, **options: object) -> str:
+            ran.append(command)
+            return str(commands.run(*command)) if command[0] in ("cp", "grep", "sed") else ""
+
+    (site,) = make_plan(parse({"server": {"os": "debian12"}}, "test")).sites
+    python = os.path.realpath(bootstrap / "bin/python")
+    release = site.release._replace(python=python, build_pins=["wheel==1"], server_pins=["server==2"])
+
+    def begun(release: Any, version: str = sys.version) -> Path:
+        ran.clear()
+        folder = Path(paths.venvs(), str(len(list(Path(paths.venvs()).iterdir()))))
+        folder.mkdir()
+        venvs._begin(Builder(), release, version, str(folder))
+        return folder
+
+    made = begun(release)
+    assert {command[0] for command in ran} == {"cp", "grep", "sed"}
+    assert subprocess.check_output([made / "bin/program"], text=True) == f"{made}\n"
+    assert (made / "bin/binary").read_bytes() == b"\0" + bytes(bootstrap)
+    assert str(bootstrap) not in (made / "pyvenv.cfg").read_text() + (made / "bin/activate").read_text()
+    # Anything else is made anew.
+    for other, version in (
+        (release, "3.6.8 (default)"),
+        (release._replace(python="/opt/other/bin/python3"), sys.version),
+        (release._replace(build_pins=["wheel==2"]), sys.version),
+        (release._replace(server_pins=["server==2", "plugin==1"]), sys.version),
+        (release._replace(server_pins=[]), sys.version),
+    ):
+        folder = begun(other, version)
+        assert (other.python, "-m", "venv", str(folder)) in ran
+        assert not (folder / "bin").exists()
+        lines = (folder / paths.SERVER_PINS).read_text().splitlines()
+        assert lines == other.server_pins
+
+
 def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[str, ...]] = []
     versions = {"/usr/bin/python3.11": "3.11.9", "/usr/bin/python3": "3.6.8"}
@@ -385,6 +441,8 @@ def test_an_environment_has_the_python_that_the_release_names(tmp_path: Path, mo
         release = site.release._replace(python=python, build_pins=[], server_pins=[], uv="", builds=[*builds])
         path = str(venvs.make(release, str(tmp_path), print, {}))
         assert [command[0] for command in ran if command[1:3] == ("-m", "venv")] in ([python], [])
+        caches = {word for command in ran for word in command if word.startswith("--cache-dir=")}
+        assert caches == {f"--cache-dir={venvs.wheels(build)}" for build in builds}
         return path
 
     first = made("/usr/bin/python3.11")
