@@ -5,8 +5,8 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import application, archive, lookup, managed_lookup, way_in
-from components.fleet import Fleet, FleetArgs, disks
+from components import application, archive, lookup, managed_lookup, shared_lookup, way_in
+from components.fleet import Fleet, FleetArgs, data_names, disks
 from components.network import NetworkArgs, groups
 from components.origin import origins
 from components.server import checked
@@ -26,6 +26,7 @@ for warning in (*system.warnings, *certificates.warnings(given)):
 # All that may be refused comes before the first resource.
 zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
 standby = managed_lookup.standby_zone(name, stack, zone)
+store_zone = shared_lookup.store_zone(stack, zone, data_names(name, servers))
 image_id = lookup.image(stack.server, system)
 way_in.check(name, stack.access)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
@@ -52,6 +53,7 @@ fleet = Fleet(
         certificates=given,
         authority=certificates.authority(stack, Path()),
         tags=tags,
+        store_zone=store_zone,
     ),
 )
 for key, value in fleet.outputs.items():

@@ -23,9 +23,11 @@ from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
+from components.shared_data import SharedData, SharedDataArgs
 from contract.resources import MACHINES, ONLY_MACHINE, data_name
 from kinds.databases import Database
 from serving import Machine, bootstrap, nginx
+from serving.documents import has_shared_data
 from settings import StackSettings, private_key
 from settings.certificates import Given
 
@@ -43,7 +45,8 @@ class FleetArgs:
     """machines: the servers, that of the world first. image_id: all boot it. user_data, archives: by a machine's name.
 
     origins: site's name → origin of its application. certificates: domain → its given certificate and private key.
-    authority: certificates by which the applications recognise a managed database, None without them.
+    authority: certificates by which the applications recognise a managed database, None without them. store_zone: of a
+    new file system that machines share, None for one that the cloud chooses.
     """
 
     machines: Sequence[Machine]
@@ -56,6 +59,7 @@ class FleetArgs:
     certificates: Mapping[str, Given]
     authority: str | None
     tags: Mapping[str, str]
+    store_zone: str | None = None
 
 
 class Fleet(pulumi.ComponentResource):
@@ -83,6 +87,7 @@ class Fleet(pulumi.ComponentResource):
         self._network = Network(name, replace(args.network, after=[key_pair]))
         self._mysql = self._managed_mysql(name, args)
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
+        self._store = self._shared_data(name, args, servers)
         address = servers[first.name].address
         front = self._login(name, args, first, servers, key_pair, None)
         behind = {machine.name: self._login(name, args, machine, servers, key_pair, front) for machine in others}
@@ -138,6 +143,22 @@ class Fleet(pulumi.ComponentResource):
             ManagedMysqlArgs(
                 args.stack.managed, network.zone, network.vswitch_id, network.standby, args.network.cidr, args.tags
             ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _shared_data(self, name: str, args: FleetArgs, servers: Mapping[str, Server]) -> SharedData | None:
+        """The file system that the machines with the application share, if the stack has it."""
+        if not args.stack.shares_data:
+            return None
+        addresses = {
+            machine.name: servers[machine.name].private_address
+            for machine in args.machines
+            if has_shared_data(args.stack, machine.plan.role)
+        }
+        protect = args.stack.protects_data
+        return SharedData(
+            name,
+            SharedDataArgs(args.store_zone, self._network.vswitch_id, addresses, protect, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
 
@@ -228,6 +249,7 @@ class Fleet(pulumi.ComponentResource):
         role = machine.plan.role
         # What the applications need is there before the first release; nginx alone needs none of it.
         mysql = self._mysql if role in ("whole", "app") else None
+        store = self._store if has_shared_data(args.stack, role) else None
         is_first = machine.name in ("", *args.stack.app_servers[:1])
         known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
         return Release(
@@ -250,11 +272,12 @@ class Fleet(pulumi.ComponentResource):
                 login=logins[machine.name],
                 address=servers[args.machines[0].name].address,
                 hosts={name: servers[name].private_address for name in known},
-                after=[*after, *(mysql.ready if mysql else [])],
+                after=[*after, *(mysql.ready if mysql else []), *(store.ready[machine.name] if store else [])],
                 service=machine.plan.service,
                 authority=authority if role != "front" else None,
                 found={"MYSQL_HOST": mysql.host} if mysql else {},
                 database=mysql.login if mysql and is_first else None,
+                store=store.address if store else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )
@@ -270,6 +293,11 @@ def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[
     """Name of each data disk → key and value of its size in GiB."""
     specs = {data_name(_named(name, machine)): _disk_of(stack, machine) for machine in machines}
     return {disk: spec[:2] for disk, spec in specs.items() if spec}
+
+
+def data_names(name: str, machines: Sequence[Machine]) -> list[str]:
+    """Name that the disk with the sites' data has on each machine with the application, whether it is there or not."""
+    return [data_name(_named(name, machine)) for machine in machines if machine.plan.role in ("whole", "app")]
 
 
 def _disk_of(stack: StackSettings, machine: Machine) -> tuple[str, int, bool] | None:

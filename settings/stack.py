@@ -41,7 +41,7 @@ MACHINE_KEYS = {
         "install", "version", "archive", "sha256", "prefix", "user", "keepalive_timeout", "client_header_timeout",
     ),
     "tls": ("directory", "ca"),
-    "data": ("disk_gib", "protect"),
+    "data": ("disk_gib", "shared", "protect"),
 }  # fmt: skip
 
 
@@ -82,7 +82,8 @@ class StackSettings:
 
     database, redis: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory,
     acme_ca: the CA that machines ask for certificates, and the file with its root, None for the known ones.
-    generation: of what the sites share. data_gib: size of the data disk, None without one. sites: at least one.
+    generation: of what the sites share. data_gib: size of the data disk, None without one. shares_data: whether the
+    sites' data are in a file system that the machines share. sites: at least one.
     dependencies: of the sites without a requirements file, by name. is_named: `sites` names them, so that a site's key
     is sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
     is_first: whether a machine with the application is the one that does what only one of them may do.
@@ -103,6 +104,7 @@ class StackSettings:
     acme_ca: str | None
     generation: int
     data_gib: int | None
+    shares_data: bool
     protects_data: bool
     sites: tuple[SiteSettings, ...]
     is_named: bool
@@ -133,6 +135,11 @@ class StackSettings:
     def key_of(self, site: SiteSettings) -> str:
         """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
         return f"sites.{site.site.name}." if self.is_named else ""
+
+    @property
+    def numbers_accounts(self) -> bool:
+        """Whether users have the same numbers on several machines, because these write the same files."""
+        return self.shares_data and self.is_apart
 
     @property
     def redis_beside(self) -> Redis | None:
@@ -247,7 +254,8 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         acme_ca=document.tls.ca,
         generation=document.release.generation,
         data_gib=document.data.disk_gib,
-        protects_data=document.data.protect,
+        shares_data=document.data.shared,
+        protects_data=document.data.is_protected,
         sites=sites or (first,),
         is_named=bool(sites),
     )

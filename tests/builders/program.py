@@ -39,6 +39,7 @@ class Cloud(mocks.Mocks):
             ":EipAddress": {"ipAddress": "198.51.100.7"},
             "ecs/instance:Instance": {"primaryIpAddress": "10.0.0.1"},
             "rds/instance:Instance": {"connectionString": "rm-1.mysql.rds.aliyuncs.com"},
+            ":MountTarget": {"mountTargetDomain": "0a1b-x.cn-hangzhou.nas.aliyuncs.com"},
             ":Command": {"stdout": self.printed},
         }
         if args.typ.endswith("ecs/instance:Instance"):
@@ -55,6 +56,8 @@ class Cloud(mocks.Mocks):
             return {"ids": self.classes.get(args.args["zoneId"], []), "instanceClasses": []}, []
         if args.token.endswith(":getNetworks"):
             return {"ids": [], "vpcs": self.networks}, []
+        if args.token.endswith("nas/getZones:getZones"):
+            return {"id": "", "zones": []}, []
         if args.token.endswith(":getZones"):
             return {"ids": ["cn-hangzhou-i", "cn-hangzhou-j"], "zones": []}, []
         if args.token.endswith(":getImages"):
