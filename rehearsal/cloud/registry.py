@@ -11,6 +11,8 @@ from rehearsal.cloud.resources.eip_association import EipAssociation
 from rehearsal.cloud.resources.instance import Instance
 from rehearsal.cloud.resources.ipv4_cidr_block import Ipv4CidrBlock
 from rehearsal.cloud.resources.key_pair import KeyPair
+from rehearsal.cloud.resources.nas_access import NasAccessGroup, NasAccessRule, NasMountTarget
+from rehearsal.cloud.resources.nas_file_system import NasFileSystem
 from rehearsal.cloud.resources.rds_backup_policy import RdsBackupPolicy
 from rehearsal.cloud.resources.rds_contents import RdsAccount, RdsAccountPrivilege, RdsDatabase
 from rehearsal.cloud.resources.rds_instance import RdsInstance
@@ -38,6 +40,10 @@ TYPES: dict[str, Resource[CloudContext]] = {
     tokens.RDS_ACCOUNT: RdsAccount(),
     tokens.RDS_ACCOUNT_PRIVILEGE: RdsAccountPrivilege(),
     tokens.RDS_BACKUP_POLICY: RdsBackupPolicy(),
+    tokens.NAS_FILE_SYSTEM: NasFileSystem(),
+    tokens.NAS_ACCESS_GROUP: NasAccessGroup(),
+    tokens.NAS_MOUNT_TARGET: NasMountTarget(),
+    tokens.NAS_ACCESS_RULE: NasAccessRule(),
     tokens.COMMAND: RemoteCommand(),
     tokens.COPY_TO_REMOTE: CopyToRemote(),
 }

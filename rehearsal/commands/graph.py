@@ -53,6 +53,7 @@ class Registered:
             "ipAddress": address,
             "primaryIpAddress": address,
             "connectionString": address,
+            "mountTargetDomain": address,
             "zoneId": "zone",
             "userData": "",
             "stdout": NO_KEY,
@@ -98,6 +99,10 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
         lines.append("    end")
     for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
         lines.append(f"    r{number}[({_label(*_about_database(database))})]")
+    for number, file_system in enumerate(kinds[tokens.NAS_FILE_SYSTEM]):
+        about = _label(f"NAS {file_system.inputs['description']}", "data of the sites")
+        lines.append(f"    n{number}[({about})]")
+        lines += [f"    {servers[name]} --- n{number}" for name in _mounting(kinds)]
     return "\n".join([*lines, "  end", *edges])
 
 
@@ -152,6 +157,12 @@ def _about_database(database: Registration) -> list[str]:
     inputs = database.inputs
     lines = [f"RDS {inputs['instanceName']}", str(inputs["instanceType"]), f"{inputs['instanceStorage']} GiB"]
     return [*lines, "standby in a second zone"] if inputs.get("zoneIdSlaveA") else lines
+
+
+def _mounting(kinds: Kinds) -> list[str]:
+    """Names of the servers that may mount the file system: their address is made from their name."""
+    sources = {rule.inputs["sourceCidrIp"] for rule in kinds[tokens.NAS_ACCESS_RULE]}
+    return [server.name for server in kinds[tokens.INSTANCE] if f"{server.name}-address" in sources]
 
 
 def _turns(kinds: Kinds) -> dict[str, int]:

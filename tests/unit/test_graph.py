@@ -93,3 +93,13 @@ def test_a_managed_database_is_in_the_network_and_no_server(project: Path) -> No
     assert "3306" not in text
     stack.write_text(f"config: {{'wsgi-ecs:mysql': {{{settings}, high_availability: false}}}}")
     assert '<br>mysql.n2.medium.1<br>50 GiB")]' in graph(project, "one")
+
+
+def test_a_shared_file_system_is_beside_the_servers_that_mount_it(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    stack.write_text("config: {'wsgi-ecs:data': {shared: true}, 'wsgi-ecs:topology': {app_servers: 2}}")
+    text = graph(project, "one")
+    assert 'n0[("NAS wsgi-ecs-one<br>data of the sites")]' in text
+    servers = dict(re.findall(r'(s\d)\["wsgi-ecs-one-([a-z0-9-]+)<br>', text))
+    assert sorted(servers[key] for key in re.findall(r"(s\d) --- n0", text)) == ["app-1", "app-2"]

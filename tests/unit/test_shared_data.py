@@ -50,7 +50,7 @@ def test_two_users_do_not_get_the_same_number(monkeypatch: pytest.MonkeyPatch) -
     sites = {"sites": {n: {"site": {"location": f"/{n}/"}, "uwsgi": {"socket": port}} for n, port in ports.items()}}
     parse({**APART, **sites}, FILE)
     monkeypatch.setattr("settings.between_sites.number", lambda name: 20000 if name.endswith("-web") else hash(name))
-    with pytest.raises(SettingsError, match="sites.b: data.shared gives its users the numbers of those of site a"):
+    with pytest.raises(SettingsError, match=r"sites\.b: data.shared gives its users the numbers of those of site a"):
         parse({**APART, **sites}, FILE)
     # A single server shares them with no other.
     parse({**SHARED, "sites": {name: {"site": {"location": f"/{name}/"}} for name in ports}}, FILE)
@@ -381,7 +381,12 @@ def test_a_status_asks_no_server_for_long(tmp_path: Path, monkeypatch: pytest.Mo
     shared_data.mount(Shared([], True), ADDRESS, print)
     assert shared_data.state() == "mounted"
     asked: list[int] = []
-    monkeypatch.setattr(shared_data, "answers", lambda seconds=20: asked.append(seconds))
+
+    def silent(seconds: int = 20) -> bool:
+        asked.append(seconds)
+        return False
+
+    monkeypatch.setattr(shared_data, "answers", silent)
     assert shared_data.state() == "mounted, and they do not answer"
     assert asked == [5]
     machine.mounted = False
@@ -398,9 +403,9 @@ def test_who_waits_for_an_answer_is_another_process(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(paths, "DATA", str(tmp_path / "none"))
     assert not shared_data.answers()
     asked: list[Any] = []
-    monkeypatch.setattr(subprocess, "call", lambda command, **_: asked.append(command) or 0)
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: asked.extend(command))
     shared_data.answers(7)
-    assert asked[0][:4] == ["timeout", "-s", "KILL", "7"]
+    assert asked[:4] == ["timeout", "-s", "KILL", "7"]
 
 
 def test_a_mount_is_hard_and_gives_no_rights() -> None:
