@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_alicloud as alicloud
 
+from contract.resources import server_rule
+
 
 @dataclass(frozen=True)
 class SharedDataArgs:
@@ -67,7 +69,7 @@ class SharedData(pulumi.ComponentResource):
         self.ready = {}
         for machine, address in args.addresses.items():
             rule = alicloud.nas.AccessRule(
-                f"{name}-{machine}-data-rule" if machine else f"{name}-data-rule",
+                server_rule(f"{name}-{machine}" if machine else name),
                 access_group_name=group.access_group_name,
                 source_cidr_ip=address,
                 rw_access_type="RDWR",

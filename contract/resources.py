@@ -75,6 +75,11 @@ def server_of_disk(resource: str) -> Optional[str]:
     return found.group(1) if found else None
 
 
+def server_rule(server: str) -> str:
+    """Logical name of the rule by which a server may mount the file system that machines share."""
+    return server + _DATA + "-rule"
+
+
 def machine_of(deployment: str, resource: str) -> str:
     """Machine whose instance a resource is, such as app-1; "" for the only machine of a deployment.
 

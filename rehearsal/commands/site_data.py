@@ -14,6 +14,7 @@ from contract.resources import (
     machine_of,
     server_of_disk,
     server_of_instance,
+    server_rule,
 )
 from operations.dump import amount_text
 from rehearsal.cloud import tokens
@@ -32,6 +33,7 @@ _AMOUNTS = (
 def lost(root: Path, stack: str, preview: Preview) -> Iterator[str]:
     """A line for each server whose sites lose their data by the update, or have their data moved."""
     store = next((each.op for each in preview.changes if each.record.type == tokens.NAS_FILE_SYSTEM), None)
+    rules = [each.record.name for each in preview.changes if each.record.type == tokens.NAS_ACCESS_RULE]
     servers: dict[str, dict[str, Op]] = {}
     for change in preview.changes:
         if change.record.type == tokens.INSTANCE:
@@ -41,7 +43,7 @@ def lost(root: Path, stack: str, preview: Preview) -> Iterator[str]:
     deployment = next((change.record.urn.split("::")[1] + f"-{stack}" for change in preview.changes), "")
     for server, ops in servers.items():
         machine = machine_of(deployment, server)
-        if store:
+        if store and server_rule(server) in rules:
             fate = _fate_of_shared(server, ops.get(tokens.INSTANCE), store, stack)
         else:
             fate = _fate(server, ops.get(tokens.INSTANCE), ops.get(tokens.DISK), stack)
