@@ -9,7 +9,6 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import pulumi
@@ -18,13 +17,14 @@ import pulumi_command as command
 
 from components.archive import Archives
 from components.disk import Disk, DiskArgs
+from components.exports import exports
 from components.login import Login, LoginArgs
 from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
 from components.shared_data import SharedData, SharedDataArgs
-from contract.resources import MACHINES, ONLY_MACHINE, data_name
+from contract.resources import data_name
 from kinds.databases import Database
 from serving import Machine, bootstrap, nginx
 from serving.documents import has_shared_data
@@ -110,27 +110,7 @@ class Fleet(pulumi.ComponentResource):
                 self._settle(name, machine, services[machine.name], logins[machine.name], [*taken, last])
         app_servers = [machine.name for machine in others if not machine.plan.service]
         releases = {**services, **dict(zip(app_servers, taken, strict=True)), first.name: last}
-        edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
-        urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
-        site = first.plan.sites[0].place.name
-        several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
-        ssh = pulumi.Output.concat("ssh root@", address)
-        addresses = {service.verb: servers[service.machine].address for service in args.stack.services}
-        if self._mysql:
-            addresses["database"] = self._mysql.host
-        warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
-        may_warn = any(
-            site.release.after or site.release.pin or (site.release.before and args.stack.is_apart)
-            for site in args.stack.sites
-        )
-        self.outputs = {
-            **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
-            MACHINES: [_reached(machine, servers[machine.name], logins[machine.name]) for machine in args.machines],
-            **several,
-            **addresses,
-            "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
-            **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if may_warn else {}),
-        }
+        self.outputs = exports(args.stack, args.machines, servers, logins, releases, self._mysql)
         self.register_outputs({"address": address})
 
     def _managed_mysql(self, name: str, args: FleetArgs) -> ManagedMysql | None:
@@ -317,19 +297,3 @@ def _ids(archives: Archives) -> dict[str, str]:
 
 def _named(name: str, machine: Machine) -> str:
     return f"{name}-{machine.name}" if machine.name else name
-
-
-def _reached(machine: Machine, server: Server, login: Login) -> dict[str, pulumi.Input[Any]]:
-    """A machine in the output `machines`."""
-    return {
-        "name": machine.name or ONLY_MACHINE,
-        "id": server.instance_id,
-        "private_address": server.private_address,
-        "host_key": pulumi.Output.from_input(login.host_key).apply(lambda key: " ".join(key.split()[:2])),
-        "sites": [site.place.name for site in machine.plan.sites],
-    }
-
-
-def _on(machine: str, lines: pulumi.Output[list[str]]) -> pulumi.Output[list[str]]:
-    """Lines with the machine that they are of, where there are several."""
-    return lines.apply(lambda found: [f"{machine}: {line}" if machine else line for line in found])

@@ -44,14 +44,14 @@ def rules(site: SiteSettings, system: str, is_apart: bool) -> Iterator[Rule]:
             part = part.rstrip("/")
             is_needed = f"{part}/".startswith(f"{path}/") or (key in _SERVED and overlap(path, part))
             yield "app.persistent", is_needed, reason, "paths that the application writes"
+        shared = site.data.shared and path.endswith(_SQLITE)
+        yield "app.persistent", shared, f"{path}: {_NO_SQLITE}", "mysql, or a database elsewhere"
         yield (
             "app.persistent",
             system == _OLD_SQLITE and path.endswith(_SQLITE),
             f"SQLite of {system} cannot write to {path} through a link",
             "the folder that it is in, or a file in DATA_DIR",
         )
-        shared = site.data.shared and path.endswith(_SQLITE)
-        yield "app.persistent", shared, f"{path}: {_NO_SQLITE}", "mysql, or a database elsewhere"
     for name, secret in own.items():
         shared = site.data.shared and bool(_SQLITE_URL.match(secret.get_secret_value()))
         yield f"app.env.{name}", shared, _NO_SQLITE, "mysql, or a database elsewhere"

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from components.shared_lookup import store_zone
+from components.managed_lookup import store_zone
 from contract.codec import decode
 from contract.documents import Host, Shared
 from contract.numbers import number
