@@ -15,9 +15,10 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_command as command
 
+from components.alarms import Alarms, AlarmsArgs
 from components.archive import Archives
 from components.disk import Disk, DiskArgs
-from components.exports import exports
+from components.exports import exports, urls
 from components.login import Login, LoginArgs
 from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
 from components.network import Network, NetworkArgs
@@ -111,6 +112,7 @@ class Fleet(pulumi.ComponentResource):
         app_servers = [machine.name for machine in others if not machine.plan.service]
         releases = {**services, **dict(zip(app_servers, taken, strict=True)), first.name: last}
         self.outputs = exports(args.stack, args.machines, servers, logins, releases, self._mysql)
+        self._alarms(name, args, servers)
         self.register_outputs({"address": address})
 
     def _managed_mysql(self, name: str, args: FleetArgs) -> ManagedMysql | None:
@@ -141,6 +143,17 @@ class Fleet(pulumi.ComponentResource):
             SharedDataArgs(args.store_zone, self._network.vswitch_id, addresses, protect, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
+
+    def _alarms(self, name: str, args: FleetArgs, servers: Mapping[str, Server]) -> None:
+        """Who is told of what, if the stack has somebody who is."""
+        if not args.stack.alarms.email:
+            return
+        first = args.machines[0]
+        found = urls(first, servers[first.name].address)
+        instances = [servers[machine.name].instance_id for machine in args.machines]
+        database = self._mysql.instance_id if self._mysql else None
+        opts = pulumi.ResourceOptions(parent=self)
+        Alarms(name, AlarmsArgs(args.stack.alarms, found, instances, database), opts)
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_pair: alicloud.ecs.EcsKeyPair) -> Server:
         return Server(

@@ -23,6 +23,7 @@ from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
 from settings import between_sites, data, ports
+from settings.alarms import Alarms
 from settings.locks import Dependencies
 from settings.metrics import Metrics
 from settings.nginx import Nginx
@@ -53,6 +54,7 @@ class Document(SiteSettings):
     topology: Topology = Topology()
     access: Access = Access()
     metrics: Metrics = Metrics()
+    alarms: Alarms = Alarms()
     confinement: Confinement = Confinement()
     mysql: Mysql = Mysql()
     redis: Redis | None = None
@@ -94,6 +96,7 @@ class StackSettings:
     topology: Topology
     access: Access
     metrics: Metrics
+    alarms: Alarms
     confinement: Confinement
     database: Database | None
     redis: Redis | None
@@ -244,6 +247,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         topology=document.topology,
         access=document.access,
         metrics=document.metrics,
+        alarms=document.alarms,
         confinement=document.confinement,
         database=next((found for key in DATABASES if (found := getattr(document, key)).is_wanted), None),
         redis=document.redis,
@@ -312,6 +316,7 @@ def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"
     of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
     yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
+    yield from stack.alarms.rules(stack.access.http, stack.managed is not None)
     enabled = any(site.tls.enabled for site in stack.sites)
     acme = any(site.tls.acme for site in stack.sites)
     for site in stack.sites:

@@ -3,6 +3,7 @@
 from rehearsal.cloud import tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.instance_types import answer
+from rehearsal.cloud.resources.cms import Alarm, AlarmContact, AlarmContactGroup, SiteMonitor
 from rehearsal.cloud.resources.copy_to_remote import CopyToRemote
 from rehearsal.cloud.resources.disk import Disk
 from rehearsal.cloud.resources.disk_attachment import DiskAttachment
@@ -44,6 +45,10 @@ TYPES: dict[str, Resource[CloudContext]] = {
     tokens.NAS_ACCESS_GROUP: NasAccessGroup(),
     tokens.NAS_MOUNT_TARGET: NasMountTarget(),
     tokens.NAS_ACCESS_RULE: NasAccessRule(),
+    tokens.ALARM_CONTACT: AlarmContact(),
+    tokens.ALARM_CONTACT_GROUP: AlarmContactGroup(),
+    tokens.SITE_MONITOR: SiteMonitor(),
+    tokens.ALARM: Alarm(),
     tokens.COMMAND: RemoteCommand(),
     tokens.COPY_TO_REMOTE: CopyToRemote(),
 }

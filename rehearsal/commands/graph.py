@@ -99,6 +99,7 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
         lines.append("    end")
     for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
         lines.append(f"    r{number}[({_label(*_about_database(database))})]")
+    edges += _told(kinds, servers)
     for number, file_system in enumerate(kinds[tokens.NAS_FILE_SYSTEM]):
         about = _label(f"NAS {file_system.inputs['description']}", "data of the sites")
         lines.append(f"    n{number}[({about})]")
@@ -157,6 +158,16 @@ def _about_database(database: Registration) -> list[str]:
     inputs = database.inputs
     lines = [f"RDS {inputs['instanceName']}", str(inputs["instanceType"]), f"{inputs['instanceStorage']} GiB"]
     return [*lines, "standby in a second zone"] if inputs.get("zoneIdSlaveA") else lines
+
+
+def _told(kinds: Kinds, servers: Mapping[str, str]) -> list[str]:
+    """Who is told by what looks at the public server from outside; nothing of a stack without alarms."""
+    bound = {each.inputs["instanceId"] for each in kinds[tokens.EIP_ASSOCIATION]}
+    return [
+        f"  m0([{_label('CloudMonitor', contact.inputs['channelsMail'])}]) -.-> {servers[name]}"
+        for contact in kinds[tokens.ALARM_CONTACT]
+        for name in sorted(bound)
+    ]
 
 
 def _mounting(kinds: Kinds) -> list[str]:
