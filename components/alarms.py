@@ -49,9 +49,10 @@ class AlarmsArgs:
 
 
 class Alarms(pulumi.ComponentResource):
+    """Who is told, and when."""
+
     def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:alarms:Alarms", name, None, opts)
-        self._child = pulumi.ResourceOptions(parent=self)
         self._name, settings = name, args.settings
         email = settings.email or ""
         contact = alicloud.cms.AlarmContact(
@@ -68,7 +69,7 @@ class Alarms(pulumi.ComponentResource):
             f"{name}-contacts",
             alarm_contact_group_name=_short(name),
             contacts=[contact.alarm_contact_name],
-            opts=self._child,
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self._group = group.alarm_contact_group_name
         if settings.looks_from_outside:

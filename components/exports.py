@@ -10,7 +10,8 @@ from components.login import Login
 from components.managed_mysql import ManagedMysql
 from components.release import Release
 from components.server import Server
-from contract.resources import MACHINES, ONLY_MACHINE
+from components.shared_data import SharedData
+from contract.resources import MACHINES, ONLY_MACHINE, SHARED_DATA
 from serving import Machine
 from settings import StackSettings
 
@@ -22,6 +23,7 @@ def exports(
     logins: Mapping[str, Login],
     releases: Mapping[str, Release],
     mysql: ManagedMysql | None,
+    store: SharedData | None,
 ) -> dict[str, pulumi.Input[Any]]:
     """The outputs of a stack. machines: that of the world first. servers, logins, releases: by a machine's name.
 
@@ -36,6 +38,8 @@ def exports(
     addresses = {service.verb: servers[service.machine].address for service in stack.services}
     if mysql:
         addresses["database"] = mysql.host
+    if store:
+        addresses[SHARED_DATA] = store.address
     warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
     may_warn = any(
         site.release.after or site.release.pin or (site.release.before and stack.is_apart) for site in stack.sites

@@ -111,7 +111,7 @@ class Fleet(pulumi.ComponentResource):
                 self._settle(name, machine, services[machine.name], logins[machine.name], [*taken, last])
         app_servers = [machine.name for machine in others if not machine.plan.service]
         releases = {**services, **dict(zip(app_servers, taken, strict=True)), first.name: last}
-        self.outputs = exports(args.stack, args.machines, servers, logins, releases, self._mysql)
+        self.outputs = exports(args.stack, args.machines, servers, logins, releases, self._mysql, self._store)
         self._alarms(name, args, servers)
         self.register_outputs({"address": address})
 

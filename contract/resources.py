@@ -13,6 +13,8 @@ _INSTANCE = "-instance"
 _DATA = "-data"
 # Output of the program that says how the machines are reached.
 MACHINES = "machines"
+# Output with the address of the file system that the machines of the application share.
+SHARED_DATA = "shared_data"
 # Name of the machine of nginx, where the application runs on others; and of a machine that is the stack's only one.
 FRONT_MACHINE = "front"
 ONLY_MACHINE = "server"

@@ -14,6 +14,11 @@ from contract.codec import decode
 from contract.documents import Host, Shared
 from contract.numbers import number
 from kinds.systems import SYSTEMS
+from operations import site_data
+from operations.connection import Way
+from operations.errors import UserError
+from operations.machines import Machine as OperatedMachine
+from operations.machines import Stack
 from policies import POLICIES, Resource
 from reference.samples import CLOUD
 from serving import bootstrap, host_files, machines
@@ -129,6 +134,7 @@ def test_the_applications_machines_alone_mount_it_before_their_release(run_progr
             assert {urn.rpartition("::")[2] for urn in apply.dependencies} >= {rule, "wsgi-ecs-dev-data-target"}
             stdin = json.loads(secret(program.inputs("remote:Command", f"{name}-host-apply")["stdin"]))
             assert stdin["store"] == ADDRESS
+    assert program.outputs["shared_data"] == ADDRESS
     assert "store" not in json.loads(secret(program.inputs("remote:Command", "front-host-apply")["stdin"]))
 
 
@@ -230,6 +236,20 @@ def test_what_waits_for_the_mount_is_what_starts_the_sites() -> None:
     assert units("supervisor") == ["supervisord.service"]
     assert units("emperor") == ["wsgi-emperor.service"]
     assert units("systemd") == [f"wsgi-{each}.service" for each in ("a-a", "a-b", "b-a", "b-b")]
+
+
+def test_a_backup_of_shared_data_is_of_any_machine() -> None:
+    def stack(**outputs: str) -> Stack:
+        names = ("front", "app-1", "app-2")
+        machines = [
+            OperatedMachine(name, name, ("app",), Way("10.0.0.1", name, Path("k"), None, False)) for name in names
+        ]
+        return Stack("dev", tuple(machines), outputs)
+
+    assert site_data._machine(stack(shared_data=ADDRESS), "app", None).name == "app-1"
+    assert site_data._machine(stack(shared_data=ADDRESS), "app", "app-2").name == "app-2"
+    with pytest.raises(UserError, match="each app server has data of its own"):
+        site_data._machine(stack(), "app", None)
 
 
 # ---- on the machine
