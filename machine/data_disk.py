@@ -68,9 +68,11 @@ def place(host: Host, say: Say, address: str = "") -> List[str]:
             # Another machine may have a site that this one has not.
             _keep_unnamed(host)
         return written
-    shared_data.check()
     store = _SHARED if shared_data.is_set() else _DISK
     moves = [move for move in [*map(_Move, files.site_names()), _Removed()] if move.is_in_store]
+    if moves:
+        # Without any, the file system may never have been mounted, and is given up.
+        shared_data.check()
     for move in moves:
         _to_server(move, store, say)
     if store is _SHARED:

@@ -117,6 +117,7 @@ def unmount(say: Say) -> None:
     if not is_set():
         return
     run("systemctl", "disable", MOUNT, check=False)
+    run("systemctl", "stop", RETRY, check=False)
     for unit in (RETRY, MOUNT):
         files.remove(_path(unit))
     run("systemctl", "daemon-reload")

@@ -395,6 +395,20 @@ def test_one_that_never_comes_is_one_line_with_what_mount_said(tmp_path: Path, m
         shared_data.check()
 
 
+def test_a_file_system_that_was_never_mounted_can_be_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, said = Machine(monkeypatch, tmp_path, starts=999), list[str]()
+    monkeypatch.setattr(paths, "ROOT", str(tmp_path / "srv"))
+    (tmp_path / "srv/sites/app/data").mkdir(parents=True)
+    with pytest.raises(shared_data.ReleaseError):
+        shared_data.mount(Shared([], True), ADDRESS, said.append)
+    host = decode(Host, host_files(machines(parse({}, FILE))[0].plan)["host.json"])
+    machine.ran.clear()
+    assert data_disk.place(host, said.append) == []
+    assert not shared_data.is_set()
+    assert "systemctl stop wsgi-ecs-data.service" in machine.ran
+    assert said == ["the shared data are no longer mounted"]
+
+
 def test_a_status_asks_no_server_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, tmp_path)
     assert shared_data.state() is None
