@@ -55,13 +55,17 @@ class Entrance(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """The request that decides whether a release is healthy. uwsgi_params: for a uWSGI in dynamic mode."""
+    """The request that decides whether a release is healthy.
+
+    uwsgi_params: for a uWSGI in dynamic mode. https: whether clients come by HTTPS, which ends before this machine.
+    """
 
     path: str
     host: str
     port: int
     tls: bool
     uwsgi_params: Dict[str, str] = {}
+    https: bool = False
 
 
 class Build(NamedTuple):

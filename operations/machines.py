@@ -48,6 +48,19 @@ class Stack:
         """The names of the sites, sorted."""
         return sorted({site for machine in self.machines for site in machine.sites})
 
+    @property
+    def with_nginx(self) -> tuple[Machine, ...]:
+        """The machines whose nginx answers the sites' clients: one, or each of several behind a load balancer."""
+        first, *others = self.machines
+        behind = () if first.name == FRONT_MACHINE else (each for each in others if each.sites)
+        return (first, *behind)
+
+    @property
+    def entrance(self) -> str:
+        """The public address at which the sites answer; "" where no output says so."""
+        first, *_ = self.outputs.get("addresses") or [self.outputs.get("address", "")]
+        return str(first)
+
     def named(self, name: str) -> Machine:
         """A machine by its name or id, whether it can be reached or not. Raises UserError."""
         for machine in self.machines:

@@ -130,7 +130,7 @@ def release_document(
         front="apart" if role == "app" else site.serving.front,
         # nginx on the other machine retries a failed port after fail_timeout.
         handover_seconds=site.nginx.upstream.fail_timeout + 1,
-        probe=_probe(site, process, port),
+        probe=_probe(stack, site, process, port),
         stop_seconds=site.process_manager.stop_seconds,
         managed=sorted({name for service in stack.remote for name in service.env}) if has_app else [],
         redis_port=stack.redis_beside.port if stack.redis_beside else None,
@@ -158,7 +158,7 @@ def _of_release(site: SiteSettings, has_app: bool) -> dict[str, Any]:
     }
 
 
-def _probe(site: SiteSettings, process: Process, port: int) -> Probe:
+def _probe(stack: StackSettings, site: SiteSettings, process: Process, port: int) -> Probe:
     """The request that decides whether a release is healthy."""
     return Probe(
         path=site.health,
@@ -166,4 +166,5 @@ def _probe(site: SiteSettings, process: Process, port: int) -> Probe:
         port=port,
         tls=site.tls.enabled,
         uwsgi_params=process.uwsgi_params or {},
+        https=stack.balancer is not None and site.site.name in stack.balancer.https,
     )

@@ -1,5 +1,7 @@
 """Settings → the plan of each machine."""
 
+from dataclasses import replace
+
 from contract import paths
 from contract.placeholders import APP_PORT
 from contract.resources import FRONT_MACHINE
@@ -26,7 +28,7 @@ _DIRECTORIES = (
 
 
 def machines(stack: StackSettings) -> tuple[Machine, ...]:
-    """The servers of a stack; the first one is what the world reaches."""
+    """The servers of a stack; the first one has the public address."""
 
     def machine(name: str, group: str, plan: ServingPlan, own: str | None = None, part: str = "server") -> Machine:
         part = part if own else "server"
@@ -37,6 +39,15 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         machine(service.machine, service.machine, make_service_plan(stack, service), service.instance_type, service.key)
         for service in stack.services
     )
+    if topology.is_balanced:
+        # The first has the public address for SSH, and the others are reached through it.
+        behind = stack.behind_balancer()
+        leader, follower = make_plan(behind), make_plan(behind.without_schedule())
+        members = (
+            machine(name, "app" if number else name, follower if number else leader, topology.instance_type, "topology")
+            for number, name in enumerate(topology.names)
+        )
+        return (*members, *services)
     if not stack.is_apart:
         return (machine("", "", make_plan(stack)), *services)
     front, app = make_plan(stack, "front"), make_plan(stack, "app")
@@ -125,6 +136,14 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
         host=host_document(stack, sites, role),
         sites=sites,
     )
+
+
+def public_sites(stack: StackSettings, machine: Machine) -> list[SitePlan]:
+    """The plans of a machine's sites, with the ports that the world reaches."""
+    if not stack.topology.is_balanced:
+        return list(machine.plan.sites)
+    both = zip(machine.plan.sites, stack.sites, strict=True)
+    return [replace(plan, ports=nginx.ports(site), secure=site.tls.enabled) for plan, site in both]
 
 
 def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from schema import text
 from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
-from settings import between_sites, data, ports
+from settings import alb, between_sites, data, ports
 from settings.locks import Dependencies
 from settings.metrics import Metrics
 from settings.nginx import Nginx
@@ -85,7 +85,8 @@ class StackSettings:
     generation: of what the sites share. data_gib: size of the data disk, None without one. sites: at least one.
     dependencies: of the sites without a requirements file, by name. is_named: `sites` names them, so that a site's key
     is sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
-    is_first: whether a machine with the application is the one that does what only one of them may do.
+    is_first: whether a machine with the application is the one that does what only one of them may do. balancer: in
+    front of the server that these settings are for.
     """
 
     server: Server
@@ -110,6 +111,7 @@ class StackSettings:
     notes: tuple[str, ...] = ()
     is_page: bool = False
     is_first: bool = True
+    balancer: alb.Balancer | None = None
 
     @property
     def system(self) -> System:
@@ -127,8 +129,13 @@ class StackSettings:
 
     @cached_property
     def app_servers(self) -> tuple[str, ...]:
-        """Names of the machines that run the application apart from nginx."""
+        """Names of the machines that run the application, where they have names."""
         return tuple(self.topology.names)
+
+    @property
+    def has_app_servers(self) -> bool:
+        """Whether the application runs on machines that another machine may stand beside."""
+        return self.topology.app_servers > 0
 
     def key_of(self, site: SiteSettings) -> str:
         """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
@@ -137,7 +144,7 @@ class StackSettings:
     @property
     def redis_beside(self) -> Redis | None:
         """Redis on the application's server."""
-        return self.redis if self.redis and not self.redis.is_alone(self.is_apart) else None
+        return self.redis if self.redis and not self.redis.is_alone(self.has_app_servers) else None
 
     @property
     def managed(self) -> Mysql | None:
@@ -198,6 +205,21 @@ class StackSettings:
         sites = tuple(site.model_copy(update={"schedule": {}}) for site in self.sites)
         return replace(self, sites=sites, is_first=False)
 
+    def behind_balancer(self) -> "StackSettings":
+        """The same sites behind the balancer, which has their certificates and says who their clients are."""
+        cidr = self.network.balancer_cidr
+        sites = tuple(
+            site.model_copy(
+                update={
+                    "tls": Tls(listen=site.tls.listen, hsts=site.tls.hsts if site.tls.enabled else None),
+                    "nginx": site.nginx.model_copy(update={"set_real_ip_from": (*site.nginx.set_real_ip_from, cidr)}),
+                }
+            )
+            for site in self.sites
+        )
+        https = frozenset(site.site.name for site in self.sites if site.tls.enabled)
+        return replace(self, sites=sites, balancer=alb.Balancer(cidr, https))
+
     def with_builtin_page(self) -> "StackSettings":
         """The same servers with the built-in page in place of the sites."""
         first = self.sites[0]
@@ -257,6 +279,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
 
 def _check(stack: StackSettings) -> None:
     check_rules(stack.topology.rules(stack.front))
+    check_rules(alb.rules(stack))
     check_rules(stack.server.rules())
     for site in stack.sites:
         try:
@@ -275,7 +298,7 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
             yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
     yield from site.python.rules(stack.system, stack.is_apart)
     yield from data.rules(site, stack.system.name, stack.is_apart)
-    yield from site.nginx.upstream.rules(server, stack.app_servers)
+    yield from site.nginx.upstream.rules(server, stack.app_servers if stack.is_apart else ())
     yield from site.rules()
     for name, job in site.schedule.items():
         unknown = job.timezone not in (None, "UTC") and not stack.system.timers_know_zones
@@ -298,7 +321,7 @@ def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     """Yield the rules of what is set for all sites and needs one that it is for."""
     named = list(ports.named(stack.sites, stack.is_apart, stack.key_of))
     if stack.redis:
-        yield from stack.redis.rules(named, stack.is_apart)
+        yield from stack.redis.rules(named, stack.has_app_servers)
     is_alone = not (stack.managed and stack.managed.high_availability)
     reason = "set, but nothing is in a second zone"
     yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"

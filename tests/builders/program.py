@@ -38,6 +38,7 @@ class Cloud(mocks.Mocks):
         known = {
             ":EipAddress": {"ipAddress": "198.51.100.7"},
             "ecs/instance:Instance": {"primaryIpAddress": "10.0.0.1"},
+            ":LoadBalancer": {"dnsName": "alb-1.cn-hangzhou.alb.aliyuncs.com"},
             "rds/instance:Instance": {"connectionString": "rm-1.mysql.rds.aliyuncs.com"},
             ":Command": {"stdout": self.printed},
         }

@@ -32,6 +32,8 @@ def test_there_are_components() -> None:
         "Disk",
         "Login",
         "ManagedMysql",
+        "Balancer",
+        "Listeners",
     }
 
 
