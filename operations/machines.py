@@ -31,6 +31,12 @@ class Machine:
         return self.name != FRONT_MACHINE and bool(self.sites)
 
 
+def entrance(outputs: Mapping[str, Any]) -> str:
+    """The public address at which the sites of a stack with these outputs answer; "" where no output says so."""
+    first, *_ = outputs.get("addresses") or [outputs.get("address") or ""]
+    return str(first)
+
+
 @dataclass(frozen=True)
 class Stack:
     """name: of the stack. machines: the one with the public address first. outputs: what the program exports.
@@ -58,8 +64,7 @@ class Stack:
     @property
     def entrance(self) -> str:
         """The public address at which the sites answer; "" where no output says so."""
-        first, *_ = self.outputs.get("addresses") or [self.outputs.get("address", "")]
-        return str(first)
+        return entrance(self.outputs)
 
     def named(self, name: str) -> Machine:
         """A machine by its name or id, whether it can be reached or not. Raises UserError."""

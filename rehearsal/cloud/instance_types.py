@@ -111,7 +111,7 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
         case "alicloud:rds/getInstances:getInstances":
             made = [record for record in records(tokens.RDS_INSTANCE) if record.status == "done"]
             return {**args, "id": "databases", "ids": [each.id for each in made], "instances": list(map(_made, made))}
-        case "alicloud:rds/getZones:getZones":
+        case "alicloud:rds/getZones:getZones" | "alicloud:alb/getZones:getZones":
             return {**args, "id": "zones", "ids": list(ZONES), "zones": []}
         case "alicloud:rds/getInstanceClasses:getInstanceClasses":
             is_single = args.get("category") == "Basic"
@@ -122,7 +122,7 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
             return {**args, "id": "networks", "ids": [each.id for each in networks], "vpcs": vpcs}
     raise UserError(
         f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks, getSwitches, "
-        "getNetworks, and getInstances, getZones and getInstanceClasses of RDS"
+        "getNetworks, getInstances, getZones and getInstanceClasses of RDS, and getZones of ALB"
     )
 
 
