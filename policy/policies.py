@@ -18,12 +18,14 @@ _INSTANCE = "alicloud:ecs/instance:Instance"
 _DISK = "alicloud:ecs/ecsDisk:EcsDisk"
 _ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
 _RDS = "alicloud:rds/instance:Instance"
+_BALANCER = "alicloud:alb/loadBalancer:LoadBalancer"
 _TAGS = ("managed-by", "project", "stack")
 _TAGGED = (
     _INSTANCE,
     _DISK,
     _ADDRESS,
     _RDS,
+    _BALANCER,
     "alicloud:ecs/ecsKeyPair:EcsKeyPair",
     "alicloud:ecs/securityGroup:SecurityGroup",
     "alicloud:vpc/network:Network",
@@ -95,7 +97,7 @@ def _encrypted(resource: Resource) -> Iterator[str]:
 
 
 def _protected(resource: Resource) -> Iterator[str]:
-    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS)
+    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS, _BALANCER)
     if resource.stack in _PRODUCTION and resource.type in kept and not resource.protect:
         yield "`pulumi destroy` would delete it; set server.protect, and data.protect or mysql.protect for disks: true"
 
