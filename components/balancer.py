@@ -46,11 +46,12 @@ def fingerprint(certificate: Given) -> str:
 class BalancerArgs:
     """What a load balancer is made of.
 
-    places: zone and switch of each of its halves. settings: of its addresses. certificates: domain → its certificate
-    and private key.
+    cidr: its addresses in the network. places: zone and switch of each of its halves. settings: of its addresses in
+    the world. certificates: domain → its certificate and private key.
     """
 
     vpc_id: pulumi.Input[str]
+    cidr: str
     places: Sequence[Place]
     settings: ServerSettings
     certificates: Mapping[str, Given]
@@ -99,6 +100,8 @@ class Balancer(pulumi.ComponentResource):
                 protect=args.settings.protect,
                 # They are read back with addresses of the network, which would differ for ever.
                 ignore_changes=["zone_mappings"],
+                # Nothing else would say that its switches are others, which the cloud deletes only without it.
+                replacement_trigger=args.cidr,
                 # An address that is still bound cannot be bound to the next load balancer.
                 delete_before_replace=True,
             ),

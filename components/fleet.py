@@ -157,10 +157,10 @@ class Fleet(pulumi.ComponentResource):
         """The load balancer of the cloud, if the stack has it."""
         if not args.stack.topology.is_balanced:
             return None
-        network = self._network
+        network, cidr = self._network, args.stack.network.balancer_cidr
         return Balancer(
             name,
-            BalancerArgs(network.vpc_id, network.entrance, args.stack.server, args.certificates, args.tags),
+            BalancerArgs(network.vpc_id, cidr, network.entrance, args.stack.server, args.certificates, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
 

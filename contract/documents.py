@@ -107,7 +107,8 @@ class Release(NamedTuple):
     with its hashes, which installs the requirements; "" for pip. maintenance: whether the settings close the site.
     managed: variables of the environment with credentials of the stack's own services. irreversible: no older release
     may serve after this one without --force. pair: id of the release on the app servers, on the server with nginx in
-    front of them; "" on any other server. closes_connections: whether the app server closes each connection after the
+    front of them, or on the first of several servers behind a load balancer; "" on any other server.
+    closes_connections: whether the app server closes each connection after the
     answer.
     """
 

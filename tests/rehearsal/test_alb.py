@@ -40,14 +40,9 @@ class Balanced:
         return dict(json.loads(lxd(f"/1.0/projects/{self.stack.project}")["config"]["user.outputs"]))
 
     def get(self, path: str = "/healthz", scheme: str = "https", address: str = "", **headers: str) -> httpx.Response:
-        return httpx.get(
-            f"{scheme}://{address or self.addresses[0]}{path}",
-            headers={"Host": WWW, **headers},
-            verify=self.trust,
-            trust_env=False,
-            timeout=30,
-            extensions={"sni_hostname": WWW},
-        )
+        url = f"{scheme}://{address or self.addresses[0]}{path}"
+        with httpx.Client(verify=self.trust, trust_env=False, timeout=30) as client:
+            return client.get(url, headers={"Host": WWW, **headers}, extensions={"sni_hostname": WWW})
 
     def hosts(self, requests: int = 12) -> set[str]:
         """The machines that answer so many requests: the page names its own."""

@@ -1,22 +1,26 @@
 """A load balancer in front of the servers: what is refused, what is registered, and what each server is."""
 
 import re
+import tarfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pulumi
 import pytest
 
+from components import archive
 from components.balancer import fingerprint
 from components.listeners import priorities
 from components.network import Rule, groups
-from contract.documents import Host
+from contract.codec import decode
+from contract.documents import RELEASE_FILE, Host, Release
 from operations.connection import Way
 from operations.machines import Machine, Stack
 from reference.samples import CLOUD, OFFICE
 from serving import bootstrap, machines
 from serving.plan import Machine as Planned
-from settings import SettingsError, StackSettings
+from settings import SettingsError, StackSettings, static_files
 from settings.certificates import Given
 from settings.loader import parse
 from tests.builders.certificates import Authority, Pair
@@ -277,6 +281,8 @@ def test_the_balancer_is_over_two_zones_with_an_address_in_each(program: Recorde
     assert list(request.ignoreChanges) == ["zoneMappings"]
     # Its addresses are bound until it is gone.
     assert request.deleteBeforeReplace
+    # Other switches are another load balancer, which the ignored input does not say.
+    assert request.replacement_trigger.string_value == BALANCER
     for number, cidr in ((1, "10.76.18.0/24"), (2, "10.76.19.0/24")):
         address = program.inputs(":EipAddress", f"entrance-{number}-address")
         assert (address["addressName"], address["deletionProtection"]) == (f"wsgi-ecs-dev-entrance-{number}", False)
@@ -527,3 +533,47 @@ def test_a_certificate_has_the_same_digits_on_every_computer() -> None:
     pair = Given(GIVEN.certificate, None, None)  # type: ignore[arg-type]
     assert re.fullmatch("[0-9a-f]{12}", fingerprint(pair))
     assert fingerprint(pair) == fingerprint(pair)
+
+
+@pytest.mark.parametrize(("servers", "is_named"), [(1, False), (3, True)])
+def test_the_first_server_names_the_release_of_the_others(
+    run_program: Run, tmp_path: Path, servers: int, is_named: bool
+) -> None:
+    config = alb(topology={"app_servers": servers})
+    run_program({**CLOUD, **config})
+    settings, found = planned({**CLOUD, **config})
+    built = archive.build_fleet(list(found.values()), settings, tmp_path / "built")
+
+    def pair(name: str) -> str:
+        with tarfile.open(built[name].sites["app"].path) as text:
+            document = text.extractfile(RELEASE_FILE)
+            assert document is not None
+            return decode(Release, document.read().decode()).pair
+
+    # A rollback takes all of them to the same release.
+    assert pair("app-1") == (built["app-2"].sites["app"].id if is_named else "")
+    assert [pair(name) for name in found if name != "app-1"] == [""] * (servers - 1)
+    assert len({built[name].sites["app"].id for name in found if name != "app-1"}) == min(servers - 1, 1)
+
+
+def test_static_files_that_one_server_alone_would_make_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    own = {"nginx": {"static": {"/static/": "made"}}, "release": {"before": [["python", "manage.py", "collectstatic"]]}}
+    with pytest.raises(SettingsError, match="which runs on app-1 and on no other server; allowed: a folder of"):
+        static_files.resolve(parse(alb(**own), FILE), tmp_path, FILE)
+    static_files.resolve(parse(alb(**own, topology={"app_servers": 1}), FILE), tmp_path, FILE)
+
+
+def test_what_stands_on_something_is_deleted_before_it(program: Recorder) -> None:
+    def needs(request: Any) -> set[str]:
+        return {urn.rpartition("::")[2].removeprefix("wsgi-ecs-dev-") for urn in request.dependencies}
+
+    digits = fingerprint(SimpleNamespace(certificate=GIVEN.certificate))  # type: ignore[arg-type]
+    assert "http-80" in needs(program.request("alb/rule:Rule"))
+    secured = needs(program.request("alb/listener:Listener", "https-443"))
+    assert {"balancer", "app-servers", f"certificate-{digits}"} <= secured
+    assert {"balancer", "app-servers"} <= needs(program.request("alb/listener:Listener", "http-80"))
+    assert {"vpc", "app-1-instance", "app-2-instance"} <= needs(program.request("alb/serverGroup:ServerGroup"))
+    below = needs(program.request("alb/loadBalancer:LoadBalancer"))
+    assert {f"entrance-{n}-{what}" for n in (1, 2) for what in ("address", "switch")} <= below
+    assert "entrance-cidr" in needs(program.request("switch:Switch", "entrance-1-switch"))
