@@ -107,11 +107,7 @@ class Balancer(pulumi.ComponentResource):
             ),
         )
         self.load_balancer_id = balancer.id
-        # The addresses are known only when they lead to the load balancer.
-        self.addresses = [
-            pulumi.Output.all(address.ip_address, balancer.id).apply(lambda known: str(known[0]))
-            for address in addresses
-        ]
+        self.addresses = [address.ip_address for address in addresses]
         self.dns_name = balancer.dns_name
         made = {fingerprint(each): self._certificate(name, fingerprint(each), each) for each in unique(args)}
         self.certificate_ids = {domain: made[fingerprint(each)] for domain, each in args.certificates.items()}

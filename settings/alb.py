@@ -22,6 +22,7 @@ LONGEST = 600
 _PATH = 80
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]+")
 _EVERYBODY = ("0.0.0.0/0",)
+_SQLITE = (".sqlite3", ".sqlite", ".db")
 _DOCS = "docs/beyond-one-machine.md"
 
 
@@ -113,6 +114,9 @@ def _of_site(site: "SiteSettings", servers: int) -> Iterator[Rule]:
         "a file that is written on one server is on no other",
         "topology.app_servers: 1, or files that the application keeps elsewhere",
     )
+    for path in site.app.persistent:
+        is_shared = servers > 1 and path.endswith(_SQLITE)
+        yield "app.persistent", is_shared, f"{path} would be another database on each server", "mysql.password, or none"
     for part in (site.app_server, site.python, site.nginx):
         if isinstance(part, FromSource):
             reason = "a server behind the balancer has no way to the internet"

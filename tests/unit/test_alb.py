@@ -113,6 +113,10 @@ def planned(config: dict[str, Any]) -> tuple[StackSettings, dict[str, Planned]]:
             ),
             "python.archive: a server behind the balancer has no way to the internet; allowed: a file on this computer",
         ),
+        (
+            alb(app={"persistent": ["db.sqlite3"]}),
+            "app.persistent: db.sqlite3 would be another database on each server; allowed: mysql.password, or none",
+        ),
         (alb(redis={"own_server": False}), "redis.own_server: the application has servers of its own, which all need"),
         (
             {"topology": {"app_servers": 2, "alb": {}}},
