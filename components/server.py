@@ -73,7 +73,7 @@ class Server(pulumi.ComponentResource):
             system_disk_size=args.settings.disk_gib,
             # Nothing where it is off: an input that was not there before would be a change of every server.
             system_disk_encrypted=args.settings.encrypted or None,
-            # As above. The endpoint must be named with the tokens.
+            # These stay unset where no token is required, as above. The endpoint must be named with the tokens.
             http_endpoint="enabled" if args.settings.requires_tokens else None,
             http_tokens="required" if args.settings.requires_tokens else None,
             spot_strategy="SpotAsPriceGo" if args.settings.spot else "NoSpot",

@@ -1,4 +1,4 @@
-"""What the tool needs to know of a machine's security updates, and what it remembers of them."""
+"""The tool reads here which security updates a machine installs, and writes what became of them."""
 
 from typing import List, NamedTuple
 
@@ -22,7 +22,7 @@ class Updates(NamedTuple):
 
 
 class UpdatesState(NamedTuple):
-    """What became of a run of security updates. time: seconds since 1970. installed, waiting: names of packages.
+    """A run of security updates has come to this. time: seconds since 1970. installed, waiting: names of packages.
 
     failed: why the run failed, "" if it did not. ended: whether the run has ended; until then `time` is its start.
     """

@@ -1,4 +1,4 @@
-"""What the programs of a server may not do: directives of systemd, which know no application.
+"""Directives of systemd say what the programs of a server may not do; they know no application.
 
 https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#Sandboxing
 """
@@ -11,7 +11,7 @@ from kinds.systems import System
 from schema.base import Model, Percent, Rule
 from templates import render
 
-# What remains of root's power in a service that starts as root and runs its programs as other users.
+# A service that starts as root and runs its programs as other users keeps this much of root's power.
 _CHANGES_USERS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 # nginx listens below 1024 and raises its own limit of open files.
 _NGINX = (*_CHANGES_USERS, "NET_BIND_SERVICE", "SYS_RESOURCE")

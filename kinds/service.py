@@ -59,7 +59,7 @@ class Service(Model):
 
     @property
     def tells_certificate(self) -> bool:
-        """Whether its server makes a certificate, which the applications need to reach it."""
+        """Say whether its server makes a certificate, which the applications need to reach it."""
         return False
 
     @abstractmethod

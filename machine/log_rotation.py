@@ -19,8 +19,15 @@ CONFIG = "/etc/wsgi-ecs/logrotate.conf"
 # Tools before this one have had the OS's logrotate read it.
 FORMER = "/etc/logrotate.d/wsgi-ecs"
 _TIMER_UNIT, _SERVICE_UNIT = "wsgi-ecs-logs.timer", "wsgi-ecs-logs.service"
-# nginx makes each file of a site again as its own user, and writes into the old file until it gets the signal. Names
-# with dates, as some systems have them, would allow one rotation a day. The OS rotates nginx's own logs daily.
+# nginx writes into the old file until it gets the signal.
+_REOPENED = """    delaycompress
+    sharedscripts
+    postrotate
+        [ ! -f {0} ] || kill -USR1 "$(cat {0})"
+    endscript
+"""
+# nginx makes each file of a site again as its own user. Names with dates, as some systems have them, would allow one
+# rotation a day. The OS rotates nginx's own logs daily.
 _CONFIG = """# Written by wsgi-ecs. wsgi-ecs-logs.timer runs logrotate with it.
 maxsize 100M
 {0}/*/access.log {0}/*/error.log {{
@@ -31,12 +38,7 @@ maxsize 100M
     notifempty
     nocreate
     compress
-    delaycompress
-    sharedscripts
-    postrotate
-        [ ! -f {1} ] || kill -USR1 "$(cat {1})"
-    endscript
-}}
+{1}}}
 {0}/*/a.log {0}/*/b.log {0}/*/[ab].*.log {0}/*/schedule.*.log {{
     size 10M
     rotate 30
@@ -61,12 +63,7 @@ maxsize 100M
     missingok
     create
     compress
-    delaycompress
-    sharedscripts
-    postrotate
-        [ ! -f {1} ] || kill -USR1 "$(cat {1})"
-    endscript
-}}
+{1}}}
 """
 _SERVICE = """# Written by wsgi-ecs.
 [Unit]
@@ -94,7 +91,7 @@ WantedBy=timers.target
 
 def place() -> List[str]:
     """Have the logs rotated. Returns the paths of the files."""
-    text = _CONFIG.format(paths.LOG, NGINX_PID)
+    text = _CONFIG.format(paths.LOG, _REOPENED.format(NGINX_PID))
     if files.text(CONFIG) != text:
         files.write(CONFIG, text, 0o644)
     files.remove(FORMER)

@@ -35,7 +35,7 @@ class Database(Service):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the stack has it. Its protection may be set before there is anything to protect."""
+        """Say whether the stack has it. Its protection may be set before there is anything to protect."""
         return bool(self.model_fields_set - {"protect"})
 
     def os_unit(self, system: System) -> str:

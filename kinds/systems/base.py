@@ -97,7 +97,7 @@ class System:
     # This says whether that uWSGI is 2.0.22 or newer, which takes a signal to send before harakiri's SIGKILL.
     uwsgi_signals_harakiri: bool = False
     warnings: tuple[str, ...] = ()
-    # Whether it still gets security updates.
+    # This says whether the system still gets security updates.
     has_updates: bool = True
     # Whether OnCalendar= of its systemd takes a time zone other than UTC.
     timers_know_zones: bool = True
