@@ -5,7 +5,7 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import application, archive, lookup, way_in
+from components import application, archive, balancer, lookup, managed_lookup, way_in
 from components.fleet import Fleet, FleetArgs, disks
 from components.network import NetworkArgs, groups
 from components.origin import origins
@@ -16,16 +16,17 @@ from settings import certificates
 stack = settings.load()
 lookup.check_provider()
 servers = machines(stack)
-system = stack.system
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
 given = certificates.given(stack, Path())
-for warning in (*system.warnings, *certificates.warnings(given)):
+for warning in (*stack.system.warnings, *certificates.warnings(given)):
     pulumi.warn(warning)
 
 # All that may be refused comes before the first resource.
 zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
-image_id = lookup.image(stack.server, system)
+standby = managed_lookup.standby_zone(name, stack, zone)
+entrance = balancer.entrance(stack, zone)
+image_id = lookup.image(stack.server, stack.system)
 way_in.check(name, stack.access)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
 archives = archive.build_fleet(servers, stack, Path(".build"))
@@ -40,14 +41,17 @@ fleet = Fleet(
         network=NetworkArgs(
             cidr=stack.network.cidr,
             zone=zone,
-            groups=groups(servers, stack.access, stack.metrics.port),
+            groups=groups(servers, stack.access, stack.metrics.port, entrance and entrance[0]),
             tags=tags,
+            standby=(stack.network.second_cidr, standby) if standby else None,
+            entrance=entrance,
         ),
         image_id=image_id,
         user_data=user_data,
         archives=archives,
         origins=origins(stack),
         certificates=given,
+        authority=certificates.authority(stack, Path()),
         tags=tags,
     ),
 )

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from components.application import NOTHING_ELSE, Rules, collect, contents, rules_of, why
 from contract.codec import plain
 from contract.documents import APP_FOLDER, MANIFEST_FILE, TOOL_FOLDER, Manifest
+from contract.resources import FRONT_MACHINE
 from serving import Machine, ServingPlan, SitePlan, host_files, release_files
 from settings import SiteSettings, StackSettings, refused
 from settings.files import loaded
@@ -46,11 +47,14 @@ class Archives:
 def build_fleet(machines: Iterable[Machine], stack: StackSettings, folder: Path) -> dict[str, Archives]:
     """The archives of each machine, by its name. Raises like build.
 
-    A release of the server in front of app servers names theirs, so that both are rolled back together.
+    A release of the server with the public address names that of the others, so that all are rolled back together.
     """
     found: dict[str, Archives] = {}
-    for machine in sorted(machines, key=lambda machine: machine.plan.role == "front"):
-        pairs = found[stack.app_servers[0]].sites if machine.plan.role == "front" else {}
+    is_balanced, names = stack.topology.is_balanced, stack.app_servers
+    # That server, and one of the others.
+    leader, other = (names[:1], names[1:2]) if is_balanced else ((FRONT_MACHINE,), names[:1])
+    for machine in sorted(machines, key=lambda machine: machine.name in leader):
+        pairs = found[other[0]].sites if other and machine.name in leader else {}
         found[machine.name] = build_all(machine.plan, stack, folder, {site: pair.id for site, pair in pairs.items()})
     return found
 

@@ -1,6 +1,9 @@
 """The servers of a stack and what is released to them.
 
 database, Redis ─▶ one app server ─▶ the other app servers, side by side ─▶ the server that the world reaches ─▶ settle
+                                                                         └▶ or the load balancer, whose servers they are
+
+An engine of the cloud is there before the first app server, and its old account is deleted after all releases.
 """
 
 import base64
@@ -15,14 +18,17 @@ import pulumi_alicloud as alicloud
 import pulumi_command as command
 
 from components.archive import Archives
+from components.balancer import Balancer, BalancerArgs
 from components.disk import Disk, DiskArgs
+from components.listeners import Listeners, ListenersArgs, Member
 from components.login import Login, LoginArgs
+from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
 from contract.resources import MACHINES, ONLY_MACHINE, data_name
 from kinds.databases import Database
-from serving import Machine, bootstrap, nginx
+from serving import Machine, bootstrap, nginx, public_sites
 from settings import StackSettings, private_key
 from settings.certificates import Given
 
@@ -37,9 +43,10 @@ def fingerprint(public_key: str) -> str:
 
 @dataclass(frozen=True)
 class FleetArgs:
-    """machines: the servers, that of the world first. image_id: all boot it. user_data, archives: by a machine's name.
+    """machines: the servers, the public one first. image_id: all boot it. user_data, archives: by a machine's name.
 
     origins: site's name → origin of its application. certificates: domain → its given certificate and private key.
+    authority: certificates by which the applications recognise a managed database, None without them.
     """
 
     machines: Sequence[Machine]
@@ -50,6 +57,7 @@ class FleetArgs:
     archives: Mapping[str, Archives]
     origins: Mapping[str, Mapping[str, str]]
     certificates: Mapping[str, Given]
+    authority: str | None
     tags: Mapping[str, str]
 
 
@@ -76,8 +84,11 @@ class Fleet(pulumi.ComponentResource):
         )
         # Its name is the stack's: if another state has it in this account, nothing else has been made.
         self._network = Network(name, replace(args.network, after=[key_pair]))
+        self._mysql = self._managed_mysql(name, args)
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
         address = servers[first.name].address
+        self._balancer = self._load_balancer(name, args)
+        self._world = self._balancer.addresses[0] if self._balancer else address
         front = self._login(name, args, first, servers, key_pair, None)
         behind = {machine.name: self._login(name, args, machine, servers, key_pair, front) for machine in others}
         logins = {first.name: front, **behind}
@@ -86,39 +97,72 @@ class Fleet(pulumi.ComponentResource):
             for machine in others
             if machine.plan.service
         }
-        authority = _authority(args.stack, services)
-        taken: list[Release] = []
-        for machine in others:
-            if not machine.plan.service:
-                after = [*self._disks(name, args, machine, logins), *services.values(), *taken[:1]]
-                taken.append(self._release(name, args, machine, servers, logins, after, authority))
-        after = [*self._disks(name, args, first, logins), *services.values(), *taken]
-        last = self._release(name, args, first, servers, logins, after, authority)
+        authority = args.authority or _authority(args.stack, services)
+        app_servers = [machine for machine in others if not machine.plan.service]
+        taken: dict[str, Release] = {}
+        for machine in [first, *app_servers] if self._balancer else [*app_servers, first]:
+            # The server in front waits for all, and any other server for the first that takes the release.
+            earlier = list(taken.values())[: None if machine.plan.role == "front" else 1]
+            after = [*self._disks(name, args, machine, logins), *services.values(), *earlier]
+            taken[machine.name] = self._release(name, args, machine, servers, logins, after, authority)
         for machine in others:
             if machine.plan.service:
-                self._settle(name, machine, services[machine.name], logins[machine.name], [*taken, last])
-        app_servers = [machine.name for machine in others if not machine.plan.service]
-        releases = {**services, **dict(zip(app_servers, taken, strict=True)), first.name: last}
-        edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
-        urls = {site.place.name: address.apply(site.url) for site in first.plan.sites}
-        site = first.plan.sites[0].place.name
-        several = {"urls": urls, "releases": dict(last.ids)} if len(urls) > 1 else {}
-        ssh = pulumi.Output.concat("ssh root@", address)
-        addresses = {service.verb: servers[service.machine].address for service in args.stack.services}
-        warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
-        may_warn = any(
-            site.release.after or site.release.pin or (site.release.before and args.stack.is_apart)
-            for site in args.stack.sites
-        )
+                self._settle(name, machine, services[machine.name], logins[machine.name], list(taken.values()))
+        if self._balancer:
+            members = [Member.of(each, servers[each]) for each in taken]
+            Listeners(
+                name,
+                ListenersArgs(args.stack, self._balancer, self._network.vpc_id, members, args.tags, [*taken.values()]),
+                pulumi.ResourceOptions(parent=self),
+            )
         self.outputs = {
-            **{"url": urls[site], "address": address, "ssh": ssh, "release": last.ids[site]},
+            **self._world_outputs(args, address, taken[first.name]),
             MACHINES: [_reached(machine, servers[machine.name], logins[machine.name]) for machine in args.machines],
-            **several,
-            **addresses,
-            "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
-            **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if may_warn else {}),
+            **{service.verb: servers[service.machine].address for service in args.stack.services},
+            **self._engines(),
+            **_printed(args.stack, {**services, **taken}),
         }
         self.register_outputs({"address": address})
+
+    def _world_outputs(self, args: FleetArgs, address: pulumi.Output[str], release: Release) -> dict[str, Any]:
+        """Where the sites and the first server are, and what serves."""
+        first = args.machines[0]
+        urls = {site.place.name: self._world.apply(site.url) for site in public_sites(args.stack, first)}
+        site = first.plan.sites[0].place.name
+        several = {"urls": urls, "releases": dict(release.ids)} if len(urls) > 1 else {}
+        ssh = pulumi.Output.concat("ssh root@", address)
+        return {"url": urls[site], "address": address, "ssh": ssh, "release": release.ids[site], **several}
+
+    def _engines(self) -> dict[str, Any]:
+        """Where the engines of the cloud are."""
+        database = {"database": self._mysql.host} if self._mysql else {}
+        balancer = self._balancer
+        entrance = {"addresses": balancer.addresses, "dns_name": balancer.dns_name} if balancer else {}
+        return {**database, **entrance}
+
+    def _managed_mysql(self, name: str, args: FleetArgs) -> ManagedMysql | None:
+        """The database of the cloud, if the stack has it."""
+        if not args.stack.managed:
+            return None
+        network = self._network
+        return ManagedMysql(
+            name,
+            ManagedMysqlArgs(
+                args.stack.managed, network.zone, network.vswitch_id, network.standby, args.network.cidr, args.tags
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _load_balancer(self, name: str, args: FleetArgs) -> Balancer | None:
+        """The load balancer of the cloud, if the stack has it."""
+        if not args.stack.topology.is_balanced:
+            return None
+        network, cidr = self._network, args.stack.network.balancer_cidr
+        return Balancer(
+            name,
+            BalancerArgs(network.vpc_id, cidr, network.entrance, args.stack.server, args.certificates, args.tags),
+            pulumi.ResourceOptions(parent=self),
+        )
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_pair: alicloud.ecs.EcsKeyPair) -> Server:
         return Server(
@@ -202,18 +246,22 @@ class Fleet(pulumi.ComponentResource):
         servers: Mapping[str, Server],
         logins: Mapping[str, Login],
         after: Sequence[pulumi.Resource],
-        authority: pulumi.Output[str] | None = None,
+        authority: pulumi.Input[str] | None = None,
     ) -> Release:
         role = machine.plan.role
+        # What the applications need is there before the first release; nginx alone needs none of it.
+        mysql = self._mysql if role in ("whole", "app") else None
+        is_first = machine.name in ("", *args.stack.app_servers[:1])
+        follows = machine.name in args.stack.app_servers[1:]
         known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
         return Release(
             _named(name, machine),
             ReleaseArgs(
                 archives=args.archives[machine.name],
                 origins=args.origins,
-                fronts=_ids(args.archives[args.machines[0].name]) if role == "app" else {},
+                fronts=_ids(args.archives[args.machines[0].name]) if role == "app" or follows else {},
                 pins={site.site.name: site.release.pin for site in args.stack.sites if site.release.pin},
-                follows=machine.name in args.stack.app_servers[1:],
+                follows=follows,
                 instance_type=machine.instance_type,
                 # An application's environment goes where the application runs.
                 env={site.site.name: args.stack.env(site) if role != "front" else {} for site in args.stack.sites},
@@ -222,16 +270,32 @@ class Fleet(pulumi.ComponentResource):
                     for site in args.stack.sites
                 },
                 pip={site.site.name: site.app.pip.secrets if role != "front" else {} for site in args.stack.sites},
-                certificates=args.certificates if machine.plan.has_nginx else {},
+                certificates=args.certificates if machine.plan.has_nginx and not self._balancer else {},
                 login=logins[machine.name],
-                address=servers[args.machines[0].name].address,
+                address=self._world,
                 hosts={name: servers[name].private_address for name in known},
-                after=after,
+                after=[*after, *(mysql.ready if mysql else [])],
                 service=machine.plan.service,
                 authority=authority if role != "front" else None,
+                found={"MYSQL_HOST": mysql.host} if mysql else {},
+                database=mysql.login if mysql and is_first else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )
+
+
+def _printed(stack: StackSettings, releases: Mapping[str, Release]) -> dict[str, Any]:
+    """The lines of the releases that the user should see. releases: by the names of their machines."""
+    edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
+    warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
+    may_warn = any(
+        site.release.after or site.release.pin or (site.release.before and stack.has_app_servers)
+        for site in stack.sites
+    )
+    return {
+        "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
+        **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if may_warn else {}),
+    }
 
 
 def _authority(stack: StackSettings, services: Mapping[str, Release]) -> pulumi.Output[str] | None:

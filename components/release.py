@@ -7,7 +7,7 @@ login ─▶ copy ─▶ prepare what the sites share ─▶ apply each site
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -43,7 +43,8 @@ class ReleaseArgs:
     certificates: domain → its given certificate and private key. login: to the server; a new instance gets all of it
     again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
     after: what must be there before, such as other releases. service: of the machine that has it alone. authority:
-    certificate of the database that the applications here reach over TLS.
+    certificate of the database that the applications here reach over TLS. found: what only the cloud knows of the
+    applications' environment. database: how the release tool logs in to a managed database, None elsewhere.
     """
 
     archives: Archives
@@ -61,7 +62,9 @@ class ReleaseArgs:
     hosts: Mapping[str, pulumi.Input[str]]
     after: Sequence[pulumi.Resource]
     service: Service | None
-    authority: pulumi.Output[str] | None = None
+    authority: pulumi.Input[str] | None = None
+    found: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    database: Mapping[str, pulumi.Input[str]] | None = None
 
 
 def run_tool(verb: str, archive: str) -> str:
@@ -104,7 +107,7 @@ def _site_parts(args: ReleaseArgs, site: str) -> dict[str, pulumi.Input[Any]]:
         "pip": _plain(args.pip[site]),
     }
     return {
-        "env": _plain(args.env[site]),
+        "env": {**_plain(args.env[site]), **args.found},
         "files": _plain(args.files[site]),
         "address": args.address,
         **{name: part for name, part in optional.items() if part},
@@ -162,7 +165,8 @@ class Release(pulumi.ComponentResource):
             for domain, one in args.certificates.items()
         }
         trusted = {"authority": args.authority} if args.authority else {}
-        shared = {"hosts": dict(args.hosts), "tls": pairs, **trusted}
+        managed = {"database": dict(args.database)} if args.database else {}
+        shared = {"hosts": dict(args.hosts), "tls": pairs, **trusted, **managed}
         verb, stdin = "prepare", pulumi.Output.json_dumps(shared, sort_keys=True)
         if args.service:
             verb, stdin = args.service.verb, service_secrets(args.service)

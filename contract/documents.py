@@ -7,6 +7,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 from contract.placeholders import Filler, fill, filled
 from contract.processes import Job, Processes
+from contract.service_documents import ManagedDatabase
 
 # An archive holds these files, and folders of the application, configs with placeholders, this tool and sources.
 MANIFEST_FILE = "manifest.json"
@@ -54,13 +55,17 @@ class Entrance(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """The request that decides whether a release is healthy. uwsgi_params: for a uWSGI in dynamic mode."""
+    """The request that decides whether a release is healthy.
+
+    uwsgi_params: for a uWSGI in dynamic mode. https: whether clients come by HTTPS, which ends before this machine.
+    """
 
     path: str
     host: str
     port: int
     tls: bool
     uwsgi_params: Dict[str, str] = {}
+    https: bool = False
 
 
 class Build(NamedTuple):
@@ -102,7 +107,8 @@ class Release(NamedTuple):
     with its hashes, which installs the requirements; "" for pip. maintenance: whether the settings close the site.
     managed: variables of the environment with credentials of the stack's own services. irreversible: no older release
     may serve after this one without --force. pair: id of the release on the app servers, on the server with nginx in
-    front of them; "" on any other server. closes_connections: whether the app server closes each connection after the
+    front of them, or on the first of several servers behind a load balancer; "" on any other server.
+    closes_connections: whether the app server closes each connection after the
     answer.
     """
 
@@ -258,7 +264,7 @@ class Host(NamedTuple):
     given: domains whose certificates come on standard input. acme: domains whose certificates the machine requests
     from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it. disk_gib: size
     of the data disk for the sites' data, None without such a disk. confinement: systemd unit → text of the drop-in that
-    confines the unit.
+    confines the unit. database: that this machine brings its schema, None for any other machine.
     """
 
     has_nginx: bool
@@ -274,6 +280,7 @@ class Host(NamedTuple):
     packages: Optional[Packages] = None
     disk_gib: Optional[int] = None
     confinement: Dict[str, str] = {}
+    database: Optional[ManagedDatabase] = None
 
 
 class OwnNginx(NamedTuple):

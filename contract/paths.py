@@ -40,6 +40,8 @@ DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
 # The certificate by which the applications recognise the server of their database, where they reach it over TLS.
 MYSQL_CA = "/etc/wsgi-ecs/mysql-ca.pem"
+# How the tool and the database's command log in to a managed database (root 0600).
+MYSQL_CLIENT = "/etc/wsgi-ecs/mysql.cnf"
 
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"

@@ -1,4 +1,4 @@
-"""The JSON documents of a server that has a database or Redis alone; documents.py has all others."""
+"""The JSON documents of a server that has a database or Redis alone, and of a managed database."""
 
 from typing import Dict, List, NamedTuple
 
@@ -25,6 +25,14 @@ class Database(NamedTuple):
     generation: int
     drop_ins: Dict[str, str] = {}
     tls: str = "none"
+
+
+class ManagedDatabase(NamedTuple):
+    """A database of the cloud, which a machine with the application brings its schema. Fields as in Database."""
+
+    database: str
+    schema: List[str]
+    applied: str
 
 
 class ServiceState(NamedTuple):

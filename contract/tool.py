@@ -10,8 +10,8 @@ TOOL = (
     "rollback", "lock", "audit", "hardening", "revive", "sbom", "metadata", "dumps", "updates", "log_rotation",
     "timers", "build_user",
 )  # fmt: skip
-# Modules that the server of a database, or of Redis alone, needs beside TOOL.
-SERVICE_TOOL = ("service", "database", "database_tls")
+# Modules that the server of a database, or of Redis alone, needs beside TOOL, and who brings a managed one its schema.
+SERVICE_TOOL = ("service", "database", "database_tls", "managed_database")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
     "kept", "service_documents", "user", "updates",

@@ -58,6 +58,11 @@ class Service(Model):
         """Return what the release tool reads from standard input on the service's server."""
 
     @property
+    def is_managed(self) -> bool:
+        """Whether it is an engine of the cloud, so that it has no server of the stack's own."""
+        return False
+
+    @property
     def tells_certificate(self) -> bool:
         """Say whether its server makes a certificate, which the applications need to reach it."""
         return False

@@ -179,7 +179,8 @@ def _mode(file: str) -> int:
 def place_authority(certificate: str) -> List[str]:
     """Write the certificate by which applications recognise their database's server. Returns the path of its file.
 
-    certificate: Base64, one line. "" removes the file as soon as no application's environment names it.
+    certificate: Base64, one line; several have commas between them. "" removes the file as soon as no application's
+    environment names it.
     """
     path = paths.MYSQL_CA
     if certificate:
@@ -198,6 +199,10 @@ def has_authority(certificate: str, written: Dict[str, str]) -> bool:
     return written.get(paths.MYSQL_CA) == (None if text is None else files.digest(text))
 
 
-def _pem(certificate: str) -> str:
+def _pem(certificates: str) -> str:
+    return "".join(map(_armoured, certificates.split(",")))
+
+
+def _armoured(certificate: str) -> str:
     lines = [certificate[start : start + 64] for start in range(0, len(certificate), 64)]
     return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])

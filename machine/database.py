@@ -60,7 +60,8 @@ def prepare(unpacked: Unpacked, password: str, say: Say) -> List[str]:
     either = old if has_several_passwords(sql("SELECT VERSION()")) else None
     sql(accounts(database, hashed(password), either, needs_tls))
     sql(dropped(database, {database.user, old.user if old else database.user}))
-    apply_schema(database, [(name, unpacked.read(name)) for name in database.schema], say)
+    schema = [(name, unpacked.read(name)) for name in database.schema]
+    apply_schema(database.database, database.applied, schema, say)
     if database.tls != "none":
         database_tls.tell(say)
     say("database {} is ready".format(database.database))
@@ -202,12 +203,13 @@ def hashed(password: str) -> str:
     return "*" + hashlib.sha1(once).hexdigest().upper()  # noqa: S324
 
 
-def apply_schema(database: Database, schema: List[Tuple[str, bytes]], say: Say) -> None:
+def apply_schema(name_of_database: str, table: str, schema: List[Tuple[str, bytes]], say: Say) -> None:
     """Bring the database to its schema: each file once, in order. schema: (name, content) of each.
+
+    table: of what was applied, in the database itself.
 
     Raises ReleaseError for a file that was changed after it was applied.
     """
-    name_of_database, table = database.database, database.applied
     columns = "file INT PRIMARY KEY, sha256 CHAR(64) NOT NULL, applied TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"
     sql("CREATE TABLE IF NOT EXISTS {} ({})".format(table, columns), name_of_database)
     rows = sql("SELECT file, sha256 FROM " + table, name_of_database).splitlines()
@@ -232,10 +234,15 @@ def apply_schema(database: Database, schema: List[Tuple[str, bytes]], say: Say) 
 
 
 def sql(statements: Union[str, bytes], database: str = "") -> str:
-    """Run SQL, text or bytes, as MySQL's root. Returns its rows, columns between tabs. Raises ReleaseError."""
+    """Run SQL, text or bytes, as MySQL's root. Returns its rows, columns between tabs. Raises ReleaseError.
+
+    On a machine with a managed database, as the tool's own account there.
+    """
     # MariaDB 11 has dropped the names of MySQL, and CentOS 7's 5.5 has no others.
     client = "mariadb" if shutil.which("mariadb") else "mysql"
-    command = [client, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+    login = ["--defaults-extra-file=" + paths.MYSQL_CLIENT] if os.path.exists(paths.MYSQL_CLIENT) else []
+    # MySQL takes the file of an account first.
+    command = [client, *login, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
     done = subprocess.run(
         command + [database] if database else command,
         input=statements if isinstance(statements, bytes) else statements.encode(),

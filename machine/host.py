@@ -35,7 +35,17 @@ import venvs
 from commands import ReleaseError, Say, roll_back
 from contract import paths
 from contract.codec import decode
-from contract.documents import CONFIG_FOLDER, HOST_FILE, STATE_FILE, Entrance, Host, HostSite, HostState, OwnNginx
+from contract.documents import (
+    CONFIG_FOLDER,
+    HOST_FILE,
+    STATE_FILE,
+    TOOL_FOLDER,
+    Entrance,
+    Host,
+    HostSite,
+    HostState,
+    OwnNginx,
+)
 from contract.placeholders import NGINX_DIRECTIVES
 from logs import size, tail
 from managers import MANAGERS
@@ -109,6 +119,21 @@ def prepare(
     # The complete state is written last: without it the next run does all this again.
     save("current", HostState(unpacked.id, hosts, digest, nginx, host.builds, written))
     say("what the sites share is in place: {}".format(", ".join(site.name for site in host.sites)))
+
+
+def bring_database(folder: str, account: Optional[Dict[str, str]], say: Say) -> None:
+    """Bring a managed database its schema, if this machine is the one that does it. Raises ReleaseError or OSError.
+
+    account: the tool's own, None if there is nothing on standard input.
+    """
+    if os.path.exists(os.path.join(folder, TOOL_FOLDER, "managed_database.py")):
+        # No other release has this module.
+        import managed_database
+
+        managed_database.bring(folder, account, say)
+    elif os.path.exists(paths.MYSQL_CLIENT):
+        files.remove(paths.MYSQL_CLIENT)
+        files.remove(paths.DATABASE_COMMAND)
 
 
 def recover_interrupted_release(say: Say) -> None:

@@ -79,7 +79,11 @@ def _http(request: Probe) -> bytes:
 
 def _scheme(request: Probe) -> str:
     """The scheme of the site's URL: an application may redirect HTTP to HTTPS itself."""
-    return "https" if request.tls else "http"
+    return "https" if _is_secure(request) else "http"
+
+
+def _is_secure(request: Probe) -> bool:
+    return request.tls or request.https
 
 
 def _uwsgi(request: Probe) -> bytes:
@@ -93,7 +97,7 @@ def _uwsgi(request: Probe) -> bytes:
         "SCRIPT_NAME": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": request.host,
-        "SERVER_PORT": "443" if request.tls else "80",
+        "SERVER_PORT": "443" if _is_secure(request) else "80",
         "HTTP_HOST": request.host,
         "REMOTE_ADDR": "127.0.0.1",
         "CONTENT_LENGTH": "",
@@ -101,7 +105,7 @@ def _uwsgi(request: Probe) -> bytes:
         "REQUEST_SCHEME": _scheme(request),
         "UWSGI_SCHEME": _scheme(request),
     }
-    if request.tls:
+    if _is_secure(request):
         variables["HTTPS"] = "on"
     variables.update(request.uwsgi_params)
     packet = b"".join(

@@ -155,7 +155,7 @@ def _is_address(found: Any) -> bool:
 
 
 def _is_certificate(found: Any) -> bool:
-    return isinstance(found, str) and re.match(r"[A-Za-z0-9+/=]+\Z", found) is not None
+    return isinstance(found, str) and re.match(r"[A-Za-z0-9+/=,]+\Z", found) is not None
 
 
 def _is_id(found: Any) -> bool:
@@ -176,7 +176,12 @@ _SITE_INPUTS: Dict[str, Callable[[Any], bool]] = {
 _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
     "apply": _SITE_INPUTS,
     "follow": _SITE_INPUTS,
-    "prepare": {"hosts": _are_texts, "tls": _are_certificates, "authority": _is_certificate},
+    "prepare": {
+        "hosts": _are_texts,
+        "tls": _are_certificates,
+        "authority": _is_certificate,
+        "database": _are_texts,
+    },
     "database": {"database": _are_texts},
     "redis": {"redis": _are_texts},
     "settle": {"database": _are_texts, "redis": _are_texts},
@@ -259,6 +264,7 @@ def perform(verb: str, folder: str) -> None:
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
             host.prepare(folder, parts["hosts"], parts["tls"], say, parts.get("authority", ""))
+            host.bring_database(folder, parts.get("database"), say)
         elif verb in ("apply", "follow"):
             _release(folder, parts or {}, verb == "apply", entry)
         else:

@@ -77,7 +77,8 @@ class Commands:
             )
             raise ReleaseError(what, then=advice)
         names = [name[len(APP_FOLDER) :] for name, digest in sorted(state.made.items()) if digest]
-        if names and self.release.front == "apart":
+        # Behind a load balancer, the server that runs the commands is the one that names the release of the others.
+        if names and (self.release.front == "apart" or self.release.pair):
             # components/release.py reads this line.
             shown = ", ".join(names[:3]) + (" and {} more".format(len(names) - 3) if names[3:] else "")
             lacking = "warning: site {}: release.before made files that the other servers do not have ({}); make them "

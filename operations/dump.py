@@ -35,10 +35,12 @@ _LAST = 200
 
 
 def database_machine(stack: Stack) -> Machine:
-    """The machine of a stack's database. Raises UserError."""
-    if DATABASE_MACHINE not in (machine.name for machine in stack.machines):
+    """The machine of a stack's database, or the first one with the application for RDS. Raises UserError."""
+    if DATABASE_MACHINE in (machine.name for machine in stack.machines):
+        return stack.machine(DATABASE_MACHINE)
+    if "database" not in stack.outputs:
         raise UserError(f"stack {stack.name} has no database; allowed: --site NAME for the data of a site")
-    return stack.machine(DATABASE_MACHINE)
+    return stack.machine(next((each.name for each in stack.machines if each.runs_application), None))
 
 
 def database_command(machine: Machine, verb: str, nightly: str | None = None) -> list[str]:

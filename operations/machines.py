@@ -31,6 +31,12 @@ class Machine:
         return self.name != FRONT_MACHINE and bool(self.sites)
 
 
+def entrance(outputs: Mapping[str, Any]) -> str:
+    """The public address at which the sites of a stack with these outputs answer; "" where no output says so."""
+    first, *_ = outputs.get("addresses") or [outputs.get("address") or ""]
+    return str(first)
+
+
 @dataclass(frozen=True)
 class Stack:
     """name: of the stack. machines: the one with the public address first. outputs: what the program exports.
@@ -47,6 +53,18 @@ class Stack:
     def sites(self) -> list[str]:
         """The names of the sites, sorted."""
         return sorted({site for machine in self.machines for site in machine.sites})
+
+    @property
+    def with_nginx(self) -> tuple[Machine, ...]:
+        """The machines whose nginx answers the sites' clients: one, or each of several behind a load balancer."""
+        first, *others = self.machines
+        behind = () if first.name == FRONT_MACHINE else (each for each in others if each.sites)
+        return (first, *behind)
+
+    @property
+    def entrance(self) -> str:
+        """The public address at which the sites answer; "" where no output says so."""
+        return entrance(self.outputs)
 
     def named(self, name: str) -> Machine:
         """A machine by its name or id, whether it can be reached or not. Raises UserError."""

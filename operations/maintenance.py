@@ -13,7 +13,7 @@ _MISSING = "the server's release is older than this command; run up first"
 
 
 def maintenance(stack: Stack, word: str, site: str | None) -> int:
-    """Returns the exit code of the command on the server with the public address, which has nginx.
+    """Returns the exit code of the command on each server whose nginx answers clients, the first that is not 0.
 
     word: on, off or status. site: None for the only one. Raises UserError.
     """
@@ -22,4 +22,5 @@ def maintenance(stack: Stack, word: str, site: str | None) -> int:
     # The server's audit log names the user.
     by = f"{BY}={shlex.quote(user_at_host())}"
     line = f'[ -x {_TOOL} ] || {{ echo "{_MISSING}" >&2; exit 2; }}; exec env {by} {command}'
-    return attach(stack.machine(), [line], terminal=False)
+    codes = [attach(stack.machine(each.name), [line], terminal=False) for each in stack.with_nginx]
+    return next(filter(None, codes), 0)

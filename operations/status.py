@@ -40,8 +40,8 @@ def status(stack: Stack, as_json: bool) -> int:
             print(f"  {line}")
         code = code or int(bool(problem))
         is_closed = is_closed or "in maintenance" in text
-    if "url" in stack.outputs and "address" in stack.outputs:
-        answer = request(str(stack.outputs["url"]), str(stack.outputs["address"]))
+    if "url" in stack.outputs and stack.entrance:
+        answer = request(str(stack.outputs["url"]), stack.entrance)
         print(answer.line)
         # A site in maintenance answers as it was told to.
         code = code or int(not answer.good and not (answer.status == 503 and is_closed))

@@ -17,11 +17,15 @@ _RULE = "alicloud:ecs/securityGroupRule:SecurityGroupRule"
 _INSTANCE = "alicloud:ecs/instance:Instance"
 _DISK = "alicloud:ecs/ecsDisk:EcsDisk"
 _ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
+_RDS = "alicloud:rds/instance:Instance"
+_BALANCER = "alicloud:alb/loadBalancer:LoadBalancer"
 _TAGS = ("managed-by", "project", "stack")
 _TAGGED = (
     _INSTANCE,
     _DISK,
     _ADDRESS,
+    _RDS,
+    _BALANCER,
     "alicloud:ecs/ecsKeyPair:EcsKeyPair",
     "alicloud:ecs/securityGroup:SecurityGroup",
     "alicloud:vpc/network:Network",
@@ -93,7 +97,8 @@ def _encrypted(resource: Resource) -> Iterator[str]:
 
 
 def _protected(resource: Resource) -> Iterator[str]:
-    if resource.stack in _PRODUCTION and resource.type in (_INSTANCE, _ADDRESS, _DISK) and not resource.protect:
+    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS, _BALANCER)
+    if resource.stack in _PRODUCTION and resource.type in kept and not resource.protect:
         yield "`pulumi destroy` would delete it; set server.protect, and data.protect or mysql.protect for disks: true"
 
 
@@ -104,5 +109,9 @@ POLICIES = (
     ),
     Policy("tagged", "Each resource says which project and stack it is of.", _tags),
     Policy("encrypted-disks", "System disks and data disks are encrypted.", _encrypted),
-    Policy("protected-prod", "Servers, addresses and disks of production cannot be deleted by mistake.", _protected),
+    Policy(
+        "protected-prod",
+        "Servers, addresses, disks and databases of production cannot be deleted by mistake.",
+        _protected,
+    ),
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reference.samples import ACME, GRANIAN, MYSQL, PYTHON, REDIS, SOURCE, SYSTEMD
+from reference.samples import ACME, ALB, GRANIAN, MYSQL, PYTHON, RDS, REDIS, SOURCE, SYSTEMD
 from settings.site import merged
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
@@ -71,6 +71,12 @@ OTHER: dict[str, dict[str, Any]] = {
     "redis.own_server": REDIS,
     "redis.password": {"redis": {"password": "y" * 24}},
     "redis.instance_type": {"redis": {"instance_type": "ecs.c6.large"}},
+    "mysql.managed": RDS,
+    "mysql.storage_gib": {"mysql": {"storage_gib": 25}},
+    "mysql.ca": {"mysql": {"ca": "other.pem"}},
+    "network.entrance_cidr": {"network": {"entrance_cidr": "10.90.0.0/20"}},
+    "topology.entrance": ALB,
+    "network.standby_cidr": {"network": {"standby_cidr": "10.90.0.0/24"}},
     "mysql.password": {"mysql": {"password": "y"}},
     "mysql.database": {"mysql": {"database": "other"}},
     "mysql.user": {"mysql": {"user": "other"}},

@@ -14,8 +14,8 @@ from reference import PROJECT
 from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import NAME, Row, leaves, rows
+from reference.samples import ALB, CLOUD, FILE, GIVEN, MYSQL, ORDINARY, RDS, RDS_TLS, REDIS, SAMPLE, of, placed
 from reference.samples import BESIDE as SAMPLES
-from reference.samples import CLOUD, FILE, MYSQL, ORDINARY, REDIS, SAMPLE, of, placed
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands.graph import Registered
@@ -137,11 +137,15 @@ def _besides(row: Row) -> tuple[dict[str, Any], ...]:
     """
     part = row.key.split(".")[0]
     if part == "mysql":
-        return (MYSQL,)
+        return (MYSQL, RDS, RDS_TLS)
     if part == "redis":
         return ({}, REDIS)
     if part in ("processes", "schedule"):
         return ({part: {SAMPLE: SAMPLES[part][1]}},)
+    if row.key == "network.standby_cidr":
+        return (RDS,)
+    if row.key == "network.entrance_cidr" or row.key.startswith("topology.alb."):
+        return (ALB, merged(ALB, GIVEN))
     return SERVERS if part in ("server", "network", "access") else BESIDE
 
 

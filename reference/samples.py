@@ -15,6 +15,9 @@ SOURCE = {"install": "source", "version": "2.0.31", "archive": "https://example.
 PYTHON = {**SOURCE, "version": "3.11.2"}
 AUTH = {"nginx": {"auth_basic": "Staff", "auth_basic_users": {"ada": HASH}}}
 MYSQL = {"mysql": {"password": "x"}}
+RDS = {"mysql": {"managed": True, "password": "Xx-0123456789"}}
+RDS_TLS = {"mysql": {**RDS["mysql"], "tls": "offered", "ca": "c.pem"}}
+ALB = {"topology": {"entrance": "alb", "app_servers": 2}}
 REDIS = {"redis": {"own_server": True, "password": "x" * 24}}
 ACME = {"site": {"server_name": "www.example.com"}, "tls": {"acme": True}}
 GIVEN = {"site": {"server_name": "www.example.com"}, "tls": {"certificate": "c.pem", "private_key": "k.pem"}}
@@ -60,6 +63,8 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "server.packages[]": "libpq-dev",
     "server.packages_of{}:[]": ("libpq-dev", {"server": {"os": "debian12"}}),
     "network.cidr": ("10.0.0.0/16", MYSQL),
+    "network.standby_cidr": ("10.90.0.0/24", RDS),
+    "network.entrance_cidr": ("10.90.0.0/20", ALB),
     "topology.instance_type": ("ecs.e-c1m1.large", {"topology": {"app_servers": 1}}),
     "access.http[]": "203.0.113.0/24",
     "access.ssh[]": "203.0.113.0/24",
@@ -134,6 +139,8 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "mysql.schema_files[]": ("schema.sql", MYSQL),
     "mysql.innodb_buffer_pool_size": ("512M", MYSQL),
     "mysql.instance_type": ("ecs.e-c1m1.large", MYSQL),
+    "mysql.instance_class": ("mysql.n4.medium.2c", RDS),
+    "mysql.ca": ("c.pem", RDS_TLS),
     "mysql.dump_at": ("0 4 * * *", MYSQL),
     "processes{}": "worker",
     "processes{}:.command[]": "python",

@@ -187,6 +187,12 @@ InstanceType = Annotated[
     str,
     AfterValidator(matching(r"ecs\.[a-z0-9-]+\.[a-z0-9]+", "an instance type such as ecs.e-c1m1.large")),
 ]
+DatabaseClass = Annotated[
+    str,
+    AfterValidator(
+        matching(r"mysql\.[a-z0-9]{1,20}\.[a-z0-9.]{1,40}", "an instance class of RDS such as mysql.n2.medium.2c")
+    ),
+]
 ImageId = Annotated[str, AfterValidator(matching(r"[A-Za-z0-9_.-]{1,100}", "an image id"))]
 Zone = Annotated[str, AfterValidator(matching(r"[a-z0-9-]{1,60}", "a zone id such as cn-hangzhou-i"))]
 Url = Annotated[

@@ -7,6 +7,15 @@ StackSettings ─▶ planning.py ─▶ ServingPlan ─▶ bootstrap.py ─▶ u
 
 from serving.archive_files import host_files, release_files
 from serving.plan import Machine, ServingPlan, SitePlan
-from serving.planning import machines, make_plan
+from serving.planning import machines, make_plan, public_sites
 
-__all__ = ["Machine", "ServingPlan", "SitePlan", "host_files", "machines", "make_plan", "release_files"]
+__all__ = [
+    "Machine",
+    "ServingPlan",
+    "SitePlan",
+    "host_files",
+    "machines",
+    "make_plan",
+    "public_sites",
+    "release_files",
+]

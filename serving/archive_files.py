@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from contract.codec import encode
-from contract.documents import CONFIG_FOLDER, HOST_FILE, RELEASE_FILE, TOOL_FOLDER
+from contract.documents import CONFIG_FOLDER, HOST_FILE, RELEASE_FILE, TOOL_FOLDER, Host
 from contract.tool import CONTRACT, SERVICE_TOOL, TOOL
 from serving.plan import ServingPlan, SitePlan
 from templates import source
@@ -16,7 +16,8 @@ def release_files(site: SitePlan) -> dict[str, str]:
 
 def host_files(plan: ServingPlan) -> dict[str, str]:
     """Relative path → text of what a machine's own release carries."""
-    tool = (*TOOL, *SERVICE_TOOL) if plan.service else TOOL
+    needs_service = plan.service or (isinstance(plan.host, Host) and plan.host.database)
+    tool = (*TOOL, *SERVICE_TOOL) if needs_service else TOOL
     return {HOST_FILE: encode(plan.host), **_config_files(plan.configs), **_tool_files(tool)}
 
 

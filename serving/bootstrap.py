@@ -143,6 +143,8 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
     facts = _facts(site)
     # nginx's machine needs only pip, for the ACME client.
     server_pins = site.release.server_pins if plan.role != "front" else []
+    # A server without a public address has no way out of the VPC, whose mirror speaks HTTP alone.
+    is_inside = plan.role == "app" or stack.topology.is_balanced
     text = render(
         "cloud-init/bootstrap.sh.j2",
         **_common(plan, stack),
@@ -152,8 +154,7 @@ def script(plan: ServingPlan, stack: StackSettings) -> str:
         names=[pin.split()[0] for pin in server_pins or site.release.build_pins],
         port=site.ports[0],
         facts=facts,
-        # An app server has no way out of the VPC, whose mirror speaks HTTP alone.
-        indexes=stack.server.mirrors.index or [VPC_INDEX if plan.role == "app" else INDEX],
+        indexes=stack.server.mirrors.index or [VPC_INDEX if is_inside else INDEX],
         manager=site.program.manager,
         program=fill(site.program.name, facts),
         program_config=site.program.config,

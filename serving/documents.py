@@ -5,6 +5,7 @@ from typing import Any
 from contract.documents import Entrance, Host, HostSite, Packages, Probe, Release
 from contract.placeholders import ADDRESS, facts_in
 from kinds.app_servers import Process
+from kinds.databases import Mysql
 from kinds.pins import hashed
 from kinds.process_managers import Program
 from kinds.processes import Workers
@@ -53,7 +54,13 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
         ),
         packages=_packages(stack, role, has_nginx),
         disk_gib=stack.data_gib if role != "front" else None,
+        database=database.managed_document() if (database := readied(stack, role)) else None,
     )
+
+
+def readied(stack: StackSettings, role: Role) -> Mysql | None:
+    """The managed database that a machine of that role brings its schema, None for any other machine."""
+    return stack.managed if stack.is_first and role in ("whole", "app") else None
 
 
 def surroundings(stack: StackSettings, service: Service) -> Surroundings:
@@ -73,6 +80,8 @@ def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> Packages | N
     own = stack.server.own_packages if has_app else ()
     of_pythons = {name: "python.install" for site in stack.sites for name in site.python.packages(stack.system)}
     asked_by = {name: key for name, key in of_pythons.items() if name not in own} if has_app else {}
+    if readied(stack, role):
+        asked_by.setdefault(stack.system.mysql_client, "mysql.managed")
     names = tuple(dict.fromkeys((*own, *asked_by, *(() if has_nginx else ("logrotate",)))))
     return packages.document(stack, names)._replace(asked_by=asked_by) if names else None
 
@@ -121,9 +130,9 @@ def release_document(
         front="apart" if role == "app" else site.serving.front,
         # nginx on the other machine retries a failed port after fail_timeout.
         handover_seconds=site.nginx.upstream.fail_timeout + 1,
-        probe=_probe(site, process, port),
+        probe=_probe(stack, site, process, port),
         stop_seconds=site.process_manager.stop_seconds,
-        managed=sorted({name for service in stack.services for name in service.env}) if has_app else [],
+        managed=sorted({name for service in stack.remote for name in service.env}) if has_app else [],
         redis_port=stack.redis_beside.port if stack.redis_beside else None,
         processes=workers.document,
         schedule=schedule.jobs,
@@ -149,7 +158,7 @@ def _of_release(site: SiteSettings, has_app: bool) -> dict[str, Any]:
     }
 
 
-def _probe(site: SiteSettings, process: Process, port: int) -> Probe:
+def _probe(stack: StackSettings, site: SiteSettings, process: Process, port: int) -> Probe:
     """The request that decides whether a release is healthy."""
     return Probe(
         path=site.health,
@@ -157,4 +166,5 @@ def _probe(site: SiteSettings, process: Process, port: int) -> Probe:
         port=port,
         tls=site.tls.enabled,
         uwsgi_params=process.uwsgi_params or {},
+        https=stack.balancer is not None and site.site.name in stack.balancer.https,
     )

@@ -218,6 +218,8 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
     """File name → text of a site's part, with placeholders of contract.placeholders.FACTS."""
     is_http = process.endpoint.protocol == "http"
     most = max_conns(site)
+    # A variable's name has no hyphen, a site's has no underscore.
+    own = site.place.name.replace("-", "_")
     pools = {path: f"wsgi-{site.place.name}.pool-{number}" for number, path in enumerate(site.nginx.pools, 1)}
     values = {
         "peers": peers(stack, site, process),
@@ -231,8 +233,7 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "place": site.place,
         "served": site.data.served,
         "limit_rate": site.data.limit_rate,
-        # A variable's name has no hyphen, a site's has no underscore.
-        "own": (own := site.place.name.replace("-", "_")),
+        "own": own,
         # The name by which nginx has chosen the server block.
         "matched": "$host" if site.site.server_name else f"$wsgi_named_{own}",
         "location": site.site.location,
@@ -242,7 +243,11 @@ def site_files(stack: StackSettings, site: SiteSettings, process: Process) -> di
         "pass": "proxy" if is_http else "uwsgi",
         "uwsgi_params": process.uwsgi_params or {},
         "past_cache": past_cache(site.nginx),
-        "hsts": site.tls.hsts if site.tls.enabled else None,
+        "hsts": site.tls.hsts if site.tls.enabled or stack.balancer else None,
+        "https": site.tls.listen if stack.balancer and site.site.name in stack.balancer.https else None,
+        "balancer": stack.balancer.cidr if stack.balancer else None,
+        # The address of whoever has connected; this machine's own for the balancer's health check, too.
+        "peer": f"$wsgi_peer_{own}" if stack.balancer else "$realip_remote_addr",
         "guards_health": site.nginx.guards_health,
         "health": site.health.partition("?")[0],
         # Earlier releases whose static files are served, too.

@@ -1,5 +1,7 @@
 """Settings → the plan of each machine."""
 
+from dataclasses import replace
+
 from contract import paths
 from contract.placeholders import APP_PORT
 from contract.resources import FRONT_MACHINE
@@ -9,7 +11,7 @@ from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
 from serving import acme, drop_ins, metrics, nginx, server, updates
-from serving.documents import host_document, release_document, surroundings
+from serving.documents import host_document, readied, release_document, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
 
@@ -26,7 +28,7 @@ _DIRECTORIES = (
 
 
 def machines(stack: StackSettings) -> tuple[Machine, ...]:
-    """The servers of a stack; the first one is what the world reaches."""
+    """The servers of a stack; the first one has the public address."""
 
     def machine(name: str, group: str, plan: ServingPlan, own: str | None = None, part: str = "server") -> Machine:
         part = part if own else "server"
@@ -37,6 +39,15 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         machine(service.machine, service.machine, make_service_plan(stack, service), service.instance_type, service.key)
         for service in stack.services
     )
+    if topology.is_balanced:
+        # The first has the public address for SSH, and the others are reached through it.
+        behind = stack.behind_balancer()
+        leader, follower = make_plan(behind), make_plan(behind.without_schedule())
+        members = (
+            machine(name, "app" if number else name, follower if number else leader, topology.instance_type, "topology")
+            for number, name in enumerate(topology.names)
+        )
+        return (*members, *services)
     if not stack.is_apart:
         return (machine("", "", make_plan(stack)), *services)
     front, app = make_plan(stack, "front"), make_plan(stack, "app")
@@ -87,6 +98,7 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
     sites = tuple(make_site_plan(stack, site, role) for site in stack.sites)
     (builtin,) = (site.place for site in stack.with_builtin_page().sites)
     first = stack.sites[0].app_server
+    database = readied(stack, role)
     run_group = first.runs_in_group if manager and manager.is_one_user else None
     return ServingPlan(
         role=role,
@@ -114,12 +126,24 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
             **metrics.host_files(stack, f"{paths.host_root()}/current"),
             **server.host_files(stack),
             **updates.host_files(stack, f"{paths.host_root()}/current"),
+            **(database.managed_configs() if database else {}),
         },
-        sources={**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {},
+        sources={
+            **({**stack.nginx.archives, **acme.sources(stack)} if has_nginx else {}),
+            **(database.sources() if database else {}),
+        },
         ports=tuple(sorted({port for site in sites for port in site.ports})),
         host=host_document(stack, sites, role),
         sites=sites,
     )
+
+
+def public_sites(stack: StackSettings, machine: Machine) -> list[SitePlan]:
+    """The plans of a machine's sites, with the ports that the world reaches."""
+    if not stack.topology.is_balanced:
+        return list(machine.plan.sites)
+    both = zip(machine.plan.sites, stack.sites, strict=True)
+    return [replace(plan, ports=nginx.ports(site), secure=site.tls.enabled) for plan, site in both]
 
 
 def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> tuple[str, ...]:

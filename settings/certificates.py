@@ -3,6 +3,7 @@
 No message contains a key's text. https://cryptography.io/en/latest/x509/
 """
 
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,8 +58,17 @@ def check(stack: StackSettings, folder: Path, file: str) -> None:
         given(stack, folder)
         if stack.acme_ca:
             _chain("tls.ca", stack.acme_ca, folder)
+        authority(stack, folder)
     except ValueError as error:
         raise SettingsError(f"{file}: {error}") from None
+
+
+def authority(stack: StackSettings, folder: Path) -> str | None:
+    """The CA certificates of mysql.ca in Base64, between commas; None without them. Raises as given does."""
+    if not (stack.managed and stack.managed.ca):
+        return None
+    found = _chain("mysql.ca", stack.managed.ca, folder)
+    return ",".join(b64encode(each.public_bytes(Encoding.DER)).decode() for each in found)
 
 
 def warnings(found: dict[str, Given]) -> list[str]:
@@ -109,8 +119,8 @@ def _given(site: SiteSettings, domain: str, folder: Path) -> Given:
 
 def _chain(key: str, value: str, folder: Path) -> list[x509.Certificate]:
     text = _text(key, value, folder)
-    if key == "tls.ca" and b"PRIVATE KEY" in text:
-        raise ValueError("tls.ca: it holds a private key; allowed: a PEM file with certificates alone")
+    if key in ("tls.ca", "mysql.ca") and b"PRIVATE KEY" in text:
+        raise ValueError(f"{key}: it holds a private key; allowed: a PEM file with certificates alone")
     try:
         return x509.load_pem_x509_certificates(text)
     except ValueError:

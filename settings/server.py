@@ -10,6 +10,7 @@ from kinds.systems import SYSTEMS, System
 from kinds.systems import Name as SystemName
 from schema import dependencies, text
 from schema.base import Cidrs, Model, Rule, sequence
+from settings.alb import Alb
 
 Packages = Annotated[tuple[dependencies.PackageName, ...], BeforeValidator(sequence)]
 
@@ -126,6 +127,16 @@ class Network(Model):
             "the public address and the data disks stay."
         ),
     )
+    standby_cidr: text.Cidr | None = Field(
+        None,
+        description="Address range of what is in a second zone, such as the standby of mysql.managed; none: the /24 "
+        "after network.cidr. It is decided when that is made.",
+    )
+    entrance_cidr: text.Cidr | None = Field(
+        None,
+        description="Address range of the load balancer of topology.entrance: alb, from /16 to /23, half of it in each "
+        "of two zones; none: a free /23 beside network.cidr. A change replaces the load balancer.",
+    )
 
     @model_validator(mode="after")
     def _prefix(self) -> Self:
@@ -134,13 +145,67 @@ class Network(Model):
             raise ValueError("cidr: allowed: a private IPv4 network from /16 to /24")
         return self
 
+    @model_validator(mode="after")
+    def _standby(self) -> Self:
+        second = IPv4Network(self.second_cidr)
+        if not any(map(second.subnet_of, _PRIVATE)) or not 16 <= second.prefixlen <= 24:
+            raise ValueError("standby_cidr: allowed: a private IPv4 network from /16 to /24")
+        if second.overlaps(IPv4Network(self.cidr)):
+            raise ValueError(f"standby_cidr: {second} overlaps network.cidr; allowed: a network beside {self.cidr}")
+        return self
+
+    @model_validator(mode="after")
+    def _entrance(self) -> Self:
+        if not self.entrance_cidr:
+            return self
+        found = IPv4Network(self.entrance_cidr)
+        if not any(map(found.subnet_of, _PRIVATE)) or not 16 <= found.prefixlen <= 23:
+            raise ValueError("entrance_cidr: allowed: a private IPv4 network from /16 to /23")
+        for other in (self.cidr, self.second_cidr):
+            if found.overlaps(IPv4Network(other)):
+                raise ValueError(f"entrance_cidr: {found} overlaps {other}; allowed: a network beside {self.cidr}")
+        return self
+
+    @property
+    def balancer_cidr(self) -> str:
+        """The address range of the load balancer: the given one, or a free /23 after the network, or before it."""
+        if self.entrance_cidr:
+            return self.entrance_cidr
+        taken = [IPv4Network(self.cidr), IPv4Network(self.second_cidr)]
+        first, size = taken[0], 512
+        after = -(-(int(first.broadcast_address) + 1) // size) * size
+        before = int(first.network_address) // size * size
+        starts = [*(after + step * size for step in range(3)), *(before - step * size for step in range(1, 4))]
+        # 192.168.0.0/16 has private networks neither after nor before it.
+        beside = [IPv4Network((start, 23)) for start in (*starts, *(int(each.network_address) for each in _PRIVATE))]
+        return next(
+            str(each) for each in beside if any(map(each.subnet_of, _PRIVATE)) and not any(map(each.overlaps, taken))
+        )
+
+    @property
+    def second_cidr(self) -> str:
+        """The address range in a second zone: a given one, or the /24 after the network, or the one before it."""
+        first = IPv4Network(self.cidr)
+        starts = (int(first.broadcast_address) + 1, int(first.network_address) - 256)
+        beside = [each for each in (IPv4Network((start, 24)) for start in starts) if any(map(each.subnet_of, _PRIVATE))]
+        # 192.168.0.0/16 has private networks neither after nor before it.
+        return self.standby_cidr or str(beside[0] if beside else "10.77.0.0/24")
+
 
 class Topology(Model):
+    entrance: Literal["nginx", "alb"] = Field(
+        "nginx",
+        description="What receives the requests for several machines: nginx on a machine of its own, or a load "
+        "balancer of the cloud over two zones, behind which each machine has nginx and the application "
+        "(docs/beyond-one-machine.md). A change replaces the servers.",
+    )
+    alb: Alb = Field(Alb(), description="The load balancer of topology.entrance: alb.")
     app_servers: int = Field(
         0,
         ge=0,
         le=20,
-        description="Number of machines that run the application behind nginx's machine; 0: one machine runs both.",
+        description="Number of machines that run the application behind nginx's machine, or behind the load balancer; "
+        "0: one machine runs both.",
     )
     instance_type: text.InstanceType | None = Field(
         None, description="ECS instance type of the app servers; none: server.instance_type."
@@ -149,11 +214,16 @@ class Topology(Model):
     @property
     def is_apart(self) -> bool:
         """Whether the application runs on other machines than nginx."""
-        return self.app_servers > 0
+        return self.app_servers > 0 and not self.is_balanced
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a load balancer of the cloud receives the requests."""
+        return self.entrance == "alb"
 
     @property
     def names(self) -> list[str]:
-        """Names of the machines that run the application apart from nginx."""
+        """Names of the machines that run the application, where they have names."""
         return [f"app-{number}" for number in range(1, self.app_servers + 1)]
 
     def rules(self, front: str) -> Iterator[Rule]:
@@ -166,7 +236,7 @@ class Topology(Model):
         )
         yield (
             "topology.instance_type",
-            self.instance_type is not None and not self.is_apart,
+            self.instance_type is not None and not self.app_servers,
             "there is no machine of its own for the application",
             "topology.app_servers: 1 or more",
         )

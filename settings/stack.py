@@ -22,11 +22,11 @@ from schema import text
 from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
-from settings import data, ports
+from settings import alb, between_sites, data, ports
 from settings.locks import Dependencies
 from settings.metrics import Metrics
 from settings.nginx import Nginx
-from settings.python import Python, shared_rules
+from settings.python import Python
 from settings.server import Access, Network, Server, Topology
 from settings.site import SiteSettings, site_of
 from settings.tls import Tls
@@ -85,6 +85,8 @@ class StackSettings:
     generation: of what the sites share. data_gib: size of the data disk, None without one. sites: at least one.
     dependencies: of the sites without a requirements file, by name. is_named: `sites` names them, so that a site's key
     is sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
+    is_first: whether a machine with the application is the one that does what only one of them may do. balancer: in
+    front of the server that these settings are for.
     """
 
     server: Server
@@ -108,6 +110,8 @@ class StackSettings:
     dependencies: Mapping[str, Dependencies] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_page: bool = False
+    is_first: bool = True
+    balancer: alb.Balancer | None = None
 
     @property
     def system(self) -> System:
@@ -125,8 +129,13 @@ class StackSettings:
 
     @cached_property
     def app_servers(self) -> tuple[str, ...]:
-        """Names of the machines that run the application apart from nginx."""
+        """Names of the machines that run the application, where they have names."""
         return tuple(self.topology.names)
+
+    @property
+    def has_app_servers(self) -> bool:
+        """Whether the application runs on machines that another machine may stand beside."""
+        return self.topology.app_servers > 0
 
     def key_of(self, site: SiteSettings) -> str:
         """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
@@ -135,13 +144,23 @@ class StackSettings:
     @property
     def redis_beside(self) -> Redis | None:
         """Redis on the application's server."""
-        return self.redis if self.redis and not self.redis.is_alone(self.is_apart) else None
+        return self.redis if self.redis and not self.redis.is_alone(self.has_app_servers) else None
+
+    @property
+    def managed(self) -> Mysql | None:
+        """The database, if it is an engine of the cloud."""
+        return self.database if isinstance(self.database, Mysql) and self.database.managed else None
+
+    @property
+    def remote(self) -> tuple[Service, ...]:
+        """What the applications reach by a name: services, and engines of the cloud."""
+        found = (self.database, None if self.redis_beside else self.redis)
+        return tuple(service for service in found if service)
 
     @property
     def services(self) -> tuple[Service, ...]:
         """What has a server of its own."""
-        found = (self.database, None if self.redis_beside else self.redis)
-        return tuple(service for service in found if service)
+        return tuple(service for service in self.remote if not service.is_managed)
 
     @property
     def provided(self) -> dict[str, tuple[str, ...]]:
@@ -154,7 +173,7 @@ class StackSettings:
         found = {"PYTHONUNBUFFERED": SecretStr("1")}
         if site.app.timezone:
             found["TZ"] = SecretStr(site.app.timezone)
-        of_services = {name: value for service in self.services for name, value in service.env.items()}
+        of_services = {name: value for service in self.remote for name, value in service.env.items()}
         return {**found, **data.env(site.place.name), **site.app.env, **of_services}
 
     def around(self, site: SiteSettings) -> Surroundings:
@@ -183,7 +202,23 @@ class StackSettings:
 
     def without_schedule(self) -> "StackSettings":
         """The same sites without what runs on one machine alone."""
-        return replace(self, sites=tuple(site.model_copy(update={"schedule": {}}) for site in self.sites))
+        sites = tuple(site.model_copy(update={"schedule": {}}) for site in self.sites)
+        return replace(self, sites=sites, is_first=False)
+
+    def behind_balancer(self) -> "StackSettings":
+        """The same sites behind the balancer, which has their certificates and says who their clients are."""
+        cidr = self.network.balancer_cidr
+        sites = tuple(
+            site.model_copy(
+                update={
+                    "tls": Tls(listen=site.tls.listen, hsts=site.tls.hsts if site.tls.enabled else None),
+                    "nginx": site.nginx.model_copy(update={"set_real_ip_from": (*site.nginx.set_real_ip_from, cidr)}),
+                }
+            )
+            for site in self.sites
+        )
+        https = frozenset(site.site.name for site in self.sites if site.tls.enabled)
+        return replace(self, sites=sites, balancer=alb.Balancer(cidr, https))
 
     def with_builtin_page(self) -> "StackSettings":
         """The same servers with the built-in page in place of the sites."""
@@ -244,13 +279,14 @@ def read(config: Mapping[str, Any]) -> StackSettings:
 
 def _check(stack: StackSettings) -> None:
     check_rules(stack.topology.rules(stack.front))
+    check_rules(alb.rules(stack))
     check_rules(stack.server.rules())
     for site in stack.sites:
         try:
             check_rules(_rules(stack, site))
         except ValueError as error:
             raise ValueError(f"{stack.key_of(site)}{error}") from None
-    check_rules(_between_sites(stack))
+    check_rules(between_sites.rules(stack))
     check_rules(_for_all_sites(stack))
 
 
@@ -262,7 +298,7 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
             yield f"app.env.{name}", name in site.app.env, f"{kind} sets it", f"app.env without it, or no {kind}"
     yield from site.python.rules(stack.system, stack.is_apart)
     yield from data.rules(site, stack.system.name, stack.is_apart)
-    yield from site.nginx.upstream.rules(server, stack.app_servers)
+    yield from site.nginx.upstream.rules(server, stack.app_servers if stack.is_apart else ())
     yield from site.rules()
     for name, job in site.schedule.items():
         unknown = job.timezone not in (None, "UTC") and not stack.system.timers_know_zones
@@ -281,59 +317,15 @@ def _rules(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
     yield from ports.rules(site, stack.is_apart)
 
 
-def _between_sites(stack: StackSettings) -> Iterator[Rule]:
-    """Yield the rules of sites that cannot share a machine."""
-    places: dict[tuple[int, str | None, str], str] = {}
-    owners: dict[tuple[bool, int], tuple[str, ports.WantedPort]] = {}
-    domains: dict[str, tuple[str, Tls]] = {}
-    for settings in stack.sites:
-        site, name = settings.site, f"sites.{settings.site.name}"
-        if settings.serving.front == "nginx":
-            for port in (settings.nginx.listen, *([settings.tls.listen] if settings.tls.enabled else [])):
-                place = (port, site.server_name, site.location)
-                taken = f"{places.get(place)} stands there already"
-                yield f"{name}.site", place in places, taken, "another server_name, location or port"
-                places[place] = name
-        for wanted in ports.wanted_ports(settings, stack.is_apart):
-            owner, other = owners.setdefault((wanted.is_apart, wanted.number), (name, wanted))
-            both = wanted.key == other.key and wanted.is_shared and other.is_shared
-            yield (
-                f"{name}.{wanted.key}",
-                owner != name and not both,
-                f"port {wanted.number} is taken by {owner}.{other.key}",
-                "another port",
-            )
-        if site.server_name:
-            owner, tls = domains.setdefault(site.server_name.lower(), (name, settings.tls))
-            reason = f"differs from {owner}.tls, but both serve the same domain"
-            yield f"{name}.tls", tls != settings.tls, reason, "the same tls in both"
-        yield from _one_user(stack, settings)
-    yield from shared_rules([(f"{stack.key_of(site)}python", site.python) for site in stack.sites])
-
-
-def _one_user(stack: StackSettings, site: SiteSettings) -> Iterator[Rule]:
-    """Yield the rules of a process manager that runs all sites as one user."""
-    if not stack.process_manager.is_one_user:
-        return
-    own, first = site.app_server, stack.sites[0].app_server
-    for key, value, other in (
-        ("uid", own.runs_as, first.runs_as),
-        ("gid", own.runs_in_group, first.runs_in_group),
-    ):
-        yield (
-            f"sites.{site.site.name}.{own.key}.{key}",
-            value != other,
-            f"the {stack.process_manager.name} runs all sites as one user",
-            f"{own.key}.{key}, for all",
-        )
-
-
 def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     """Yield the rules of what is set for all sites and needs one that it is for."""
     yield from stack.confinement.rules(stack.system)
     named = list(ports.named(stack.sites, stack.is_apart, stack.key_of))
     if stack.redis:
-        yield from stack.redis.rules(named, stack.is_apart)
+        yield from stack.redis.rules(named, stack.has_app_servers)
+    is_alone = not (stack.managed and stack.managed.high_availability)
+    reason = "set, but nothing is in a second zone"
+    yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"
     of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
     yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
     enabled = any(site.tls.enabled for site in stack.sites)

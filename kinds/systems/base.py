@@ -85,6 +85,8 @@ class System:
     # Packages that compile nginx, beside compiler_packages.
     nginx_build_packages: tuple[str, ...]
     mysql_packages: tuple[str, ...]
+    # The package of MySQL's client alone.
+    mysql_client: str
     # MySQL reads this file after the package's own files.
     mysql_config: str
     redis_packages: tuple[str, ...]

@@ -44,6 +44,7 @@ CENTOS7 = System(
     acme_client="acme-tiny==5.0.1",
     nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
     mysql_packages=("mariadb-server",),
+    mysql_client="mariadb",
     mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
     redis_packages=("redis",),
     redis_service="redis.service",

@@ -25,6 +25,7 @@ DEBIAN12 = System(
     acme_client="acme-tiny==5.0.3",
     nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"),
     mysql_packages=("mariadb-server",),
+    mysql_client="mariadb-client",
     mysql_config="/etc/mysql/mariadb.conf.d/90-wsgi-ecs.cnf",
     redis_packages=("redis-server",),
     redis_service="redis-server.service",

@@ -166,6 +166,10 @@ def write_acls(context: CloudContext) -> None:
             sources.setdefault(bridge.group, []).append(str(bridge.address.network))
         records = context.state.records(tokens.SECURITY_GROUP_RULE)
         rules = [record.inputs for record in records if record.status != "doomed"]
+        for database in context.state.records(tokens.RDS_INSTANCE):
+            rules += _of_database(database)
+        for listener in context.state.records(tokens.LISTENER):
+            rules += _of_listener(listener) if listener.status != "doomed" else []
         for bridge in bridges:
             own = [inputs for inputs in rules if inputs["securityGroupId"] == bridge.group]
             public = bool(context.host.get(f"/1.0/networks/{bridge.name}/forwards"))
@@ -175,6 +179,19 @@ def write_acls(context: CloudContext) -> None:
             if _comparable(old["ingress"]) != _comparable(ingress):
                 body = {"description": old["description"], "config": old["config"], "egress": [], "ingress": ingress}
                 retry_busy(partial(context.host.put, path, body))
+
+
+def _of_database(database: Record) -> list[dict[str, str]]:
+    """The allow list of a managed database, as rules of a group that has its id."""
+    rule = {"securityGroupId": database.id, "ipProtocol": "tcp", "portRange": "3306/3306"}
+    return [{**rule, "cidrIp": cidr} for cidr in database.inputs["securityIps"]]
+
+
+def _of_listener(listener: Record) -> list[dict[str, str]]:
+    """The port of a listener, as a rule of a group that has the load balancer's id."""
+    port = f"{listener.inputs['listenerPort']}/{listener.inputs['listenerPort']}"
+    group = listener.inputs["loadBalancerId"]
+    return [{"securityGroupId": group, "ipProtocol": "tcp", "portRange": port, "cidrIp": "0.0.0.0/0"}]
 
 
 def _comparable(rules: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from rehearsal.cloud import tokens
 from rehearsal.cloud.images import CLOUD_IMAGES
 from rehearsal.engine.errors import RehearsalError, UserError
 from rehearsal.engine.resource import Records
+from rehearsal.engine.state import Record
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ SIZES = {
     "ecs.g8i.large": Size(2, 8 * _GIB),
 }
 
+# Instance classes of RDS for MySQL: with a standby, and without one.
+CLASSES = (
+    *("mysql.n2.small.2c", "mysql.n2.medium.2c", "mysql.n2.large.2c", "mysql.n4.medium.2c", "mysql.n4.large.2c"),
+    *("mysql.n2.small.1", "mysql.n2.medium.1", "mysql.n2.large.1", "mysql.n4.medium.1", "mysql.n4.large.1"),
+)
 ZONES = ("cn-hangzhou-h", "cn-hangzhou-i", "cn-hangzhou-j")
 
 
@@ -102,9 +108,34 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
         case "alicloud:vpc/getSwitches:getSwitches":
             switches = [record.id for record in records(tokens.SWITCH) if record.status == "done"]
             return {**args, "id": "switches", "ids": switches, "vswitches": []}
+        case "alicloud:rds/getInstances:getInstances":
+            made = [record for record in records(tokens.RDS_INSTANCE) if record.status == "done"]
+            return {**args, "id": "databases", "ids": [each.id for each in made], "instances": list(map(_made, made))}
+        case "alicloud:rds/getZones:getZones" | "alicloud:alb/getZones:getZones":
+            return {**args, "id": "zones", "ids": list(ZONES), "zones": []}
+        case "alicloud:rds/getInstanceClasses:getInstanceClasses":
+            is_single = args.get("category") == "Basic"
+            return {**args, "id": "classes", "ids": [name for name in CLASSES if name.endswith(".1") == is_single]}
+        case "alicloud:vpc/getNetworks:getNetworks":
+            networks = [record for record in records(tokens.VPC) if record.status == "done"]
+            vpcs = [{"vpcName": each.inputs["vpcName"], "cidrBlock": each.inputs["cidrBlock"]} for each in networks]
+            return {**args, "id": "networks", "ids": [each.id for each in networks], "vpcs": vpcs}
     raise UserError(
-        f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks and getSwitches"
+        f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks, getSwitches, "
+        "getNetworks, getInstances, getZones and getInstanceClasses of RDS, and getZones of ALB"
     )
+
+
+def _made(database: Record) -> dict[str, Any]:
+    """A managed database, as the provider tells of it."""
+    inputs = database.inputs
+    return {
+        "id": database.id,
+        "name": inputs["instanceName"],
+        "engineVersion": inputs["engineVersion"],
+        "instanceStorage": inputs["instanceStorage"],
+        "zoneIdSlaveA": inputs.get("zoneIdSlaveA", ""),
+    }
 
 
 def _matches(name: str, has: Size, args: dict[str, Any]) -> bool:

@@ -1,12 +1,14 @@
 """What a stack builds, as a Mermaid flowchart: who reaches which servers, and in what order they get a release.
 
 sources ──ports──▶ security group (its servers, a disk beside one) ──ports──▶ another security group
+       └──ports──▶ load balancer ──ports──▶ security group
 
 https://mermaid.js.org/syntax/flowchart.html
 """
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,7 @@ class Registered:
         outputs = {
             "ipAddress": address,
             "primaryIpAddress": address,
+            "connectionString": address,
             "zoneId": "zone",
             "userData": "",
             "stdout": NO_KEY,
@@ -79,7 +82,8 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
     servers = {server.name: f"s{number}" for number, server in enumerate(kinds[tokens.INSTANCE])}
     lines = ["flowchart LR"]
     edges: list[str] = []
-    sources: dict[str, str] = {}
+    # The addresses of a load balancer are the load balancer.
+    sources = {_block_of(balancer, kinds): f"b{number}" for number, balancer in enumerate(kinds[tokens.LOAD_BALANCER])}
     for source, target, ports in _rules(kinds[tokens.SECURITY_GROUP_RULE]):
         if source not in groups and source not in sources:
             sources[source] = f"w{len(sources)}"
@@ -95,6 +99,15 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
                 lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds, is_with_redis))}]")
                 lines += [f"      {line}" for line in _disks(server, servers[server.name], kinds)]
         lines.append("    end")
+    for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
+        lines.append(f"    r{number}[({_label(*_about_database(database))})]")
+    for number, balancer in enumerate(kinds[tokens.LOAD_BALANCER]):
+        listeners = [each for each in kinds[tokens.LISTENER] if _is_at(each, balancer)]
+        numbers = sorted(int(each.inputs["listenerPort"]) for each in listeners)
+        lines.append(f"    b{number}[{_label(*_about_balancer(balancer, kinds))}]")
+        everybody = sources.setdefault(_EVERYBODY, f"w{len(sources)}")
+        lines.insert(1, f"  {everybody}([{_label('everybody')}])")
+        edges.append(f"  {everybody} -->|{_label(', '.join(map(str, numbers)))}| b{number}")
     return "\n".join([*lines, "  end", *edges])
 
 
@@ -142,6 +155,34 @@ def _about(server: Registration, kinds: Kinds, is_with_redis: Callable[[Registra
     if len(turns) > 1:
         lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")
     return lines
+
+
+def _about_database(database: Registration) -> list[str]:
+    """Lines about a managed database: its name, its class, its storage, and whether it has a standby."""
+    inputs = database.inputs
+    lines = [f"RDS {inputs['instanceName']}", str(inputs["instanceType"]), f"{inputs['instanceStorage']} GiB"]
+    return [*lines, "standby in a second zone"] if inputs.get("zoneIdSlaveA") else lines
+
+
+def _is_at(listener: Registration, balancer: Registration) -> bool:
+    return bool(listener.inputs["loadBalancerId"] == balancer.name)
+
+
+def _block_of(balancer: Registration, kinds: Kinds) -> str:
+    """The CIDR that holds a load balancer's switches."""
+    names = {mapping["vswitchId"] for mapping in balancer.inputs["zoneMappings"]}
+    own = [IPv4Network(each.inputs["cidrBlock"]) for each in kinds[tokens.SWITCH] if each.name in names]
+    blocks = [str(each.inputs["secondaryCidrBlock"]) for each in kinds[tokens.IPV4_CIDR_BLOCK]]
+    return next(block for block in blocks if all(each.subnet_of(IPv4Network(block)) for each in own))
+
+
+def _about_balancer(balancer: Registration, kinds: Kinds) -> list[str]:
+    """Lines about a load balancer: its name, its zones, and its addresses."""
+    mappings = balancer.inputs["zoneMappings"]
+    ids = {mapping["allocationId"] for mapping in mappings}
+    speeds = [str(each.inputs["bandwidth"]) for each in kinds[tokens.EIP_ADDRESS] if each.name in ids]
+    addresses = [f"public address in each of {len(mappings)} zones, {speeds[0]} Mbit/s"]
+    return [f"ALB {balancer.inputs['loadBalancerName']}", *addresses]
 
 
 def _turns(kinds: Kinds) -> dict[str, int]:

@@ -55,11 +55,15 @@ def _missing(changes: Sequence[Change]) -> Iterator[str]:
     for change in changes:
         for urn in change.record.dependencies:
             dependents.setdefault(urn, []).append(change)
+    # Behind a load balancer, the public address of a server is for SSH alone.
+    is_balanced = any(change.record.type == tokens.LOAD_BALANCER for change in changes)
     is_moving = any(change.record.type == tokens.EIP_ASSOCIATION and change.op is not Op.SAME for change in changes)
     for change in changes:
         what, name = _without(change.record), change.record.name
         if _has_sites_data(change.record) and (is_moving or change.op is Op.DELETE):
             # The address is away for longer. Before the sites' disk is deleted, their data leave it.
+            continue
+        if is_balanced and change.record.type == tokens.EIP_ASSOCIATION:
             continue
         if change.op is Op.DELETE and what:
             yield f"{what} is away from when {name} is deleted"

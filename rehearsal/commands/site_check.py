@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from operations import status
+from operations.machines import entrance
 from operations.proof import prove, request
 from rehearsal.cloud import group_bridge, tokens
 from rehearsal.cloud.context import CloudContext
@@ -26,13 +27,14 @@ def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca
         outputs["ssh"] = f"./rehearse ssh --stack {context.stack}"
     show.line(show.summary())
     show.outputs(_ordered(outputs))
-    if not outputs.get("url") or not outputs.get("address"):
+    address = entrance(outputs)
+    if not outputs.get("url") or not address:
         return 0
     for line in _revived(context):
         show.line(line, "yellow")
     closed = closed_sites(context.root, context.stack)
     is_closed = closes(closed, outputs)
-    answer = prove(str(outputs["url"]), str(outputs["address"]), ca, 0 if is_closed else 10)
+    answer = prove(str(outputs["url"]), address, ca, 0 if is_closed else 10)
     shut_out = answer.status is None and not _lets_in_host(context, str(outputs["url"]))
     is_closed = is_closed and answer.status == 503
     show.line(answer.line, "bold green" if answer.good else "yellow" if shut_out or is_closed else "bold red")
@@ -48,7 +50,7 @@ def check_site(context: CloudContext, outputs: dict[str, object], show: Show, ca
         show.line(answer.body)
         return 1
     elif names := _names_alone(outputs):
-        show.line(f"the server answers to {names} only; a request to {outputs['address']} itself gets 404")
+        show.line(f"the server answers to {names} only; a request to {address} itself gets 404")
     return 0
 
 
@@ -62,7 +64,7 @@ def _revived(context: CloudContext) -> list[str]:
 
 def _names_alone(outputs: dict[str, object]) -> str:
     """The domains of a stack that answers 404 to its bare address; "" where a site answers there."""
-    url, address, urls = urlsplit(str(outputs["url"])), str(outputs["address"]), outputs.get("urls")
+    url, address, urls = urlsplit(str(outputs["url"])), entrance(outputs), outputs.get("urls")
     bare = url._replace(netloc=address if url.port is None else f"{address}:{url.port}").geturl()
     if url.hostname == address or request(bare, address).status != 404:
         return ""
@@ -72,6 +74,8 @@ def _names_alone(outputs: dict[str, object]) -> str:
 
 def _lets_in_host(context: CloudContext, url: str) -> bool:
     """Whether a rule of the stack lets this host reach the site's port. Through NAT it comes from a gateway."""
+    if context.state.records(tokens.LISTENER):
+        return True
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     gateways = [bridge.address.ip for bridge in group_bridge.of_stack(context.host, context.stack)]

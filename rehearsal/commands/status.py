@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from operations import status as of_machines
-from operations.machines import Machine
+from operations.machines import Machine, entrance
 from operations.proof import request
 from rehearsal.cloud import tokens
 from rehearsal.cloud.keys import keys_of
@@ -36,10 +36,10 @@ def status(root: Path, name: str, as_json: bool = False, watch: bool = False) ->
         show.line(f"  {short(record.type):<27} {record.name}{remark}", "yellow" if remark else "")
     _show_machines(root, state, show)
     show.outputs({**state.outputs, **({"ssh": f"./rehearse ssh --stack {name}"} if "ssh" in state.outputs else {})})
-    if not state.outputs.get("url") or not state.outputs.get("address"):
+    if not state.outputs.get("url") or not entrance(state.outputs):
         show.line(f"not complete; ./rehearse up --stack {name} goes on")
         return 1
-    answer = request(state.outputs["url"], state.outputs["address"], _roots(root, name))
+    answer = request(state.outputs["url"], entrance(state.outputs), _roots(root, name))
     # A site in maintenance is as it was told to be; its line above says since when.
     is_closed = answer.status == 503 and closes(closed_sites(root, name), state.outputs)
     show.line(answer.line, "green" if answer.good else "yellow" if is_closed else "red")

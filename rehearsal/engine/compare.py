@@ -67,13 +67,14 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Options:
-    """Resource options that affect a change. trigger: JSON text of replacement_trigger."""
+    """Resource options that affect a change. trigger: JSON text of replacement_trigger. retain: leave the object."""
 
     ignore_changes: tuple[str, ...] = ()
     replace_on_changes: tuple[str, ...] = ()
     trigger: str | None = None
     delete_before_replace: bool | None = None
     protect: bool = False
+    retain: bool = False
 
 
 @dataclass(frozen=True)

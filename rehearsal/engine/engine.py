@@ -167,6 +167,7 @@ class Engine(Generic[C]):
             dependencies=registration.dependencies,
             trigger=registration.options.trigger,
             protect=registration.options.protect,
+            retain=registration.options.retain,
         )
         state.put(record)
         outputs = handler.create(self.context, record, registration.inputs)
@@ -195,6 +196,7 @@ class Engine(Generic[C]):
             dependencies=registration.dependencies,
             trigger=registration.options.trigger,
             protect=registration.options.protect,
+            retain=registration.options.retain,
         )
         if record != old:
             state.put(record)
@@ -222,7 +224,8 @@ class Engine(Generic[C]):
         # Mark it doomed first, because what is derived from the records, such as an ACL, then leaves it out.
         doomed = self.context.state.doom(record)
         self.context.state.put(doomed)
-        self._handler(record.type).delete(self.context, record)
+        if not record.retain:
+            self._handler(record.type).delete(self.context, record)
         self.context.state.remove(doomed)
 
     def delete_rest(self) -> None:

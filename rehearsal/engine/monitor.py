@@ -28,7 +28,6 @@ _REFUSED = {
     "aliases": "aliases",
     "aliasURNs": "aliases",
     "customTimeouts": "custom_timeouts",
-    "retainOnDelete": "retain_on_delete",
     "deletedWith": "deleted_with",
     "replace_with": "replace_with",
     "transforms": "transforms",
@@ -115,7 +114,12 @@ class RehearsalMonitor(mocks.MockMonitor):
             trigger = json.dumps(json_format.MessageToDict(request.replacement_trigger), sort_keys=True)
         first = request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None
         options = Options(
-            tuple(request.ignoreChanges), tuple(request.replaceOnChanges), trigger, first, request.protect
+            tuple(request.ignoreChanges),
+            tuple(request.replaceOnChanges),
+            trigger,
+            first,
+            request.protect,
+            request.retainOnDelete,
         )
         dependencies = tuple(sorted(set(request.dependencies)))
         return Registration(

@@ -57,7 +57,8 @@ class Record:
     """One resource. inputs: comparable (see inputs.py). outputs: the secret ones are left out.
 
     facts: names of objects, and whatever deleting needs. dependencies: urns. status: pending while it is made, doomed
-    when a new resource has replaced it. seconds: how long making it took.
+    when a new resource has replaced it. seconds: how long making it took. retain: whether its object stays when the
+    record goes.
     """
 
     serial: str
@@ -71,6 +72,7 @@ class Record:
     dependencies: tuple[str, ...] = ()
     trigger: str | None = None
     protect: bool = False
+    retain: bool = False
     status: Status = "pending"
     seconds: float | None = None
 

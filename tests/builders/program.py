@@ -1,7 +1,8 @@
 """The program run under Pulumi's mocks: what answers it, and what it registered."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pulumi.runtime import mocks, rpc
@@ -15,10 +16,16 @@ HOST_KEY = f"ssh-ed25519 {'A' * 68}"
 class Cloud(mocks.Mocks):
     """Answers as the provider does, with made-up ids.
 
-    printed: what each command prints. first_session: user data of the server → what its first session prints.
+    printed: what each command prints. databases, networks: what exists of them. classes: zone → classes of RDS that it
+    offers. first_session: user data of the server → what its first session prints.
     """
 
     printed = ""
+    databases: tuple[dict[str, Any], ...] = ()
+    networks: tuple[dict[str, Any], ...] = ()
+    classes: Mapping[str, list[str]] = MappingProxyType(
+        {f"cn-hangzhou-{zone}": ["mysql.n2.medium.2c", "mysql.n2.medium.1"] for zone in "ij"}
+    )
 
     def __init__(self) -> None:
         self.user_data: dict[str, str] = {}
@@ -30,10 +37,12 @@ class Cloud(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         known = {
             ":EipAddress": {"ipAddress": "198.51.100.7"},
-            ":Instance": {"primaryIpAddress": "10.0.0.1"},
+            "ecs/instance:Instance": {"primaryIpAddress": "10.0.0.1"},
+            ":LoadBalancer": {"dnsName": "alb-1.cn-hangzhou.alb.aliyuncs.com"},
+            "rds/instance:Instance": {"connectionString": "rm-1.mysql.rds.aliyuncs.com"},
             ":Command": {"stdout": self.printed},
         }
-        if args.typ.endswith(":Instance"):
+        if args.typ.endswith("ecs/instance:Instance"):
             self.user_data[args.name.removesuffix("-instance")] = rpc.unwrap_rpc_secret(args.inputs["userData"])
         if args.name.endswith("-host-key"):
             known[":Command"] = {"stdout": self.first_session(self.user_data[args.name.removesuffix("-host-key")])}
@@ -41,6 +50,12 @@ class Cloud(mocks.Mocks):
         return f"{args.name}-id", {**args.inputs, **extra}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token.endswith("rds/getInstances:getInstances"):
+            return {"ids": [], "instances": self.databases}, []
+        if args.token.endswith(":getInstanceClasses"):
+            return {"ids": self.classes.get(args.args["zoneId"], []), "instanceClasses": []}, []
+        if args.token.endswith(":getNetworks"):
+            return {"ids": [], "vpcs": self.networks}, []
         if args.token.endswith(":getZones"):
             return {"ids": ["cn-hangzhou-i", "cn-hangzhou-j"], "zones": []}, []
         if args.token.endswith(":getImages"):

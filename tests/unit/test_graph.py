@@ -81,3 +81,31 @@ def test_what_up_refuses_has_no_chart(project: Path) -> None:
     (project / "stacks/Pulumi.one.yaml").write_text("config: {'wsgi-ecs:server': {os: plan9}}")
     with pytest.raises(UserError, match=r"server\.os: got \w+; allowed"):
         graph(project, "one")
+
+
+def test_a_managed_database_is_in_the_network_and_no_server(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    settings = "managed: true, password: Hunter2-hunter2, storage_gib: 50"
+    stack.write_text(f"config: {{'wsgi-ecs:mysql': {{{settings}}}}}")
+    text = graph(project, "one")
+    assert 'r0[("RDS wsgi-ecs-one<br>mysql.n2.medium.2c<br>50 GiB<br>standby in a second zone")]' in text
+    assert "3306" not in text
+    stack.write_text(f"config: {{'wsgi-ecs:mysql': {{{settings}, high_availability: false}}}}")
+    assert '<br>mysql.n2.medium.1<br>50 GiB")]' in graph(project, "one")
+
+
+def test_a_load_balancer_is_between_the_world_and_the_servers(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    (project / "stacks/Pulumi.one.yaml").write_text(
+        "config: {'wsgi-ecs:access': {ssh: 203.0.113.0/24}, 'wsgi-ecs:server': {bandwidth_mbps: 7}, "
+        "'wsgi-ecs:topology': {entrance: alb, app_servers: 2}}"
+    )
+    text = graph(project, "one")
+    assert 'b0["ALB wsgi-ecs-one<br>public address in each of 2 zones, 7 Mbit/s"]' in text
+    (everybody,) = re.findall(r'(w\d)\(\["everybody"\]\)', text)
+    assert f'{everybody} -->|"80"| b0' in text
+    assert text.count('b0 -->|"80"| g') == 2, "the group of the first server, and that of the others"
+    assert "10.76.18.0/23" not in text
+    assert re.search(r'g\d -->\|"22"\| g\d', text)
+    assert "release: step 1 of 2" in text

@@ -55,6 +55,15 @@ def test_each_policy_has_a_stack_that_it_refuses() -> None:
     assert {policy.name for policy in POLICIES} == {*WRONG, "tagged"}
 
 
+@pytest.mark.parametrize("protect", [True, False])
+def test_a_managed_database_of_production_is_protected_and_tagged(run_program: Run, protect: bool) -> None:
+    mysql = {"managed": True, "password": "Hunter2-hunter2", "protect": protect}
+    program = run_program({**SECURE, "mysql": mysql}, stack="prod")
+    assert refused(program) == ({} if protect else {"protected-prod": ["wsgi-ecs-prod-mysql"]})
+    found = refused(program, without={"rds/instance:Instance": "tags"})
+    assert found["tagged"] == ["wsgi-ecs-prod-mysql"]
+
+
 @pytest.mark.parametrize(
     ("inputs", "count"),
     [

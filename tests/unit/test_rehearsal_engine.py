@@ -262,3 +262,14 @@ def test_a_record_reads_back_as_it_was_written() -> None:
 def test_serials_go_on_where_they_ended() -> None:
     record = Record("41", "urn", "type", "name", "id", {})
     assert State(MemoryStore(), {KEY: DIGEST_KEY, "resource.41": encode(record)}).new_serial() == "42"
+
+
+def test_an_object_that_is_to_stay_only_leaves_the_state(runs: Runs) -> None:
+    runs.engine().register(registration("a", Options(retain=True), zone="h"))
+    engine = runs.engine()
+    engine.register(registration("a", Options(retain=True), zone="i"))
+    engine.delete_rest()
+    engine = runs.engine()
+    engine.delete_rest()
+    assert engine.records() == []
+    assert runs.log == ["create a while pending"] * 2

@@ -106,7 +106,6 @@ def test_a_component_is_a_group_and_no_object(made: Made) -> None:
     ("fields", "named"),
     [
         ({"importId": "vpc-9"}, "import_"),
-        ({"retainOnDelete": True}, "retain_on_delete"),
         ({"deletedWith": "urn"}, "deleted_with"),
         ({"provider": "urn::id"}, "provider"),
         ({"aliasURNs": ["urn"]}, "aliases"),
@@ -127,8 +126,8 @@ def test_an_option_that_is_not_rehearsed_is_refused_by_name(made: Made, fields: 
 
 def test_an_unknown_type_or_input_is_refused_by_name(made: Made) -> None:
     one, engine, _ = made
-    with pytest.raises(UserError, match="alicloud:rds/instance:Instance"):
-        one.RegisterResource(request("alicloud:rds/instance:Instance"))
+    with pytest.raises(UserError, match="alicloud:oss/bucket:Bucket"):
+        one.RegisterResource(request("alicloud:oss/bucket:Bucket"))
     with pytest.raises(UserError, match="enableIpv6"):
         one.RegisterResource(request(inputs={"enableIpv6": True}))
     assert engine.registered == []
@@ -200,7 +199,7 @@ def test_contract_the_sdk_sends_no_option_that_we_do_not_know() -> None:
     handled = {
         "type", "name", "parent", "custom", "object", "protect", "dependencies", "propertyDependencies",
         "deleteBeforeReplace", "deleteBeforeReplaceDefined", "ignoreChanges", "additionalSecretOutputs",
-        "replaceOnChanges", "replacement_trigger",
+        "replaceOnChanges", "replacement_trigger", "retainOnDelete",
     }  # fmt: skip
     # Of the protocol between SDK and engine, without a meaning for what is made.
     of_the_protocol = {

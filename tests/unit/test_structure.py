@@ -24,7 +24,17 @@ CLASSES = [(path.name, node) for path in COMPONENTS for node in component_classe
 
 
 def test_there_are_components() -> None:
-    assert {node.name for _, node in CLASSES} == {"Network", "Server", "Release", "Fleet", "Disk", "Login"}
+    assert {node.name for _, node in CLASSES} == {
+        "Network",
+        "Server",
+        "Release",
+        "Fleet",
+        "Disk",
+        "Login",
+        "ManagedMysql",
+        "Balancer",
+        "Listeners",
+    }
 
 
 @pytest.mark.parametrize(("file", "node"), CLASSES, ids=lambda value: value if isinstance(value, str) else "")

@@ -30,9 +30,11 @@ class Switch(Resource[CloudContext]):
         vpc = context.state.by_id(tokens.VPC, inputs["vpcId"])
         if vpc is None:
             raise RehearsalError(f"vpc_id {inputs['vpcId']} is no VPC of this stack")
-        inside, outside = inputs["cidrBlock"], vpc.inputs["cidrBlock"]
-        if not IPv4Network(inside).subnet_of(IPv4Network(outside)):
-            raise RehearsalError(f"cidr_block {inside} is not inside the VPC's {outside}")
+        inside, outside = inputs["cidrBlock"], [vpc.inputs["cidrBlock"]]
+        blocks = context.state.records(tokens.IPV4_CIDR_BLOCK)
+        outside += [block.inputs["secondaryCidrBlock"] for block in blocks if block.inputs["vpcId"] == vpc.id]
+        if not any(map(IPv4Network(inside).subnet_of, map(IPv4Network, outside))):
+            raise RehearsalError(f"cidr_block {inside} is not inside the VPC's {', '.join(outside)}")
         return {"status": "Available"}
 
     def delete(self, context: CloudContext, record: Record) -> None:

@@ -1,0 +1,99 @@
+"""What the cloud offers for a managed database, and what it has of it, found out before anything is created."""
+
+import re
+from ipaddress import IPv4Network
+
+import pulumi_alicloud as alicloud
+
+from components.lookup import ask
+from contract.resources import DATABASE_MACHINE, data_name
+from kinds.databases import Mysql
+from settings import StackSettings, refused
+
+_MOVE = "a backup that is restored into a new stack"
+
+
+def standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
+    """Id of the zone of the database's standby, None for a stack without one.
+
+    name: of the stack's resources. zone: of its servers. Raises pulumi.RunError for what the cloud does not offer, and
+    for changes that would lose the data, or that the cloud refuses half-way.
+    """
+    mysql = stack.managed
+    if mysql is None:
+        return None
+    _check_own(name)
+    found = ask(alicloud.rds.get_instances, engine="MySQL", name_regex=f"^{re.escape(name)}$").instances
+    for instance in found:
+        if instance.name == name:
+            _check_kept(name, stack, mysql, instance)
+            # The cloud does not list what is sold out, which is no reason to refuse a release.
+            return instance.zone_id_slave_a or None
+    if not _has_class(mysql, zone):
+        offered = [each for each in _zones(mysql) if each != zone and _has_class(mysql, each)]
+        allowed = f"server.zone: {offered[0]}, in a new stack" if offered else "a class that the region has"
+        raise refused(f"mysql.instance_class: {zone} does not offer {mysql.rds_class}; allowed: {allowed}")
+    if not mysql.high_availability:
+        return None
+    standby = next((each for each in _zones(mysql) if each != zone and _has_class(mysql, each)), None)
+    if standby is None:
+        raise refused(
+            f"mysql.high_availability: no second zone of this region offers {mysql.rds_class}; "
+            "allowed: another mysql.instance_class, or false"
+        )
+    return standby
+
+
+def _offer(mysql: Mysql) -> dict[str, str]:
+    return {
+        "engine": "MySQL",
+        "engine_version": mysql.engine_version,
+        "category": "HighAvailability" if mysql.high_availability else "Basic",
+        "db_instance_storage_type": "cloud_essd",
+        "instance_charge_type": "PostPaid",
+    }
+
+
+def _zones(mysql: Mysql) -> list[str]:
+    return [str(zone) for zone in ask(alicloud.rds.get_zones, **_offer(mysql)).ids]
+
+
+def _has_class(mysql: Mysql, zone: str) -> bool:
+    """Whether a zone offers the instance class. With all of these arguments, the provider asks a single question."""
+    return mysql.rds_class in ask(alicloud.rds.get_instance_classes, **_offer(mysql), zone_id=zone).ids
+
+
+def _check_own(name: str) -> None:
+    """Refuse to delete the data disk of a server of the stack's own in favour of an empty database."""
+    disk = data_name(f"{name}-{DATABASE_MACHINE}")
+    if any(found.disk_name == disk for found in ask(alicloud.ecs.get_ecs_disks, disk_name=disk).disks):
+        raise refused(f"mysql.managed: the database is on the disk {disk}, which would be deleted; allowed: {_MOVE}")
+
+
+def _check_kept(
+    name: str, stack: StackSettings, mysql: Mysql, instance: alicloud.rds.outputs.GetInstancesInstanceResult
+) -> None:
+    """Refuse what an existing database cannot become."""
+    if mysql.storage_gib < instance.instance_storage:
+        raise refused(
+            f"mysql.storage_gib: {mysql.storage_gib} GiB, and the database has {instance.instance_storage}, which "
+            f"never becomes smaller; allowed: {instance.instance_storage} or more, or {_MOVE}"
+        )
+    if [*map(int, mysql.engine_version.split("."))] < [*map(int, instance.engine_version.split("."))]:
+        raise refused(
+            f"mysql.engine_version: {mysql.engine_version}, and the database has {instance.engine_version}; "
+            f"allowed: {instance.engine_version} or higher, or {_MOVE}"
+        )
+    has_standby = bool(instance.zone_id_slave_a)
+    if mysql.high_availability != has_standby:
+        raise refused(
+            f"mysql.high_availability: the database was made {'with' if has_standby else 'without'} a standby; "
+            f"allowed: {str(has_standby).lower()}, or {_MOVE}"
+        )
+    # The servers would move to the new network without the database, which is in the old one for good.
+    for network in ask(alicloud.vpc.get_networks, vpc_name=name).vpcs:
+        if network.vpc_name == name and IPv4Network(network.cidr_block) != IPv4Network(stack.network.cidr):
+            raise refused(
+                f"network.cidr: the managed database cannot leave {network.cidr_block}; "
+                f"allowed: {network.cidr_block}, or {_MOVE}"
+            )
