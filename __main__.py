@@ -6,7 +6,7 @@ import pulumi
 
 import settings
 from components import application, archive, balancer, lookup, managed_lookup, way_in
-from components.fleet import Fleet, FleetArgs, disks
+from components.fleet import Fleet, FleetArgs, data_names, disks
 from components.network import NetworkArgs, groups
 from components.origin import origins
 from components.server import checked
@@ -24,12 +24,11 @@ for warning in (*stack.system.warnings, *certificates.warnings(given)):
 
 # All that may be refused comes before the first resource.
 zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
-standby = managed_lookup.standby_zone(name, stack, zone)
+standby, store_zone = managed_lookup.zones(name, stack, zone, data_names(name, servers))
 entrance = balancer.entrance(stack, zone)
 image_id = lookup.image(stack.server, stack.system)
 way_in.check(name, stack.access)
 user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
-archives = archive.build_fleet(servers, stack, Path(".build"))
 for note in (*stack.notes, *application.left_behind(stack)):
     pulumi.info(note)
 
@@ -48,11 +47,12 @@ fleet = Fleet(
         ),
         image_id=image_id,
         user_data=user_data,
-        archives=archives,
+        archives=archive.build_fleet(servers, stack, Path(".build")),
         origins=origins(stack),
         certificates=given,
         authority=certificates.authority(stack, Path()),
         tags=tags,
+        store_zone=store_zone,
     ),
 )
 for key, value in fleet.outputs.items():

@@ -10,25 +10,28 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_command as command
 
+from components.alarms import Alarms, AlarmsArgs
 from components.archive import Archives
 from components.balancer import Balancer, BalancerArgs
 from components.disk import Disk, DiskArgs
+from components.exports import Engines, exports, urls
 from components.listeners import Listeners, ListenersArgs, Member
 from components.login import Login, LoginArgs
 from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
-from contract.resources import MACHINES, ONLY_MACHINE, data_name
+from components.shared_data import SharedData, SharedDataArgs
+from contract.resources import data_name
 from kinds.databases import Database
-from serving import Machine, bootstrap, nginx, public_sites
+from serving import Machine, bootstrap, nginx
+from serving.documents import has_shared_data
 from settings import StackSettings, private_key
 from settings.certificates import Given
 
@@ -46,7 +49,8 @@ class FleetArgs:
     """machines: the servers, the public one first. image_id: all boot it. user_data, archives: by a machine's name.
 
     origins: site's name → origin of its application. certificates: domain → its given certificate and private key.
-    authority: certificates by which the applications recognise a managed database, None without them.
+    authority: certificates by which the applications recognise a managed database, None without them. store_zone: of a
+    new file system that machines share, None for one that the cloud chooses.
     """
 
     machines: Sequence[Machine]
@@ -59,6 +63,7 @@ class FleetArgs:
     certificates: Mapping[str, Given]
     authority: str | None
     tags: Mapping[str, str]
+    store_zone: str | None = None
 
 
 class Fleet(pulumi.ComponentResource):
@@ -86,6 +91,7 @@ class Fleet(pulumi.ComponentResource):
         self._network = Network(name, replace(args.network, after=[key_pair]))
         self._mysql = self._managed_mysql(name, args)
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
+        self._store = self._shared_data(name, args, servers)
         address = servers[first.name].address
         self._balancer = self._load_balancer(name, args)
         self._world = self._balancer.addresses[0] if self._balancer else address
@@ -115,30 +121,11 @@ class Fleet(pulumi.ComponentResource):
                 ListenersArgs(args.stack, self._balancer, self._network.vpc_id, members, args.tags, [*taken.values()]),
                 pulumi.ResourceOptions(parent=self),
             )
-        self.outputs = {
-            **self._world_outputs(args, address, taken[first.name]),
-            MACHINES: [_reached(machine, servers[machine.name], logins[machine.name]) for machine in args.machines],
-            **{service.verb: servers[service.machine].address for service in args.stack.services},
-            **self._engines(),
-            **_printed(args.stack, {**services, **taken}),
-        }
+        engines = Engines(self._mysql, self._store, self._balancer)
+        releases = {**services, **taken}
+        self.outputs = exports(args.stack, args.machines, servers, logins, releases, self._world, engines)
+        self._alarms(name, args, servers)
         self.register_outputs({"address": address})
-
-    def _world_outputs(self, args: FleetArgs, address: pulumi.Output[str], release: Release) -> dict[str, Any]:
-        """Where the sites and the first server are, and what serves."""
-        first = args.machines[0]
-        urls = {site.place.name: self._world.apply(site.url) for site in public_sites(args.stack, first)}
-        site = first.plan.sites[0].place.name
-        several = {"urls": urls, "releases": dict(release.ids)} if len(urls) > 1 else {}
-        ssh = pulumi.Output.concat("ssh root@", address)
-        return {"url": urls[site], "address": address, "ssh": ssh, "release": release.ids[site], **several}
-
-    def _engines(self) -> dict[str, Any]:
-        """Where the engines of the cloud are."""
-        database = {"database": self._mysql.host} if self._mysql else {}
-        balancer = self._balancer
-        entrance = {"addresses": balancer.addresses, "dns_name": balancer.dns_name} if balancer else {}
-        return {**database, **entrance}
 
     def _managed_mysql(self, name: str, args: FleetArgs) -> ManagedMysql | None:
         """The database of the cloud, if the stack has it."""
@@ -163,6 +150,33 @@ class Fleet(pulumi.ComponentResource):
             BalancerArgs(network.vpc_id, cidr, network.entrance, args.stack.server, args.certificates, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
+
+    def _shared_data(self, name: str, args: FleetArgs, servers: Mapping[str, Server]) -> SharedData | None:
+        """The file system that the machines with the application share, if the stack has it."""
+        if not args.stack.shares_data:
+            return None
+        addresses = {
+            machine.name: servers[machine.name].private_address
+            for machine in args.machines
+            if has_shared_data(args.stack, machine.plan.role)
+        }
+        protect = args.stack.protects_data
+        return SharedData(
+            name,
+            SharedDataArgs(args.store_zone, self._network.vswitch_id, addresses, protect, args.tags),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _alarms(self, name: str, args: FleetArgs, servers: Mapping[str, Server]) -> None:
+        """Who is told of what, if the stack has somebody who is."""
+        if not args.stack.alarms.email:
+            return
+        first = args.machines[0]
+        found = urls(args.stack, first, self._world)
+        instances = [servers[machine.name].instance_id for machine in args.machines]
+        database = self._mysql.instance_id if self._mysql else None
+        opts = pulumi.ResourceOptions(parent=self)
+        Alarms(name, AlarmsArgs(args.stack.alarms, found, instances, database), opts)
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_pair: alicloud.ecs.EcsKeyPair) -> Server:
         return Server(
@@ -251,6 +265,7 @@ class Fleet(pulumi.ComponentResource):
         role = machine.plan.role
         # What the applications need is there before the first release; nginx alone needs none of it.
         mysql = self._mysql if role in ("whole", "app") else None
+        store = self._store if has_shared_data(args.stack, role) else None
         is_first = machine.name in ("", *args.stack.app_servers[:1])
         follows = machine.name in args.stack.app_servers[1:]
         known = [other.name for other in args.machines if other.plan.role in _KNOWN[role]]
@@ -274,28 +289,15 @@ class Fleet(pulumi.ComponentResource):
                 login=logins[machine.name],
                 address=self._world,
                 hosts={name: servers[name].private_address for name in known},
-                after=[*after, *(mysql.ready if mysql else [])],
+                after=[*after, *(mysql.ready if mysql else []), *(store.ready[machine.name] if store else [])],
                 service=machine.plan.service,
                 authority=authority if role != "front" else None,
                 found={"MYSQL_HOST": mysql.host} if mysql else {},
                 database=mysql.login if mysql and is_first else None,
+                store=store.address if store else None,
             ),
             pulumi.ResourceOptions(parent=self),
         )
-
-
-def _printed(stack: StackSettings, releases: Mapping[str, Release]) -> dict[str, Any]:
-    """The lines of the releases that the user should see. releases: by the names of their machines."""
-    edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
-    warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
-    may_warn = any(
-        site.release.after or site.release.pin or (site.release.before and stack.has_app_servers)
-        for site in stack.sites
-    )
-    return {
-        "edited_by_hand": pulumi.Output.all(*edited).apply(lambda each: list(chain.from_iterable(each))),
-        **({"warnings": warnings.apply(lambda each: list(chain.from_iterable(each)))} if may_warn else {}),
-    }
 
 
 def _authority(stack: StackSettings, services: Mapping[str, Release]) -> pulumi.Output[str] | None:
@@ -308,6 +310,11 @@ def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[
     """Name of each data disk → key and value of its size in GiB."""
     specs = {data_name(_named(name, machine)): _disk_of(stack, machine) for machine in machines}
     return {disk: spec[:2] for disk, spec in specs.items() if spec}
+
+
+def data_names(name: str, machines: Sequence[Machine]) -> list[str]:
+    """Name that the disk with the sites' data has on each machine with the application, whether it is there or not."""
+    return [data_name(_named(name, machine)) for machine in machines if machine.plan.role in ("whole", "app")]
 
 
 def _disk_of(stack: StackSettings, machine: Machine) -> tuple[str, int, bool] | None:
@@ -327,19 +334,3 @@ def _ids(archives: Archives) -> dict[str, str]:
 
 def _named(name: str, machine: Machine) -> str:
     return f"{name}-{machine.name}" if machine.name else name
-
-
-def _reached(machine: Machine, server: Server, login: Login) -> dict[str, pulumi.Input[Any]]:
-    """A machine in the output `machines`."""
-    return {
-        "name": machine.name or ONLY_MACHINE,
-        "id": server.instance_id,
-        "private_address": server.private_address,
-        "host_key": pulumi.Output.from_input(login.host_key).apply(lambda key: " ".join(key.split()[:2])),
-        "sites": [site.place.name for site in machine.plan.sites],
-    }
-
-
-def _on(machine: str, lines: pulumi.Output[list[str]]) -> pulumi.Output[list[str]]:
-    """Lines with the machine that they are of, where there are several."""
-    return lines.apply(lambda found: [f"{machine}: {line}" if machine else line for line in found])

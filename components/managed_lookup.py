@@ -1,6 +1,7 @@
-"""What the cloud offers for a managed database, and what it has of it, found out before anything is created."""
+"""What the cloud offers for the engines that it runs, and what it has of them, found out before anything is created."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 import pulumi_alicloud as alicloud
@@ -11,6 +12,11 @@ from kinds.databases import Mysql
 from settings import StackSettings, refused
 
 _MOVE = "a backup that is restored into a new stack"
+
+
+def zones(name: str, stack: StackSettings, zone: str, disks: Iterable[str]) -> tuple[str | None, str | None]:
+    """What `standby_zone` and `store_zone` find. Raises pulumi.RunError as they do."""
+    return standby_zone(name, stack, zone), store_zone(stack, zone, disks)
 
 
 def standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
@@ -42,6 +48,26 @@ def standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
             "allowed: another mysql.instance_class, or false"
         )
     return standby
+
+
+def store_zone(stack: StackSettings, zone: str, disks: Iterable[str]) -> str | None:
+    """Id of the zone of a new file system: that of the servers if it has NAS, None if the cloud is to choose.
+
+    disks: names that data disks of the machines have. Raises pulumi.RunError if one of them has the data.
+    """
+    if not stack.shares_data:
+        return None
+    for name in disks:
+        if any(disk.disk_name == name for disk in ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks):
+            raise refused(
+                f"data.shared: the data are on the disk {name}, which would be deleted; allowed: first an update "
+                "without data.disk_gib and data.shared, or a backup that is restored afterwards"
+            )
+    for found in ask(alicloud.nas.get_zones, file_system_type="standard").zones:
+        kinds = {(kind.protocol_type.lower(), kind.storage_type.lower()) for kind in found.instance_types}
+        if found.zone_id == zone and ("nfs", "capacity") in kinds:
+            return zone
+    return None
 
 
 def _offer(mysql: Mysql) -> dict[str, str]:

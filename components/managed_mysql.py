@@ -34,11 +34,12 @@ class ManagedMysqlArgs:
 
 
 class ManagedMysql(pulumi.ComponentResource):
-    """host: the name by which the applications reach the database, whichever zone it is in.
+    """instance_id: of RDS. host: the name by which the applications reach the database, whichever zone it is in.
 
     ready: what is there before a release. login: how the release tool logs in.
     """
 
+    instance_id: pulumi.Output[str]
     host: pulumi.Output[str]
     ready: list[pulumi.Resource]
     login: dict[str, pulumi.Input[str]]
@@ -47,7 +48,7 @@ class ManagedMysql(pulumi.ComponentResource):
         super().__init__("wsgi:managed_mysql:ManagedMysql", name, None, opts)
         mysql = args.mysql
         instance = self._instance(name, args)
-        self.host = instance.connection_string
+        self.instance_id, self.host = instance.id, instance.connection_string
         database = alicloud.rds.Database(
             f"{name}-mysql-database",
             instance_id=instance.id,

@@ -44,7 +44,8 @@ class ReleaseArgs:
     again. address: the stack's in the world. hosts: name → private address of the other machines that it must know.
     after: what must be there before, such as other releases. service: of the machine that has it alone. authority:
     certificate of the database that the applications here reach over TLS. found: what only the cloud knows of the
-    applications' environment. database: how the release tool logs in to a managed database, None elsewhere.
+    applications' environment. database: how the release tool logs in to a managed database, None elsewhere. store:
+    address of the file system that machines share, None elsewhere.
     """
 
     archives: Archives
@@ -65,6 +66,7 @@ class ReleaseArgs:
     authority: pulumi.Input[str] | None = None
     found: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     database: Mapping[str, pulumi.Input[str]] | None = None
+    store: pulumi.Input[str] | None = None
 
 
 def run_tool(verb: str, archive: str) -> str:
@@ -166,7 +168,8 @@ class Release(pulumi.ComponentResource):
         }
         trusted = {"authority": args.authority} if args.authority else {}
         managed = {"database": dict(args.database)} if args.database else {}
-        shared = {"hosts": dict(args.hosts), "tls": pairs, **trusted, **managed}
+        store = {"store": args.store} if args.store else {}
+        shared = {"hosts": dict(args.hosts), "tls": pairs, **trusted, **managed, **store}
         verb, stdin = "prepare", pulumi.Output.json_dumps(shared, sort_keys=True)
         if args.service:
             verb, stdin = args.service.verb, service_secrets(args.service)

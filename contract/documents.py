@@ -258,13 +258,24 @@ class Redis(NamedTuple):
     drop_ins: Dict[str, str] = {}
 
 
+class Shared(NamedTuple):
+    """The file system with the data of all sites. units: of their programs, which start after it is mounted.
+
+    is_several: whether other machines have it, too, so that accounts must have the same numbers on all of them.
+    """
+
+    units: List[str]
+    is_several: bool
+
+
 class Host(NamedTuple):
     """host.json: what the sites of a machine share.
 
     given: domains whose certificates come on standard input. acme: domains whose certificates the machine requests
     from a CA. drop_ins: systemd unit → text of the drop-in that restarts the unit whatever has ended it. disk_gib: size
     of the data disk for the sites' data, None without such a disk. confinement: systemd unit → text of the drop-in that
-    confines the unit. database: that this machine brings its schema, None for any other machine.
+    confines the unit. database: that this machine brings its schema, None for any other machine. shared: where the
+    sites' data are if they are in a file system that machines share, None if they are not.
     """
 
     has_nginx: bool
@@ -281,6 +292,7 @@ class Host(NamedTuple):
     disk_gib: Optional[int] = None
     confinement: Dict[str, str] = {}
     database: Optional[ManagedDatabase] = None
+    shared: Optional[Shared] = None
 
 
 class OwnNginx(NamedTuple):

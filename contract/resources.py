@@ -13,6 +13,8 @@ _INSTANCE = "-instance"
 _DATA = "-data"
 # Output of the program that says how the machines are reached.
 MACHINES = "machines"
+# Output with the address of the file system that the machines of the application share.
+SHARED_DATA = "shared_data"
 # Name of the machine of nginx, where the application runs on others; and of a machine that is the stack's only one.
 FRONT_MACHINE = "front"
 ONLY_MACHINE = "server"
@@ -73,6 +75,11 @@ def server_of_disk(resource: str) -> Optional[str]:
     """Server whose data disk, or whose attachment of one, a resource is; None for any other resource."""
     found = re.match("(.+){}-(disk|attachment)$".format(_DATA), resource)
     return found.group(1) if found else None
+
+
+def server_rule(server: str) -> str:
+    """Logical name of the rule by which a server may mount the file system that machines share."""
+    return server + _DATA + "-rule"
 
 
 def machine_of(deployment: str, resource: str) -> str:

@@ -8,11 +8,11 @@ TOOL = (
     "release_commands", "handover", "data_archive", "site_command", "data_disk", "disk", "pause", "space", "view",
     "connections", "shared_port", "maintenance", "status", "workers", "access_log", "metrics", "metrics_text", "kept",
     "rollback", "lock", "audit", "hardening", "revive", "sbom", "metadata", "dumps", "updates", "log_rotation",
-    "timers", "build_user",
+    "timers", "build_user", "shared_data",
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL, and who brings a managed one its schema.
 SERVICE_TOOL = ("service", "database", "database_tls", "managed_database")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
-    "kept", "service_documents", "user", "updates",
+    "kept", "service_documents", "user", "updates", "numbers",
 )  # fmt: skip

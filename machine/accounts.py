@@ -14,17 +14,19 @@ import files
 from commands import Say, run
 from contract import paths
 from contract.documents import HostSite
+from contract.numbers import number
 
 
-def make(site: HostSite, nginx_user: Optional[str], has_disk: bool) -> None:
+def make(site: HostSite, nginx_user: Optional[str], has_disk: bool, is_shared: bool = False) -> None:
     """Make the user, groups and folders of a site, unless they are there.
 
-    nginx_user: None without nginx. has_disk: whether the sites' data are on a data disk.
+    nginx_user: None without nginx. has_disk: whether the sites' data are on a data disk, or in a file system of their
+    own. is_shared: whether other machines have that file system, too.
     """
     for group in filter(None, (site.group, site.web_group, site.run_group)):
         if not _has(grp.getgrnam, group):
-            run("groupadd", "--system", group)
-    user(site.user, site.group)
+            run("groupadd", "--system", *(["--gid", str(number(group))] if is_shared else []), group)
+    user(site.user, site.group, is_shared)
     if nginx_user:
         user(nginx_user)
         # nginx makes the site's own folder in it.
@@ -43,17 +45,20 @@ def make(site: HostSite, nginx_user: Optional[str], has_disk: bool) -> None:
             os.mkdir(folder)
         files.own(folder, site.web_group, 0o750)
     if site.has_data:
-        data.make(site, has_disk)
+        # On another machine, a restore may be about to bring these data back.
+        data.make(site, has_disk, recovers=not is_shared)
     rule = "d {0} 0755 root root -\nd {0}/{1} 2750 {2} {3} -\n".format(paths.RUN, site.name, site.user, site.web_group)
     files.write(_rule(site.name), rule, 0o644)
     run("systemd-tmpfiles", "--create", _rule(site.name))
 
 
-def user(name: str, group: Optional[str] = None) -> None:
-    """Make a user that nobody logs in as, unless there is a user of that name."""
+def user(name: str, group: Optional[str] = None, is_shared: bool = False) -> None:
+    """Make a user that nobody logs in as, unless there is a user of that name. is_shared: with the same number as on
+    other machines."""
     if _has(pwd.getpwnam, name):
         return
     own = ["--gid", group] if group == name else ["--user-group"]
+    own += ["--uid", str(number(name))] if is_shared else []
     run(
         "useradd",
         "--system",

@@ -41,10 +41,11 @@ def undo_restore(folder: str) -> None:
         os.rmdir(leaving)
 
 
-def make(site: HostSite, has_disk: bool = False) -> None:
+def make(site: HostSite, has_disk: bool = False, recovers: bool = True) -> None:
     """Make a site's data folder, or give it the data that a removed site of this name has left.
 
-    has_disk: whether the folder is on the data disk, where a link leads then.
+    has_disk: whether the folder is on the data disk, where a link leads then, or in a file system that machines share.
+    recovers: whether to undo a restore that did not come to its end.
     """
     path, removed = paths.data(site.name), paths.removed_data(site.name)
     folder = paths.disk_data(site.name) if has_disk else path
@@ -62,7 +63,7 @@ def make(site: HostSite, has_disk: bool = False) -> None:
             # The site had another user before, on this server or on the one before it, to whom its files belong.
             _give(folder, user, group)
             os.chown(folder, user, group)
-    if any(os.path.isdir(os.path.join(folder, name)) for name in (LEAVING, OLD)):
+    if recovers and any(os.path.isdir(os.path.join(folder, name)) for name in (LEAVING, OLD)):
         run_as(site.user, lambda: undo_restore(folder))
 
 

@@ -1,9 +1,10 @@
-"""Where the sites' data folders are: on the server's own disk, or on a data disk that outlives the server.
+"""Where the sites' data folders are: on the server's own disk, or in a store that outlives the server.
 
-    /srv/wsgi-ecs/sites/<site>/data → /srv/data/sites/<site>      with a data disk: links of root's
+    /srv/wsgi-ecs/sites/<site>/data → /srv/data/sites/<site>      with a store: links of root's
     /srv/wsgi-ecs/removed           → /srv/data/removed
 
-A stack that gets a data disk, or gives it up, has its data moved: copied first, exchanged then, while the site stands
+A store is a data disk, or a file system that machines share. A stack that gets a store, or gives it up, has its data
+moved: copied first, exchanged then, while the site stands
 still. A run that is killed in between leaves the old data in place. Python 3.6, standard library only.
 """
 
@@ -12,55 +13,95 @@ import errno
 import os
 import pwd
 import subprocess
-from typing import ContextManager, Iterator
+from typing import ContextManager, Iterator, List, NamedTuple
 
 import data
 import disk
 import files
+import shared_data
 import space
 from commands import ReleaseError, Say
 from contract import paths
 from contract.documents import Host
 from pause import paused
 
+
+class _Store(NamedTuple):
+    """What has the data. name, where: in messages. setting: that asks for it, and that makes it larger."""
+
+    name: str
+    where: str
+    setting: str
+
+
+_DISK = _Store("the data disk", "on the data disk", "data.disk_gib")
+_SHARED = _Store("the shared data", "in the file system that machines share", "data.shared")
 # Ends of the names of a copy that is not whole yet, and of a folder that its copy has replaced.
 _DRAFT, _OLD = ".moving", ".moved"
 # Bytes that stay free on the disk to which data are moved.
 _RESERVE = 64 << 20
 
 
-def place(host: Host, say: Say) -> None:
-    """Have the data of all sites where the settings say. Raises ReleaseError or OSError with the data as they were."""
-    if host.disk_gib:
-        disk.mount(say)
+def place(host: Host, say: Say, address: str = "") -> List[str]:
+    """Have the data of all sites where the settings say. Raises ReleaseError or OSError with the data as they were.
+
+    address: of the file system that machines share. Returns the paths of what was written for it.
+    """
+    written: List[str] = []
+    if host.disk_gib or host.shared:
+        _check_store(host)
+        if host.shared:
+            written = shared_data.mount(host.shared, address, say)
+        else:
+            disk.mount(say)
+        store = _SHARED if host.shared else _DISK
         for folder, mode in ((paths.disk_sites(), 0o755), (paths.disk_removed(), 0o700)):
             if not os.path.isdir(folder):
                 os.mkdir(folder)
             files.own(folder, "root", mode)
         for name in files.site_names():
-            _to_disk(_Move(name), say)
-        _to_disk(_Removed(), say)
+            _to_store(_Move(name), store, say)
+        _to_store(_Removed(), store, say)
         if not os.path.lexists(paths.removed()):
             os.symlink(paths.disk_removed(), paths.removed())
-        _keep_unnamed(host)
-        return
-    moves = [move for move in [*map(_Move, files.site_names()), _Removed()] if move.is_on_disk]
-    for move in moves:
-        _to_server(move, say)
+        if not (host.shared and host.shared.is_several):
+            # Another machine may have a site that this one has not.
+            _keep_unnamed(host)
+        return written
+    store = _SHARED if shared_data.is_set() else _DISK
+    moves = [move for move in [*map(_Move, files.site_names()), _Removed()] if move.is_in_store]
     if moves:
+        # Without any, the file system may never have been mounted, and is given up.
+        shared_data.check()
+    for move in moves:
+        _to_server(move, store, say)
+    if store is _SHARED:
+        shared_data.unmount(say)
+    elif moves:
         disk.unmount(say)
+    return written
+
+
+def _check_store(host: Host) -> None:
+    """Refuse to take one store for the other: both are mounted on the same folder."""
+    old = _DISK if host.shared else _SHARED
+    if disk.is_set() if host.shared else shared_data.is_set():
+        raise ReleaseError(
+            "the data are {}, which leaves this machine after this run".format(old.where),
+            then="run up without data.disk_gib and data.shared first, which moves the data to the server's own disk",
+        )
 
 
 class _Move:
-    """The data of a site. here: where they are looked for. there: where they are with a data disk."""
+    """The data of a site. here: where they are looked for. there: where they are in a store."""
 
     def __init__(self, site: str) -> None:
         self.site, self.what = site, "the data of site {}".format(site)
         self.here, self.there = paths.data(site), paths.disk_data(site)
 
     @property
-    def is_on_disk(self) -> bool:
-        """Whether the data are on the data disk, even if a killed run has removed the link to them."""
+    def is_in_store(self) -> bool:
+        """Whether the data are in a store, even if a killed run has removed the link to them."""
         return os.path.islink(self.here) or (not os.path.lexists(self.here) and os.path.isdir(self.there))
 
     def standstill(self) -> ContextManager[object]:
@@ -83,8 +124,8 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def _to_disk(move: _Move, say: Say) -> None:
-    """Move data to the data disk, and have a link lead there."""
+def _to_store(move: _Move, store: _Store, say: Say) -> None:
+    """Move data to a store, and have a link lead there."""
     here, there, old = move.here, move.there, move.here + _OLD
     _recover(here, there)
     if os.path.islink(here) or not os.path.isdir(here):
@@ -98,7 +139,7 @@ def _to_disk(move: _Move, say: Say) -> None:
             then="move on the server the folder that is not needed to another place, and run up again",
         )
     with move.standstill():
-        draft = _copied(move, here, there, "data.disk_gib")
+        draft = _copied(move, here, there, store.setting)
         try:
             if os.path.isdir(there):
                 os.rmdir(there)
@@ -111,11 +152,11 @@ def _to_disk(move: _Move, say: Say) -> None:
             _recover(here, there)
             raise
     files.remove(old)
-    say("{} are on the data disk now".format(move.what))
+    say("{} are {} now".format(move.what, store.where))
 
 
 def _recover(here: str, there: str) -> None:
-    """Finish or undo a move to the data disk that was killed."""
+    """Finish or undo a move to a store that was killed."""
     old, draft = here + _OLD, there + _DRAFT
     if os.path.islink(here) and not os.path.lexists(there) and not os.path.isdir(old) and os.path.isdir(draft):
         # A copy gets its own name before what it was copied from goes.
@@ -131,14 +172,14 @@ def _recover(here: str, there: str) -> None:
     os.rename(old, here)
 
 
-def _to_server(move: _Move, say: Say) -> None:
+def _to_server(move: _Move, store: _Store, say: Say) -> None:
     """Move data back to the server's own disk, in place of the link."""
     here, there = move.here, move.there
     if not os.path.isdir(there):
         raise ReleaseError(
-            "{} are on the data disk, which is not at {}".format(move.what, paths.DATA),
-            then="set data.disk_gib again and run up; or remove the link {} on the server if nobody needs the data, "
-            "and run up again".format(here),
+            "{} are {}, which is not at {}".format(move.what, store.where, paths.DATA),
+            then="set {} again and run up; or remove the link {} on the server if nobody needs the data, and run up "
+            "again".format(store.setting, here),
         )
     if not os.listdir(there):
         files.remove(here)

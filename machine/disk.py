@@ -51,6 +51,12 @@ def mount(say: Say) -> None:
     run("resize2fs", device)
 
 
+def is_set() -> bool:
+    """Whether this machine mounts a data disk. In a rehearsal LXD mounts it."""
+    lines = (files.text(FSTAB) or "").splitlines()
+    return _without(lines) != lines
+
+
 def unmount(say: Say) -> None:
     """Leave the data disk, which the cloud takes from this machine after this run. Raises ReleaseError or OSError."""
     with open(FSTAB, encoding="utf-8") as file:

@@ -30,6 +30,7 @@ import probe
 import processes
 import redis_server
 import schedule
+import shared_data
 import updates
 import venvs
 from commands import ReleaseError, Say, roll_back
@@ -68,12 +69,17 @@ def own_nginx() -> Optional[OwnNginx]:
 
 
 def prepare(
-    folder: str, hosts: Dict[str, str], given: Optional[certificates.Given], say: Say, authority: str = ""
+    folder: str,
+    hosts: Dict[str, str],
+    given: Optional[certificates.Given],
+    say: Say,
+    authority: str = "",
+    store: str = "",
 ) -> None:
     """Put the release of the machine in `folder` in place. Raises ReleaseError with the old release in place.
 
     hosts: name → IPv4 address of the stack's other machines. given: certificates, None for those in place. authority:
-    certificate of the database's server, "" for none.
+    certificate of the database's server, "" for none. store: address of the file system that machines share.
     """
     unpacked = Unpacked(folder)
     host = decode(Host, unpacked.text(HOST_FILE))
@@ -82,6 +88,7 @@ def prepare(
     digest = files.digest(given) if given else old.tls
     is_same = (old.release, old.hosts, old.tls) == (unpacked.id, hosts, digest)
     is_same = is_same and certificates.has_authority(authority, old.written)
+    is_same = is_same and shared_data.is_in_place(host.shared, store)
     if is_same and certificates.are_in_place(given):
         say("what the sites share is in place: nothing to do")
         return
@@ -96,7 +103,7 @@ def prepare(
     services += hardening.place(unpacked, say)
     services += updates.place(unpacked, say)
     name_hosts(hosts)
-    data_disk.place(host, say)
+    services += data_disk.place(host, say, store)
     # A list, because each site is made whatever has changed for another site.
     has_new_parts = any([make_site(site, host, say) for site in host.sites])
     services += log_rotation.place()
@@ -292,7 +299,8 @@ def make_site(site: HostSite, host: Host, say: Say) -> bool:
 
     Returns whether nginx may have yet to load a file of the site.
     """
-    accounts.make(site, host.nginx_user if host.has_nginx else None, bool(host.disk_gib))
+    is_shared = bool(host.shared and host.shared.is_several)
+    accounts.make(site, host.nginx_user if host.has_nginx else None, bool(host.disk_gib or host.shared), is_shared)
     if not host.has_nginx:
         return False
     wait(site)

@@ -154,6 +154,10 @@ def _is_address(found: Any) -> bool:
     return isinstance(found, str) and re.match(r"[0-9.]+\Z", found) is not None
 
 
+def _is_name(found: Any) -> bool:
+    return isinstance(found, str) and re.match(r"[A-Za-z0-9.-]+\Z", found) is not None
+
+
 def _is_certificate(found: Any) -> bool:
     return isinstance(found, str) and re.match(r"[A-Za-z0-9+/=,]+\Z", found) is not None
 
@@ -163,7 +167,7 @@ def _is_id(found: Any) -> bool:
 
 
 # Parts of standard input that may be absent.
-_OPTIONAL = {"address", "authority", "database", "origin", "pin", "pip", "redis"}
+_OPTIONAL = {"address", "authority", "database", "origin", "pin", "pip", "redis", "store"}
 _SITE_INPUTS: Dict[str, Callable[[Any], bool]] = {
     "env": _are_texts,
     "files": _are_files,
@@ -181,6 +185,7 @@ _INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
         "tls": _are_certificates,
         "authority": _is_certificate,
         "database": _are_texts,
+        "store": _is_name,
     },
     "database": {"database": _are_texts},
     "redis": {"redis": _are_texts},
@@ -263,7 +268,8 @@ def perform(verb: str, folder: str) -> None:
         metadata.keep(say)
         if verb == "prepare":
             parts = parts or {"hosts": {}, "tls": None}
-            host.prepare(folder, parts["hosts"], parts["tls"], say, parts.get("authority", ""))
+            texts = (parts.get(name, "") for name in ("authority", "store"))
+            host.prepare(folder, parts["hosts"], parts["tls"], say, *texts)
             host.bring_database(folder, parts.get("database"), say)
         elif verb in ("apply", "follow"):
             _release(folder, parts or {}, verb == "apply", entry)

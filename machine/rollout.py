@@ -19,6 +19,7 @@ import maintenance
 import processes
 import redis_server
 import schedule
+import shared_data
 import venvs
 from commands import ReleaseError, Say, describe, roll_back
 from contract import paths
@@ -143,6 +144,7 @@ class Rollout:
 
     def install(self) -> None:
         """Copy the release to where it serves from."""
+        shared_data.check()
         self.target = self.unpacked.install(self.site.releases, self.release.web_group)
         if not self.unpacked.is_kept:
             origin = self.origin or Origin()

@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
+import shared_data
 from contract import paths
 
 # Programs say so in their output: pip, tar, cp, SQLite.
@@ -64,7 +65,8 @@ def measure(place: Place) -> Dict[str, Any]:
 def places() -> List[Place]:
     """The disks of this machine that releases and data are on."""
     places = [Place("the server's disk", paths.ROOT, "server.disk_gib")]
-    if os.path.isdir(paths.DATA) and _device(paths.DATA) != _device(paths.ROOT):
+    # A file system that machines share grows by itself, and who asks it may have to wait.
+    if not shared_data.is_set() and os.path.isdir(paths.DATA) and _device(paths.DATA) != _device(paths.ROOT):
         # The sites' folder is only on their own disk.
         is_sites = os.path.isdir(paths.disk_sites())
         places.append(Place("the data disk", paths.DATA, "data.disk_gib" if is_sites else "mysql.disk_gib"))
@@ -83,10 +85,12 @@ def _of_path(path: str) -> Place:
 def _folders() -> Iterator[Tuple[str, str]]:
     """Words and path of each folder that grows."""
     for site in sorted(os.listdir(paths.sites())) if os.path.isdir(paths.sites()) else []:
-        yield "data of site {}".format(site), os.path.realpath(paths.data(site))
+        if not shared_data.is_set():
+            yield "data of site {}".format(site), os.path.realpath(paths.data(site))
         yield "releases of site {}".format(site), os.path.join(paths.site_root(site), "releases")
         yield "logs of site {}".format(site), paths.logs(site)
-    yield "data of removed sites", os.path.realpath(paths.removed())
+    if not shared_data.is_set():
+        yield "data of removed sites", os.path.realpath(paths.removed())
     yield "virtual environments", paths.venvs()
     for folder in paths.BUILD_FOLDERS:
         for marker in glob.glob(os.path.join(folder, "*", "built.json")):

@@ -24,6 +24,7 @@ import maintenance
 import processes
 import redis_server
 import schedule
+import shared_data
 import space
 import updates
 import workers
@@ -65,6 +66,7 @@ def of_machine(finds_edits: bool) -> Status:
         "memory": {"size": facts.memory() << 20, "free": facts.free_memory()},
         "disks": [space.measure(place) for place in space.places()],
         "redis": redis_server.is_running(),
+        "shared_data": shared_data.state(),
         "database": _database() if os.path.exists(paths.DATABASE_COMMAND) else None,
         "updates": _updates(),
         "unconfined": drop_ins.unconfined(),
@@ -150,6 +152,8 @@ def lines(found: Status) -> List[str]:
         shown.append(
             "redis: {}".format("runs" if found["redis"] else "does not answer (journalctl -u {})".format(unit))
         )
+    if found["shared_data"]:
+        shown.append("shared data: " + found["shared_data"])
     if found["database"]:
         shown += _lines_of_database(found["database"])
     if found["updates"]:

@@ -5,6 +5,7 @@ import subprocess
 from typing import IO
 
 from contract import paths
+from contract.resources import SHARED_DATA
 from operations.dump import copy, finish, pipe, send, size_text
 from operations.errors import UserError
 from operations.local_files import check_new, local_path, new_file
@@ -13,12 +14,12 @@ from schema.base import printable
 
 
 def _machine(stack: Stack, site: str, name: str | None) -> Machine:
-    """The machine whose data are meant: each app server has its own. Raises UserError."""
+    """The machine whose data are meant: each app server has its own, or all have the same. Raises UserError."""
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,19}", site):
         raise UserError(f"--site {printable(site)}: allowed: the name of a site, such as app")
     stack.check_site(site)
     names = [machine.name for machine in stack.machines if machine.runs_application]
-    if name is None and len(names) > 1:
+    if name is None and len(names) > 1 and not stack.outputs.get(SHARED_DATA):
         raise UserError(f"each app server has data of its own; allowed: --machine with one of {', '.join(names)}")
     return stack.machine(name or next(iter(names), None))
 

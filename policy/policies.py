@@ -19,6 +19,8 @@ _DISK = "alicloud:ecs/ecsDisk:EcsDisk"
 _ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
 _RDS = "alicloud:rds/instance:Instance"
 _BALANCER = "alicloud:alb/loadBalancer:LoadBalancer"
+_NAS = "alicloud:nas/fileSystem:FileSystem"
+_NAS_RULE = "alicloud:nas/accessRule:AccessRule"
 _TAGS = ("managed-by", "project", "stack")
 _TAGGED = (
     _INSTANCE,
@@ -26,6 +28,7 @@ _TAGGED = (
     _ADDRESS,
     _RDS,
     _BALANCER,
+    _NAS,
     "alicloud:ecs/ecsKeyPair:EcsKeyPair",
     "alicloud:ecs/securityGroup:SecurityGroup",
     "alicloud:vpc/network:Network",
@@ -66,6 +69,9 @@ def _statistics(resource: Resource) -> Iterator[str]:
                 f"{source} may reach port {resource.inputs['portRange']}, where databases and statistics answer; "
                 "use another port for the site, or a private network"
             )
+    mounting = resource.inputs.get("sourceCidrIp") if resource.type == _NAS_RULE else None
+    if mounting and not ip_network(mounting, strict=False).is_private:
+        yield f"{mounting} may mount the file system; give a rule to each server of the application"
 
 
 def _opened(resource: Resource, ports: tuple[int, ...]) -> Iterator[IPv4Network | IPv6Network]:
@@ -94,10 +100,12 @@ def _encrypted(resource: Resource) -> Iterator[str]:
         yield "its system disk is not encrypted; set server.encrypted: true before the server is created, or replace it"
     if resource.type == _DISK and resource.inputs.get("encrypted") is not True:
         yield "it is not encrypted; set server.encrypted: true before it is created, or move the data to a new one"
+    if resource.type == _NAS and resource.inputs.get("encryptType") not in (1, 2):
+        yield "it is not encrypted; only a new file system can be"
 
 
 def _protected(resource: Resource) -> Iterator[str]:
-    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS, _BALANCER)
+    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS, _BALANCER, _NAS)
     if resource.stack in _PRODUCTION and resource.type in kept and not resource.protect:
         yield "`pulumi destroy` would delete it; set server.protect, and data.protect or mysql.protect for disks: true"
 
@@ -105,13 +113,15 @@ def _protected(resource: Resource) -> Iterator[str]:
 POLICIES = (
     Policy("no-ssh-from-the-world", "The world must not reach SSH.", _ssh),
     Policy(
-        "no-public-statistics", "Only private networks reach databases, Redis, metrics and statistics.", _statistics
+        "no-public-statistics",
+        "Only private networks reach databases, Redis, file systems, metrics and statistics.",
+        _statistics,
     ),
     Policy("tagged", "Each resource says which project and stack it is of.", _tags),
-    Policy("encrypted-disks", "System disks and data disks are encrypted.", _encrypted),
+    Policy("encrypted-disks", "System disks, data disks and file systems are encrypted.", _encrypted),
     Policy(
         "protected-prod",
-        "Servers, addresses, disks and databases of production cannot be deleted by mistake.",
+        "Servers, addresses, disks, file systems and databases of production cannot be deleted by mistake.",
         _protected,
     ),
 )

@@ -28,6 +28,8 @@ BESIDE: tuple[dict[str, Any], ...] = (
     {"nginx": SOURCE},
     {"data": {"served": {"/media/": "media"}}},
     {"data": {"disk_gib": 40}},
+    {"alarms": {"email": "ops@example.com"}},
+    merged(RDS, {"alarms": {"email": "ops@example.com"}}),
     {"uwsgi": SOURCE},
     # Debian's compiler builds an optimised Python, too.
     {"python": PYTHON, "server": {"os": "debian12"}},
@@ -37,6 +39,7 @@ BESIDE: tuple[dict[str, Any], ...] = (
 )
 # Where the ordinary value is that of another stack already, or fits it alone.
 OTHER: dict[str, dict[str, Any]] = {
+    "alarms.email": {"alarms": {"email": "other@example.com"}},
     "app.source": {"app": {"source": "./other"}},
     "app.requirements": {"app": {"requirements": "other.txt"}},
     "app.health": {"app": {"health": "/status"}},

@@ -68,6 +68,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "topology.instance_type": ("ecs.e-c1m1.large", {"topology": {"app_servers": 1}}),
     "access.http[]": "203.0.113.0/24",
     "access.ssh[]": "203.0.113.0/24",
+    "alarms.email": "ops@example.com",
     "access.metrics[]": ("10.0.0.0/8", {"metrics": {"port": 9464}}),
     "access.public_key": PUBLIC_KEY,
     "access.private_key_file": "~/.ssh/id_ed25519",

@@ -35,7 +35,16 @@ class Data(Model):
         description="Size of a data disk for the data of all sites, GiB; it outlives the server. None: the server's "
         "own disk. It can grow; a smaller size is refused.",
     )
-    protect: bool = Field(False, description="Refuse to delete or replace the sites' data disk.")
+    shared: bool = Field(
+        False,
+        description="Whether the data of all sites are in a file system (NAS, encrypted) that every machine with the "
+        "application mounts; it outlives the servers. Not for SQLite.",
+    )
+    protect: bool | None = Field(
+        None,
+        description="Refuse to delete or replace the sites' data disk, or the shared file system. None: true with "
+        "data.shared, else false.",
+    )
     served: dict[text.Location, DataPath] = Field(
         default_factory=dict,
         description="URL path below site.location to folder of the site's data that nginx serves, such as uploads.",
@@ -43,3 +52,8 @@ class Data(Model):
     limit_rate: text.Size | None = Field(
         None, description="Bytes a second of one download from data.served, such as 2m; none: unlimited."
     )
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether what has the data cannot be deleted or replaced."""
+        return self.shared if self.protect is None else self.protect

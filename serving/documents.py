@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from contract.documents import Entrance, Host, HostSite, Packages, Probe, Release
-from contract.placeholders import ADDRESS, facts_in
+from contract import paths
+from contract.documents import Entrance, Host, HostSite, Packages, Probe, Release, Shared
+from contract.placeholders import ADDRESS, facts_in, fill
 from kinds.app_servers import Process
 from kinds.databases import Mysql
 from kinds.pins import hashed
@@ -55,7 +56,21 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
         packages=_packages(stack, role, has_nginx),
         disk_gib=stack.data_gib if role != "front" else None,
         database=database.managed_document() if (database := readied(stack, role)) else None,
+        shared=_shared(stack, sites) if has_shared_data(stack, role) else None,
     )
+
+
+def has_shared_data(stack: StackSettings, role: Role) -> bool:
+    """Whether a machine of that role mounts the file system that machines share."""
+    return stack.shares_data and role in ("whole", "app")
+
+
+def _shared(stack: StackSettings, sites: tuple[SitePlan, ...]) -> Shared:
+    """The sites' programs are units of their own, or belong to a process manager that is one."""
+    units = list(stack.process_manager.drop_ins(stack.system, 0))
+    if not units:
+        units = [fill(site.program.name, {"slot": slot}) for site in sites for slot in paths.SLOTS]
+    return Shared(units, is_several=stack.numbers_accounts)
 
 
 def readied(stack: StackSettings, role: Role) -> Mysql | None:
@@ -82,6 +97,8 @@ def _packages(stack: StackSettings, role: Role, has_nginx: bool) -> Packages | N
     asked_by = {name: key for name, key in of_pythons.items() if name not in own} if has_app else {}
     if readied(stack, role):
         asked_by.setdefault(stack.system.mysql_client, "mysql.managed")
+    if has_shared_data(stack, role):
+        asked_by.setdefault(stack.system.nfs_client, "data.shared")
     names = tuple(dict.fromkeys((*own, *asked_by, *(() if has_nginx else ("logrotate",)))))
     return packages.document(stack, names)._replace(asked_by=asked_by) if names else None
 

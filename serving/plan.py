@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from contract.documents import Host, Redis, Release
@@ -82,7 +83,8 @@ class ServingPlan:
     role: what it does. system: facts of its operating system. groups, users, directories: made once, by cloud-init.
     bootstrap_files: path → text that a server gets once. configs: file name → text of what its sites
     share. sources: as a site's. ports: the TCP ports that its clients reach, the world or nginx. host: what the
-    release tool needs to know of the machine. service: what a machine has that has it alone.
+    release tool needs to know of the machine. service: what a machine has that has it alone. numbers: user or group →
+    its number, for those that must have the same number on other machines.
     """
 
     role: Role
@@ -100,6 +102,7 @@ class ServingPlan:
     host: Host | Database | Redis
     sites: tuple[SitePlan, ...]
     service: Service | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def bootstrap_version(self) -> str:
@@ -112,6 +115,8 @@ class ServingPlan:
             self.groups,
             [(user.name, user.home, user.groups) for user in self.users],
             [(directory.path, directory.owner, directory.mode) for directory in self.directories],
+            # Nothing without them: another text would build each server anew.
+            *([sorted(self.numbers.items())] if self.numbers else []),
         )
         return f"{self.system.name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 

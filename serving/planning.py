@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from contract import paths
+from contract.numbers import number
 from contract.placeholders import APP_PORT
 from contract.resources import FRONT_MACHINE
 from kinds.place import Place
@@ -135,6 +136,9 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
         ports=tuple(sorted({port for site in sites for port in site.ports})),
         host=host_document(stack, sites, role),
         sites=sites,
+        numbers={name: number(name) for name in (builtin.user, builtin.group, builtin.web_group)}
+        if stack.numbers_accounts and role != "front"
+        else {},
     )
 
 

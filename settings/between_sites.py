@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from contract.numbers import number
 from schema.base import Rule
 from settings import ports
 from settings.python import shared_rules
@@ -40,7 +41,20 @@ def rules(stack: "StackSettings") -> Iterator[Rule]:
             reason = f"differs from {owner}.tls, but both serve the same domain"
             yield f"{name}.tls", tls != settings.tls, reason, "the same tls in both"
         yield from _one_user(stack, settings)
+    if stack.numbers_accounts:
+        yield from _numbers(stack)
     yield from shared_rules([(f"{stack.key_of(site)}python", site.python) for site in stack.sites])
+
+
+def _numbers(stack: "StackSettings") -> Iterator[Rule]:
+    """Yield the rules of users whose numbers are made of their names: two of them must not have the same."""
+    owners: dict[int, tuple[str, str]] = {}
+    for settings in stack.sites:
+        place = settings.place
+        for name in (place.user, place.group, place.web_group):
+            owner, site = owners.setdefault(number(name), (name, settings.site.name))
+            reason = f"data.shared gives its users the numbers of those of site {site}"
+            yield f"sites.{settings.site.name}", owner != name, reason, "another name of the site"
 
 
 def _one_user(stack: "StackSettings", site: SiteSettings) -> Iterator[Rule]:

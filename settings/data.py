@@ -1,5 +1,6 @@
 """The folder that a site's application may write to, and the settings of what is in it."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from pydantic import SecretStr
@@ -11,6 +12,10 @@ from settings.site import SiteSettings
 DATA_DIR = "DATA_DIR"
 # CentOS 7's SQLite 3.7 makes its journal beside the link, where nobody may write; newer ones make it beside the file.
 _OLD_SQLITE, _SQLITE = "centos7", (".sqlite3", ".sqlite", ".db")
+
+# Its locks are of one machine, and its write-ahead log is memory of one: https://www.sqlite.org/useovernet.html
+_NO_SQLITE = "SQLite breaks in a file system that machines share (data.shared)"
+_SQLITE_URL = re.compile(r"sqlite[a-z0-9+]*:(?!//$|.*:memory:)")
 
 # Settings of folders that are served from a release.
 _SERVED = ("nginx.static", "uwsgi.static_map")
@@ -39,14 +44,21 @@ def rules(site: SiteSettings, system: str, is_apart: bool) -> Iterator[Rule]:
             part = part.rstrip("/")
             is_needed = f"{part}/".startswith(f"{path}/") or (key in _SERVED and overlap(path, part))
             yield "app.persistent", is_needed, reason, "paths that the application writes"
+        shared = site.data.shared and path.endswith(_SQLITE)
+        yield "app.persistent", shared, f"{path}: {_NO_SQLITE}", "mysql, or a database elsewhere"
         yield (
             "app.persistent",
             system == _OLD_SQLITE and path.endswith(_SQLITE),
             f"SQLite of {system} cannot write to {path} through a link",
             "the folder that it is in, or a file in DATA_DIR",
         )
-    unprotected = site.data.protect and site.data.disk_gib is None
-    yield "data.protect", unprotected, "set, but there is no data disk", "data.disk_gib with it"
+    for name, secret in own.items():
+        shared = site.data.shared and bool(_SQLITE_URL.match(secret.get_secret_value()))
+        yield f"app.env.{name}", shared, _NO_SQLITE, "mysql, or a database elsewhere"
+    is_twice = site.data.shared and site.data.disk_gib is not None
+    yield "data.disk_gib", is_twice, "set, but data.shared has the data elsewhere", "one of the two"
+    unprotected = bool(site.data.protect) and site.data.disk_gib is None and not site.data.shared
+    yield "data.protect", unprotected, "set, but there is no data disk", "data.disk_gib with it, or data.shared"
     yield from _served_rules(site, is_apart)
 
 
@@ -87,7 +99,7 @@ def note(sites: Sequence[SiteSettings], has_disk: bool, is_protected: bool) -> s
         return None
     return (
         f"{' and '.join(named)}: these data are on the server's own disk, and a replacement or destroy deletes them; "
-        "data.disk_gib gives them a disk that outlives the server"
+        "data.disk_gib gives them a disk that outlives the server, and data.shared a file system"
     )
 
 

@@ -61,7 +61,8 @@ def load() -> StackSettings:
         settings, warnings = static_files.resolve(settings, Path.cwd(), file)
         warnings = [*misfits, *warnings]
         warnings += [f"{settings.key_of(site)}{text}" for site in settings.sites for text in site.app_server.warnings]
-        if doubt := data.note(settings.sites, settings.data_gib is not None, settings.server.protect):
+        has_store = settings.data_gib is not None or settings.shares_data
+        if doubt := data.note(settings.sites, has_store, settings.server.protect):
             notes.append(doubt)
         notes += [
             f"{settings.key_of(site)}release.pin: {site.release.pin}, which is kept, serves in place of app.source"

@@ -23,6 +23,7 @@ from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
 from settings import alb, between_sites, data, ports
+from settings.alarms import Alarms
 from settings.locks import Dependencies
 from settings.metrics import Metrics
 from settings.nginx import Nginx
@@ -41,7 +42,7 @@ MACHINE_KEYS = {
         "install", "version", "archive", "sha256", "prefix", "user", "keepalive_timeout", "client_header_timeout",
     ),
     "tls": ("directory", "ca"),
-    "data": ("disk_gib", "protect"),
+    "data": ("disk_gib", "shared", "protect"),
 }  # fmt: skip
 
 
@@ -53,6 +54,7 @@ class Document(SiteSettings):
     topology: Topology = Topology()
     access: Access = Access()
     metrics: Metrics = Metrics()
+    alarms: Alarms = Alarms()
     confinement: Confinement = Confinement()
     mysql: Mysql = Mysql()
     redis: Redis | None = None
@@ -82,7 +84,8 @@ class StackSettings:
 
     database, redis: None without one. process_manager, front, nginx: the machine's, for all sites. acme_directory,
     acme_ca: the CA that machines ask for certificates, and the file with its root, None for the known ones.
-    generation: of what the sites share. data_gib: size of the data disk, None without one. sites: at least one.
+    generation: of what the sites share. data_gib: size of the data disk, None without one. shares_data: whether the
+    sites' data are in a file system that the machines share. sites: at least one.
     dependencies: of the sites without a requirements file, by name. is_named: `sites` names them, so that a site's key
     is sites.<name>.<key>. notes: what a preview says of the settings, such as which file was found.
     is_first: whether a machine with the application is the one that does what only one of them may do. balancer: in
@@ -94,6 +97,7 @@ class StackSettings:
     topology: Topology
     access: Access
     metrics: Metrics
+    alarms: Alarms
     confinement: Confinement
     database: Database | None
     redis: Redis | None
@@ -104,6 +108,7 @@ class StackSettings:
     acme_ca: str | None
     generation: int
     data_gib: int | None
+    shares_data: bool
     protects_data: bool
     sites: tuple[SiteSettings, ...]
     is_named: bool
@@ -140,6 +145,11 @@ class StackSettings:
     def key_of(self, site: SiteSettings) -> str:
         """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
         return f"sites.{site.site.name}." if self.is_named else ""
+
+    @property
+    def numbers_accounts(self) -> bool:
+        """Whether users have the same numbers on several machines, because these write the same files."""
+        return self.shares_data and self.has_app_servers
 
     @property
     def redis_beside(self) -> Redis | None:
@@ -259,6 +269,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         topology=document.topology,
         access=document.access,
         metrics=document.metrics,
+        alarms=document.alarms,
         confinement=document.confinement,
         database=next((found for key in DATABASES if (found := getattr(document, key)).is_wanted), None),
         redis=document.redis,
@@ -269,7 +280,8 @@ def read(config: Mapping[str, Any]) -> StackSettings:
         acme_ca=document.tls.ca,
         generation=document.release.generation,
         data_gib=document.data.disk_gib,
-        protects_data=document.data.protect,
+        shares_data=document.data.shared,
+        protects_data=document.data.is_protected,
         sites=sites or (first,),
         is_named=bool(sites),
     )
@@ -328,6 +340,7 @@ def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"
     of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
     yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
+    yield from stack.alarms.rules(stack.access.http, stack.managed is not None)
     enabled = any(site.tls.enabled for site in stack.sites)
     acme = any(site.tls.acme for site in stack.sites)
     for site in stack.sites:

@@ -87,6 +87,8 @@ class System:
     mysql_packages: tuple[str, ...]
     # The package of MySQL's client alone.
     mysql_client: str
+    # The package that mounts NFS.
+    nfs_client: str
     # MySQL reads this file after the package's own files.
     mysql_config: str
     redis_packages: tuple[str, ...]

@@ -45,6 +45,7 @@ CENTOS7 = System(
     nginx_build_packages=("make", "pcre-devel", "zlib-devel", "openssl-devel"),
     mysql_packages=("mariadb-server",),
     mysql_client="mariadb",
+    nfs_client="nfs-utils",
     mysql_config="/etc/my.cnf.d/wsgi-ecs.cnf",
     redis_packages=("redis",),
     redis_service="redis.service",

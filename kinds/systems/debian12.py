@@ -26,6 +26,7 @@ DEBIAN12 = System(
     nginx_build_packages=("make", "libpcre2-dev", "zlib1g-dev", "libssl-dev"),
     mysql_packages=("mariadb-server",),
     mysql_client="mariadb-client",
+    nfs_client="nfs-common",
     mysql_config="/etc/mysql/mariadb.conf.d/90-wsgi-ecs.cnf",
     redis_packages=("redis-server",),
     redis_service="redis-server.service",

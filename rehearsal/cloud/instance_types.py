@@ -116,13 +116,16 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
         case "alicloud:rds/getInstanceClasses:getInstanceClasses":
             is_single = args.get("category") == "Basic"
             return {**args, "id": "classes", "ids": [name for name in CLASSES if name.endswith(".1") == is_single]}
+        case "alicloud:nas/getZones:getZones":
+            kinds = [{"protocolType": "nfs", "storageType": name} for name in ("Capacity", "Performance")]
+            return {**args, "id": "zones", "zones": [{"zoneId": zone, "instanceTypes": kinds} for zone in ZONES]}
         case "alicloud:vpc/getNetworks:getNetworks":
             networks = [record for record in records(tokens.VPC) if record.status == "done"]
             vpcs = [{"vpcName": each.inputs["vpcName"], "cidrBlock": each.inputs["cidrBlock"]} for each in networks]
             return {**args, "id": "networks", "ids": [each.id for each in networks], "vpcs": vpcs}
     raise UserError(
         f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks, getSwitches, "
-        "getNetworks, getInstances, getZones and getInstanceClasses of RDS, and getZones of ALB"
+        "getNetworks, getInstances, getZones and getInstanceClasses of RDS, and getZones of ALB and of NAS"
     )
 
 

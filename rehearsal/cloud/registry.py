@@ -6,6 +6,7 @@ from rehearsal.cloud.instance_types import answer
 from rehearsal.cloud.resources.alb_listener import Listener, ListenerCertificate, ListenerRule
 from rehearsal.cloud.resources.alb_load_balancer import LoadBalancer
 from rehearsal.cloud.resources.alb_server_group import ServerGroup
+from rehearsal.cloud.resources.cms import Alarm, AlarmContact, AlarmContactGroup, SiteMonitor
 from rehearsal.cloud.resources.copy_to_remote import CopyToRemote
 from rehearsal.cloud.resources.disk import Disk
 from rehearsal.cloud.resources.disk_attachment import DiskAttachment
@@ -14,6 +15,8 @@ from rehearsal.cloud.resources.eip_association import EipAssociation
 from rehearsal.cloud.resources.instance import Instance
 from rehearsal.cloud.resources.ipv4_cidr_block import Ipv4CidrBlock
 from rehearsal.cloud.resources.key_pair import KeyPair
+from rehearsal.cloud.resources.nas_access import NasAccessGroup, NasAccessRule, NasMountTarget
+from rehearsal.cloud.resources.nas_file_system import NasFileSystem
 from rehearsal.cloud.resources.rds_backup_policy import RdsBackupPolicy
 from rehearsal.cloud.resources.rds_contents import RdsAccount, RdsAccountPrivilege, RdsDatabase
 from rehearsal.cloud.resources.rds_instance import RdsInstance
@@ -48,6 +51,14 @@ TYPES: dict[str, Resource[CloudContext]] = {
     tokens.LISTENER_RULE: ListenerRule(),
     tokens.LISTENER_CERTIFICATE: ListenerCertificate(),
     tokens.SERVICE_CERTIFICATE: ServiceCertificate(),
+    tokens.NAS_FILE_SYSTEM: NasFileSystem(),
+    tokens.NAS_ACCESS_GROUP: NasAccessGroup(),
+    tokens.NAS_MOUNT_TARGET: NasMountTarget(),
+    tokens.NAS_ACCESS_RULE: NasAccessRule(),
+    tokens.ALARM_CONTACT: AlarmContact(),
+    tokens.ALARM_CONTACT_GROUP: AlarmContactGroup(),
+    tokens.SITE_MONITOR: SiteMonitor(),
+    tokens.ALARM: Alarm(),
     tokens.COMMAND: RemoteCommand(),
     tokens.COPY_TO_REMOTE: CopyToRemote(),
 }

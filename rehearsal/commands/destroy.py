@@ -3,14 +3,13 @@
 import time
 from pathlib import Path
 
-from rehearsal.cloud import daemon, group_bridge, machine
+from rehearsal.cloud import daemon, group_bridge, machine, volume
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import keys_of
 from rehearsal.cloud.lock import stack_lock
 from rehearsal.cloud.lxd import Lxd, reachable
 from rehearsal.cloud.pebble import Pebble
 from rehearsal.cloud.registry import PROVIDER
-from rehearsal.cloud.resources import disk
 from rehearsal.cloud.store import load_state
 from rehearsal.commands.show import Show
 from rehearsal.engine.engine import Engine
@@ -47,4 +46,4 @@ def _remove_unrecorded(context: CloudContext) -> None:
     for name in machine.names(context):
         machine.remove(context, name)
     group_bridge.remove_all(Lxd(), context.stack)
-    disk.remove_all(Lxd(), context.stack)
+    volume.remove_all(Lxd(), context.stack)

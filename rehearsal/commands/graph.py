@@ -55,6 +55,7 @@ class Registered:
             "ipAddress": address,
             "primaryIpAddress": address,
             "connectionString": address,
+            "mountTargetDomain": address,
             "zoneId": "zone",
             "userData": "",
             "stdout": NO_KEY,
@@ -108,6 +109,11 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
         everybody = sources.setdefault(_EVERYBODY, f"w{len(sources)}")
         lines.insert(1, f"  {everybody}([{_label('everybody')}])")
         edges.append(f"  {everybody} -->|{_label(', '.join(map(str, numbers)))}| b{number}")
+    edges += _told(kinds, servers)
+    for number, file_system in enumerate(kinds[tokens.NAS_FILE_SYSTEM]):
+        about = _label(f"NAS {file_system.inputs['description']}", "data of the sites")
+        lines.append(f"    n{number}[({about})]")
+        lines += [f"    {servers[name]} --- n{number}" for name in _mounting(kinds)]
     return "\n".join([*lines, "  end", *edges])
 
 
@@ -183,6 +189,22 @@ def _about_balancer(balancer: Registration, kinds: Kinds) -> list[str]:
     speeds = [str(each.inputs["bandwidth"]) for each in kinds[tokens.EIP_ADDRESS] if each.name in ids]
     addresses = [f"public address in each of {len(mappings)} zones, {speeds[0]} Mbit/s"]
     return [f"ALB {balancer.inputs['loadBalancerName']}", *addresses]
+
+
+def _told(kinds: Kinds, servers: Mapping[str, str]) -> list[str]:
+    """Who is told by what looks at the public server from outside; nothing of a stack without alarms."""
+    bound = {each.inputs["instanceId"] for each in kinds[tokens.EIP_ASSOCIATION]}
+    return [
+        f"  m0([{_label('CloudMonitor', contact.inputs['channelsMail'])}]) -.-> {servers[name]}"
+        for contact in kinds[tokens.ALARM_CONTACT]
+        for name in sorted(bound)
+    ]
+
+
+def _mounting(kinds: Kinds) -> list[str]:
+    """Names of the servers that may mount the file system: their address is made from their name."""
+    sources = {rule.inputs["sourceCidrIp"] for rule in kinds[tokens.NAS_ACCESS_RULE]}
+    return [server.name for server in kinds[tokens.INSTANCE] if f"{server.name}-address" in sources]
 
 
 def _turns(kinds: Kinds) -> dict[str, int]:

@@ -14,6 +14,7 @@ from contract.resources import (
     machine_of,
     server_of_disk,
     server_of_instance,
+    server_rule,
 )
 from operations.dump import amount_text
 from rehearsal.cloud import tokens
@@ -31,6 +32,8 @@ _AMOUNTS = (
 
 def lost(root: Path, stack: str, preview: Preview) -> Iterator[str]:
     """A line for each server whose sites lose their data by the update, or have their data moved."""
+    store = next((each.op for each in preview.changes if each.record.type == tokens.NAS_FILE_SYSTEM), None)
+    rules = [each.record.name for each in preview.changes if each.record.type == tokens.NAS_ACCESS_RULE]
     servers: dict[str, dict[str, Op]] = {}
     for change in preview.changes:
         if change.record.type == tokens.INSTANCE:
@@ -40,7 +43,10 @@ def lost(root: Path, stack: str, preview: Preview) -> Iterator[str]:
     deployment = next((change.record.urn.split("::")[1] + f"-{stack}" for change in preview.changes), "")
     for server, ops in servers.items():
         machine = machine_of(deployment, server)
-        fate = _fate(server, ops.get(tokens.INSTANCE), ops.get(tokens.DISK), stack)
+        if store and server_rule(server) in rules:
+            fate = _fate_of_shared(server, ops.get(tokens.INSTANCE), store, stack)
+        else:
+            fate = _fate(server, ops.get(tokens.INSTANCE), ops.get(tokens.DISK), stack)
         if not fate or machine in (DATABASE_MACHINE, REDIS_MACHINE):
             continue
         if amounts := _amounts(root, stack, machine or None):
@@ -63,6 +69,20 @@ def _fate(server: str, instance: Op | None, disk: Op | None, stack: str) -> str:
         gone = instance_resource(server)
     else:
         return ""
+    return f"{gone} takes {{}} with it; ./rehearse backup --stack {stack} --site SITE FILE copies it"
+
+
+def _fate_of_shared(server: str, instance: Op | None, store: Op, stack: str) -> str:
+    """The same where the data are in a file system that machines share, or are to be. store: of the file system."""
+    stays, still = instance in (Op.SAME, Op.UPDATE), "each site stands still while its data are copied"
+    if stays and store is Op.CREATE:
+        return f"{server} moves {{}} to the file system that machines share; {still}"
+    if stays and store is Op.DELETE:
+        return f"{server} moves {{}} to its own disk before the shared file system is deleted; {still}"
+    is_gone = instance in (Op.REPLACE, Op.DELETE) and store is Op.CREATE
+    if not is_gone and store in (Op.SAME, Op.UPDATE, Op.CREATE):
+        return ""
+    gone = instance_resource(server) if is_gone else "the shared file system"
     return f"{gone} takes {{}} with it; ./rehearse backup --stack {stack} --site SITE FILE copies it"
 
 

@@ -40,6 +40,7 @@ class Cloud(mocks.Mocks):
             "ecs/instance:Instance": {"primaryIpAddress": "10.0.0.1"},
             ":LoadBalancer": {"dnsName": "alb-1.cn-hangzhou.alb.aliyuncs.com"},
             "rds/instance:Instance": {"connectionString": "rm-1.mysql.rds.aliyuncs.com"},
+            ":MountTarget": {"mountTargetDomain": "0a1b-x.cn-hangzhou.nas.aliyuncs.com"},
             ":Command": {"stdout": self.printed},
         }
         if args.typ.endswith("ecs/instance:Instance"):
@@ -56,6 +57,8 @@ class Cloud(mocks.Mocks):
             return {"ids": self.classes.get(args.args["zoneId"], []), "instanceClasses": []}, []
         if args.token.endswith(":getNetworks"):
             return {"ids": [], "vpcs": self.networks}, []
+        if args.token.endswith("nas/getZones:getZones"):
+            return {"id": "", "zones": []}, []
         if args.token.endswith(":getZones"):
             return {"ids": ["cn-hangzhou-i", "cn-hangzhou-j"], "zones": []}, []
         if args.token.endswith(":getImages"):

@@ -109,3 +109,21 @@ def test_a_load_balancer_is_between_the_world_and_the_servers(project: Path) -> 
     assert "10.76.18.0/23" not in text
     assert re.search(r'g\d -->\|"22"\| g\d', text)
     assert "release: step 1 of 2" in text
+
+
+def test_a_shared_file_system_is_beside_the_servers_that_mount_it(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    stack.write_text("config: {'wsgi-ecs:data': {shared: true}, 'wsgi-ecs:topology': {app_servers: 2}}")
+    text = graph(project, "one")
+    assert 'n0[("NAS wsgi-ecs-one<br>data of the sites")]' in text
+    servers = dict(re.findall(r'(s\d)\["wsgi-ecs-one-([a-z0-9-]+)<br>', text))
+    assert sorted(servers[key] for key in re.findall(r"(s\d) --- n0", text)) == ["app-1", "app-2"]
+
+
+def test_who_is_told_is_outside_the_network(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    stack.write_text("config: {'wsgi-ecs:alarms': {email: ops@example.com}}")
+    text = graph(project, "one")
+    assert text.splitlines()[-1] == '  m0(["CloudMonitor<br>ops#64;example.com"]) -.-> s0'

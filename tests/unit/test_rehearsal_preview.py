@@ -388,6 +388,8 @@ def test_the_data_of_redis_are_lost_with_its_server_and_stay_without_it(
 
 DISK: Settings = {"data": {"disk_gib": 20}}
 LARGER: Settings = {"data": {"disk_gib": 40}}
+SHARED: Settings = {"data": {"shared": True, "protect": False}}
+APART: Settings = {"topology": {"app_servers": 1}}
 
 
 @pytest.mark.parametrize(
@@ -405,6 +407,11 @@ LARGER: Settings = {"data": {"disk_gib": 40}}
         ({"topology": {"app_servers": 2}}, {"topology": {"app_servers": 1}}, ["app-2-instance takes the data"]),
         ({**DISK, "topology": {"app_servers": 2}}, {**DISK, **SYSTEMD, "topology": {"app_servers": 2}}, []),
         ({"mysql": {"password": "secret-1"}}, {}, []),
+        ({}, SHARED, [" moves the data of its sites (app: 1.0 MB in 2 files) to the file system that machines share"]),
+        (SHARED, {**SHARED, **SYSTEMD}, []),
+        (SHARED, {}, [" to its own disk before the shared file system is deleted; each site stands still"]),
+        (SHARED, SYSTEMD, ["the shared file system takes the data of its sites"]),
+        (APART, {**APART, **SHARED}, ["app-1-instance takes the data of its sites"]),
     ],
 )
 def test_what_becomes_of_the_data_of_sites_is_said_with_its_amount(

@@ -206,6 +206,8 @@ _COMMON = (
     _library("gmp-devel", "libgmp-dev"),
     _LOGROTATE,
     _SUPERVISOR,
+    # A rehearsal mounts nothing by NFS, so this has nothing else of the client.
+    Rpm("nfs-utils", "os", folders={"/var/lib/nfs": "root root 0755"}),
 )
 
 CENTOS7 = (

@@ -42,6 +42,7 @@ names = (
 )
 modules: Any = [importlib.import_module(name) for name in names]
 builds, commands, data, disk, drop_ins, files, hardening, host, lock, nginx, release, traffic, venvs, paths = modules
+shared_data: Any = importlib.import_module("shared_data")
 log_rotation: Any = importlib.import_module("log_rotation")
 updates: Any = importlib.import_module("updates")
 release_commands: Any = importlib.import_module("release_commands")
@@ -163,6 +164,9 @@ def move(root: str) -> None:
     hardening.SSHD_CONFIG, hardening.JOURNALD_DROP_IN = root + "/etc/sshd_config", root + "/journald/wsgi-ecs.conf"
     hardening.CONTAINER = root
     disk.mount, disk.unmount = (lambda say: Path(paths.DATA).mkdir(exist_ok=True)), (lambda say: None)
+    disk.FSTAB, shared_data.UNITS = root + "/fstab", root + "/units"
+    shared_data.is_mounted = lambda: Path(paths.DATA).is_dir()
+    shared_data.answers = lambda *_: "away" not in Path(root, "faults.json").read_text()
 
 
 def hasten() -> None:

@@ -173,6 +173,7 @@ class Server:
             # All packages of the OS are there.
             "dpkg-query": lambda *arguments: (0, "".join(f"{name} ii \n" for name in arguments[3:])),
             "cp": self._copy,
+            "umount": lambda *_: (0, ""),
             # The rules that keep the metadata from applications are there.
             "sh": lambda *_: (0, ""),
             "journalctl": lambda *_: (0, "Failed to listen on sockets: Address already in use"),
@@ -358,7 +359,7 @@ class Server:
         """systemd where it manages no application: it reads its units, no nginx is its own, and a socket listens."""
         if arguments[-1] == f"{paths.METRICS_UNIT}.socket":
             return (1, f"Job for {arguments[-1]} failed") if arguments[0] in self.refuses else (0, "")
-        if arguments[-1] in ("wsgi-ecs-updates.timer", "wsgi-ecs-logs.timer"):
+        if arguments[-1] in ("wsgi-ecs-updates.timer", "wsgi-ecs-logs.timer", "srv-data.mount", "rpcbind.service"):
             return 0, ""
         return (0, "") if arguments == ("daemon-reload",) else (1, "Job for nginx.service failed")
 
