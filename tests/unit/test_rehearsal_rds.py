@@ -89,7 +89,7 @@ def test_it_is_mariadb_on_a_bridge_of_its_own_in_the_first_zone(
 
 def test_its_allow_list_is_the_only_way_in(context: CloudContext) -> None:
     database = record(tokens.RDS_INSTANCE, "rm-1", INSTANCE)
-    assert group_bridge._of_database(database) == [
+    assert group_bridge._of_engine(database) == [
         {"securityGroupId": "rm-1", "ipProtocol": "tcp", "portRange": "3306/3306", "cidrIp": "10.76.0.0/20"}
     ]
 
