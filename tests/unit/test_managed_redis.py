@@ -105,6 +105,8 @@ def test_the_instance_has_what_the_provider_reads_back(run_program: Run) -> None
     # After a switch of roles, each of them would move the instance.
     assert sorted(request.ignoreChanges) == ["secondaryZoneId", "vswitchId", "zoneId"]
     assert not request.protect
+    # It is deleted before the network.
+    assert [urn for urn in request.dependencies if urn.endswith("Switch::wsgi-ecs-dev-switch")]
     # Its standby needs no switch of its own.
     assert not [name for _, name in registered(program) if "standby" in name]
     assert not [name for _, name in registered(program) if name.endswith("-redis-instance")]
