@@ -154,12 +154,17 @@ class StackSettings:
     @property
     def redis_beside(self) -> Redis | None:
         """Redis on the application's server."""
-        return self.redis if self.redis and not self.redis.is_alone(self.has_app_servers) else None
+        return self.redis if self.redis and self.redis.is_beside(self.has_app_servers) else None
 
     @property
     def managed(self) -> Mysql | None:
         """The database, if it is an engine of the cloud."""
         return self.database if isinstance(self.database, Mysql) and self.database.managed else None
+
+    @property
+    def managed_redis(self) -> Redis | None:
+        """Redis, if it is an engine of the cloud."""
+        return self.redis if self.redis and self.redis.managed else None
 
     @property
     def remote(self) -> tuple[Service, ...]:
@@ -340,5 +345,5 @@ def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"
     of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
     yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
-    yield from stack.alarms.rules(stack.access.http, stack.managed is not None)
+    yield from stack.alarms.rules(stack.access.http, stack.managed is not None, stack.managed_redis is not None)
     yield from unused_rules([site.tls for site in stack.sites])

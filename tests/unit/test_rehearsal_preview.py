@@ -320,7 +320,8 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     (refused,) = found.refused
     assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for changed user data")
     assert refused.endswith(
-        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` or `data.protect: false` for a data disk) "
+        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` or `data.protect: false` for a data disk, "
+        "`redis.protect: false` for Tair) "
         "and nothing else, and up; 2. this change, and up"
     )
     assert list(ops(found)) == REPLACED

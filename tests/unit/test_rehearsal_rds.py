@@ -90,7 +90,7 @@ def test_it_is_mariadb_on_a_bridge_of_its_own_in_the_first_zone(
 
 def test_its_allow_list_is_the_only_way_in_and_does_not_let_this_host_in() -> None:
     def allowed(cidr: str) -> list[str]:
-        rules = group_bridge._of_database(
+        rules = group_bridge._of_engine(
             record(tokens.RDS_INSTANCE, "rm-1", {**INSTANCE, "securityIps": [cidr]}), bridges
         )
         ports = {(rule["securityGroupId"], rule["ipProtocol"], rule["portRange"]) for rule in rules}
