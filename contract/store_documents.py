@@ -9,6 +9,7 @@ DELIVERY_FILE = "delivery.json"
 ACCEPTED_FILE = "accepted.json"
 SETTLED_FILE = "settled.json"
 OFFER_FILE = "offer.json"
+SILENT_FILE = "silent.json"
 
 
 class Delivery(NamedTuple):
@@ -47,6 +48,19 @@ class Offer(NamedTuple):
     first: str = ""
     commands: List[str] = []
     turn: int = 0
+
+
+class Silence(NamedTuple):
+    """For how many seconds roll-outs have looked at a member and seen no change of its counter."""
+
+    counter: int
+    seconds: float
+
+
+class Silent(NamedTuple):
+    """silent.json: what roll-outs have seen of members that write nothing. Most roll-outs are shorter than a life."""
+
+    members: Dict[str, Silence] = {}
 
 
 class Task(NamedTuple):

@@ -11,7 +11,7 @@ this delivery goes. Python 3.6, standard library only.
 
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from contract.store_documents import Member, Offer, Settled
+from contract.store_documents import Member, Offer, Settled, Silence, Silent
 
 # Seconds to see which members live: each writes its file every 2 seconds.
 LOOK_SECONDS = 20.0
@@ -61,7 +61,7 @@ class Memory(NamedTuple):
 
     settled, offer: as the store has them. is_served: whether any member has served what is settled. turn: the highest.
     named: by the offer. tried: members that died as the first. failed: member → why it does not serve what is settled.
-    problem, lines: why the delivery is not settled.
+    problem, lines: why the delivery is not settled. silent: what earlier roll-outs have seen.
     """
 
     began: float
@@ -78,6 +78,7 @@ class Memory(NamedTuple):
     failed: Dict[str, str] = {}
     problem: str = ""
     lines: List[str] = []
+    silent: Dict[str, Silence] = {}
 
 
 class Accept(NamedTuple):
@@ -115,7 +116,8 @@ def watch(memory: Memory, members: Mapping[str, Member], now: float) -> Memory:
     for name, member in members.items():
         known = sights.get(name)
         if known is None:
-            sights[name] = Sight(member)
+            before = memory.silent.get(name)
+            sights[name] = Sight(member, before.seconds if before and before.counter == member.counter else 0.0)
         elif member.counter != known.member.counter:
             sights[name] = Sight(member, 0.0, True)
     return memory._replace(sights=sights, looked=now)
@@ -129,6 +131,12 @@ def living(memory: Memory) -> List[str]:
 def gone(memory: Memory) -> List[str]:
     """Names of the members that have written nothing for so long that their files can be removed."""
     return sorted(name for name, sight in memory.sights.items() if sight.silent > LIFE_SECONDS)
+
+
+def silent(memory: Memory) -> Silent:
+    """What the next roll-out is to know of the members that have written nothing, and have not been forgotten."""
+    found = {name: sight for name, sight in memory.sights.items() if not sight.lives and name not in gone(memory)}
+    return Silent({name: Silence(sight.member.counter, sight.silent) for name, sight in found.items()})
 
 
 def _look(plan: Plan, memory: Memory, now: float) -> Decision:
@@ -227,25 +235,33 @@ def _bring(plan: Plan, memory: Memory, now: float) -> Decision:
         closed = Offer(turn=memory.turn)
         return Decision(memory._replace(phase="closed", offer=closed), [closed], [])
     memory, lines = _judge(plan, memory, settled.number, now)
-    there = living(memory)
-    behind = [name for name in there if not serves(memory.sights[name].member, settled.number)]
-    behind = [name for name in behind if name not in memory.failed and name not in memory.named]
-    # Who serves nothing yet takes no server from the balancer.
-    room = plan.at_once - len([name for name in memory.named if memory.sights[name].member.number is not None])
-    for name in sorted(behind, key=lambda name: memory.sights[name].member.number is not None):
-        if memory.sights[name].member.number is not None:
-            if room <= 0:
-                break
-            room -= 1
-        turn = memory.turn + 1
-        memory = memory._replace(turn=turn, named=dict(memory.named, **{name: Named(turn, now)}), said=now)
-        lines.append("delivery {} is offered to {}".format(settled.number, name))
+    memory, offered = _name(plan, memory, settled.number, now)
     turns = {name: named.turn for name, named in memory.named.items()}
     offer = Offer(settled.number, turns, turn=memory.turn) if turns else Offer(turn=memory.turn)
     writes = [offer] if offer != memory.offer else []  # type: List[Write]
     memory = memory._replace(offer=offer, phase="bring" if turns else "closed")
-    waiting = _wait(memory, "{}, which take delivery {}".format(", ".join(turns), settled.number), now)
-    return _then(waiting if turns else Decision(memory, [], []), writes, lines)
+    what = "{}, which take delivery {}".format(", ".join(sorted(turns)), settled.number)
+    waiting = _wait(memory, what, now) if turns else Decision(memory, [], [])
+    return _then(waiting, writes, lines + offered)
+
+
+def _name(plan: Plan, memory: Memory, number: int, now: float) -> Tuple[Memory, List[str]]:
+    """Give members their turn, as many at once as the plan allows."""
+    members = {name: memory.sights[name].member for name in living(memory) if name not in memory.failed}
+    behind = [name for name in members if name not in memory.named and not serves(members[name], number)]
+    room = plan.at_once - len([name for name in memory.named if memory.sights[name].member.number is not None])
+    named, turn, lines = dict(memory.named), memory.turn, []
+    # A member that serves nothing yet takes no server from the balancer. One that a killed roll-out has left busy does.
+    for name in sorted(behind, key=lambda name: (members[name].number is not None, members[name].doing is None)):
+        if members[name].number is not None:
+            room -= 1
+            if room < 0:
+                break
+        turn += 1
+        named[name] = Named(turn, now)
+        lines.append("delivery {} is offered to {}".format(number, name))
+    said = now if lines else memory.said
+    return memory._replace(named=named, turn=turn, said=said), lines
 
 
 def _judge(plan: Plan, memory: Memory, number: int, now: float) -> Tuple[Memory, List[str]]:

@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
 
 import lock
 from commands import ReleaseError, Say
-from contract.store_documents import Offer, Settled
-from offers import Accept, Memory, Plan, Write, decide, gone
+from contract.store_documents import Offer, Settled, Silent
+from offers import Accept, Memory, Plan, Write, decide, gone, silent
 from store import Damaged, Store, Unreadable, staying
 
 STEP_SECONDS = 2.0
@@ -22,6 +22,7 @@ STORE_SECONDS = 300.0
 LOCK_SECONDS = 3600
 # Seconds that a member may take when no delivery says so.
 _SECONDS = 900
+_AGAIN = "run up again when the shared file system answers"
 # Turns that are left out when nobody knows how many were given.
 _UNKNOWN_TURNS = 1000
 
@@ -38,14 +39,16 @@ class RollOut:
         offer = self._or_none(store.offer)
         settled = self._or_none(store.settled)
         accepted = _accepted(store)
+        noted = self._or_none(store.silent) or Silent()
         members = store.members().known.values()
         turns = [member.refused.turn for member in members if member.refused]
         turns += [member.doing.turn for member in members if member.doing]
         turns += [offer.turn] if offer else [_UNKNOWN_TURNS + max(turns or [0])]
-        self.plan = self._plan(number, at_once, accepted)
+        self.plan = self._plan(number, at_once, accepted, accepted | {member.number or 0 for member in members})
         is_served = settled is not None and settled.number in accepted
         # An offer that is damaged is written anew, whatever it was.
-        self.memory = Memory(now, settled, is_served, offer or Offer(-1), max(turns), looked=now, said=now)
+        offer = offer or Offer(-1)
+        self.memory = Memory(now, settled, is_served, offer, max(turns), looked=now, said=now, silent=noted.members)
         self.writes: List[Write] = []
         self.lines: List[str] = []
         self.problem = ""
@@ -59,18 +62,18 @@ class RollOut:
             self.say("warning: the store: {}; it counts as absent".format(error))
             return None
 
-    def _plan(self, number: int, at_once: int, accepted: Set[int]) -> Plan:
+    def _plan(self, number: int, at_once: int, accepted: Set[int], served: Set[int]) -> Plan:
         delivery = self._or_none(functools.partial(self.store.delivery, number)) if number else None
         if number and delivery is None:
             raise ReleaseError("delivery {} is not in the store".format(number), then="run up again")
         commands: List[str] = []
         # The commands of a release run once: not for a delivery or a release that a member has served before.
         if delivery and number not in accepted:
-            served: Set[Tuple[str, str]] = set()
-            for other in accepted:
+            releases: Set[Tuple[str, str]] = set()
+            for other in served:
                 known = self._or_none(functools.partial(self.store.delivery, other))
-                served |= set(known.sites.items()) if known else set()
-            commands = sorted(site for site, release in delivery.sites.items() if (site, release) not in served)
+                releases |= set(known.sites.items()) if known else set()
+            commands = sorted(site for site, release in delivery.sites.items() if (site, release) not in releases)
         return Plan(number, at_once, delivery.seconds if delivery else _SECONDS, commands, not accepted)
 
     def step(self, now: float) -> bool:
@@ -110,7 +113,7 @@ class RollOut:
         since = self.refused_since = now if self.refused_since is None else self.refused_since
         if now - since > STORE_SECONDS:
             what = "the store has refused for {:.0f} s: {}".format(now - since, error)
-            raise ReleaseError(what, then="run up again when the shared file system answers") from error
+            raise ReleaseError(what, then=_AGAIN) from error
         if str(error) != self.problem:
             self.say("waiting for the store: {}".format(error))
             self.problem = str(error)
@@ -118,6 +121,7 @@ class RollOut:
     def _tidy_up(self) -> None:
         """Remove what nobody needs. A failure does not end the release."""
         try:
+            self.store.note_silent(silent(self.memory))
             for name in gone(self.memory):
                 self.store.forget(name)
             members = self.store.members()
@@ -177,15 +181,16 @@ def release(
         store.make()
         number = next_number(store)
         store.deliver(number, sites, seconds, archives, secrets)
-        run(RollOut(store, number, at_once, keep, say, time.monotonic()))
+        run(store, number, at_once, keep, say)
     return number
 
 
 def rollback(store: Store, number: int, at_once: int, keep: int, say: Say) -> int:
     """Roll out an older delivery, 0 for the one that was settled before. Returns its number. Raises as release()."""
     with lock.acquire_lock(LOCK_SECONDS, "a rollback"):
-        settled = store.settled()
-        number = number or (settled.previous or 0 if settled else 0)
+        if not number:
+            settled = store.settled()
+            number = settled.previous or 0 if settled else 0
         accepted = sorted(_accepted(store))
         if number not in accepted:
             what = (
@@ -193,20 +198,34 @@ def rollback(store: Store, number: int, at_once: int, keep: int, say: Say) -> in
             )
             shown = ", ".join(map(str, accepted)) or "none"
             raise ReleaseError("{}; allowed: {}".format(what, shown))
-        run(RollOut(store, number, at_once, keep, say, time.monotonic()))
+        run(store, number, at_once, keep, say)
     return number
 
 
 def resume(store: Store, at_once: int, keep: int, say: Say) -> None:
     """Bring a roll-out that was killed to its end: take back what is not settled, and finish what is."""
     with lock.acquire_lock(LOCK_SECONDS, "the end of a roll-out that was killed"):
-        run(RollOut(store, 0, at_once, keep, say, time.monotonic()))
+        run(store, 0, at_once, keep, say)
 
 
 def run(
-    rollout: RollOut, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+    store: Store,
+    number: int,
+    at_once: int,
+    keep: int,
+    say: Say,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Take steps until the roll-out has ended. Raises ReleaseError when its delivery was not settled."""
+    """Roll a delivery out. Parameters are those of RollOut. Raises ReleaseError when the delivery was not settled."""
+    began, rollout = clock(), None  # type: float, Optional[RollOut]
+    while rollout is None:
+        try:
+            rollout = RollOut(store, number, at_once, keep, say, clock())
+        except Unreadable as error:
+            if clock() - began > STORE_SECONDS:
+                raise ReleaseError(str(error), then=_AGAIN) from error
+            sleep(STEP_SECONDS)
     while not rollout.step(clock()):
         sleep(STEP_SECONDS)
     rollout.check()

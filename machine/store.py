@@ -4,10 +4,11 @@
     deliveries/<number>/accepted.json   a member has served it
     settled.json           what a member that serves nothing takes by itself
     offer.json             who takes which delivery now
+    silent.json            members that the last roll-outs have seen, and that wrote nothing
     members/<id>.json      what a member serves and does
     lease/<number>         which member runs what must run once (lease.py)
 
-The release host writes the first four under a lock of its own machine, and each member writes its own file. All files
+The release host writes the first five under a lock of its own machine, and each member writes its own file. All files
 are replaced by a rename, so a reader finds the old or the new text. Whoever needs to know what another machine has just
 done opens a file by its name, because an NFS client asks the server at each open, and may answer a look at attributes
 from its cache. Root alone reads the store, because it holds secrets. Python 3.6, standard library only.
@@ -27,11 +28,13 @@ from contract.store_documents import (
     DELIVERY_FILE,
     OFFER_FILE,
     SETTLED_FILE,
+    SILENT_FILE,
     Accepted,
     Delivery,
     Member,
     Offer,
     Settled,
+    Silent,
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -87,6 +90,13 @@ class Store:
 
     def make_offer(self, offer: Offer) -> None:
         self.write(OFFER_FILE, offer)
+
+    def silent(self) -> Silent:
+        """The members that were silent. Raises Unreadable."""
+        return self.read(Silent, SILENT_FILE) or Silent()
+
+    def note_silent(self, silent: Silent) -> None:
+        self.write(SILENT_FILE, silent)
 
     def delivery(self, number: int) -> Optional[Delivery]:
         """What belongs to a delivery, None when there is none of this number. Raises Unreadable."""

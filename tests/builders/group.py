@@ -64,7 +64,8 @@ class Store(store.Store):  # type: ignore[misc]
 class Machine(member.Machine):  # type: ignore[misc]
     """A member's machine. bad: deliveries that no machine takes. is_sick: whether this machine takes none at all.
 
-    history: tasks that it has begun, and times: when. accepted: deliveries that it has served.
+    history: tasks that it has begun, and times: when. impatient: those that it took by itself, although it served and
+    an offer was open. accepted: deliveries that it has served.
     """
 
     def __init__(self, shared: Store, rounds: int, bad: Mapping[int, bool], clock: Callable[[], float]) -> None:
@@ -76,6 +77,7 @@ class Machine(member.Machine):  # type: ignore[misc]
         self.left = 0
         self.history: list[Task] = []
         self.times: list[float] = []
+        self.impatient: list[Task] = []
         self.accepted: list[int] = []
 
     def serves(self) -> tuple[int | None, dict[str, str]]:
@@ -85,6 +87,8 @@ class Machine(member.Machine):  # type: ignore[misc]
         self.task, self.left = task, self.rounds
         self.history.append(task)
         self.times.append(self.clock())
+        if not task.turn and self.number is not None and self.store.offer().number is not None:
+            self.impatient.append(task)
 
     def outcome(self) -> Any:
         assert self.task is not None

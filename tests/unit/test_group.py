@@ -172,6 +172,16 @@ class Group(RuleBasedStateMachine):
     def at_most_one_holds_the_lease(self) -> None:
         assert len([node for node in self.nodes(lives=True, frozen=False) if node.watcher.holds_lease()]) <= 1
 
+    @invariant()
+    def a_member_that_serves_waits_for_its_turn(self) -> None:
+        assert [task for node in self.nodes() for task in node.machine.impatient] == []
+        try:
+            offer = self.seen.offer()
+        except store.Damaged:
+            return
+        named = [self.world.nodes[name] for name in offer.members]
+        assert len([node for node in named if node.machine.number is not None]) <= self.world.at_once
+
     # What must hold in the end.
 
     def calm_down(self) -> None:
