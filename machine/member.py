@@ -163,7 +163,7 @@ class Watcher:
         if self.memory.runs:
             self._lead(now, number is not None or self.lease.watched.holds)
             return
-        view = look(self.store, number)
+        view = look(self.name, self.store, number)
         leads = self._lead(now, competes(self.memory, view, number, now))
         task = wanted(self.name, view, number, leads)
         if task is None or not is_due(task, self.memory, now):
@@ -200,13 +200,17 @@ class Watcher:
             return False
 
 
-def look(store: Store, number: Optional[int]) -> View:
+def look(member: str, store: Store, number: Optional[int]) -> View:
     """What the store says to a member. number: that the member serves. Raises Unreadable."""
-    settled, offer = store.settled(), store.offer()
+    offer = store.offer()
+    if member in offer.members:
+        # Whatever is settled, even if nobody can read it.
+        return View(None, offer, True, [])
+    settled = store.settled()
     if settled is None or number is not None or store.is_accepted(settled.number):
         return View(settled, offer, True, [])
     # Nobody had lived when this was settled, so the release host could not see that a member serves it.
-    if any(member.number == settled.number for member in store.members().known.values()):
+    if any(other.number == settled.number for other in store.members().known.values()):
         return View(settled, offer, True, [])
     delivery = store.delivery(settled.number)
     return View(settled, offer, False, sorted(delivery.sites) if delivery else [])

@@ -9,9 +9,10 @@ an offer that was not settled is replaced, and members that do not serve what is
 this delivery goes. Python 3.6, standard library only.
 """
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 from contract.store_documents import Member, Offer, Settled, Silence, Silent
+from store import Damaged, Members
 
 # Seconds to see which members live: each writes its file every 2 seconds.
 LOOK_SECONDS = 20.0
@@ -99,7 +100,7 @@ class Decision(NamedTuple):
     lines: List[str]
 
 
-def decide(plan: Plan, memory: Memory, members: Mapping[str, Member], now: float) -> Decision:
+def decide(plan: Plan, memory: Memory, members: Members, now: float) -> Decision:
     """The next step of a roll-out. members: what they have written. now: seconds on the own clock."""
     memory = watch(memory, members, now)
     if memory.phase == "look":
@@ -109,17 +110,27 @@ def decide(plan: Plan, memory: Memory, members: Mapping[str, Member], now: float
     return _bring(plan, memory, now)
 
 
-def watch(memory: Memory, members: Mapping[str, Member], now: float) -> Memory:
-    """What is known after another look. A file that cannot be read just now is as it was."""
-    passed = min(max(now - memory.looked, 0.0), STEP_SECONDS) if memory.sights else 0.0
-    sights = {name: sight._replace(silent=sight.silent + passed) for name, sight in memory.sights.items()}
-    for name, member in members.items():
-        known = sights.get(name)
-        if known is None:
+def watch(memory: Memory, members: Members, now: float) -> Memory:
+    """What is known after another look."""
+    passed = min(max(now - memory.looked, 0.0), STEP_SECONDS)
+    sights = {}
+    for name in set(memory.sights) | set(members.known) | set(members.unreadable):
+        problem, member = members.unreadable.get(name), members.known.get(name)
+        sight = memory.sights.get(name)
+        if problem and not isinstance(problem, Damaged):
+            # Nobody has looked at this member, so nobody has seen that it is silent.
+            pass
+        elif sight is None:
+            # A damaged file counts as one that says nothing. A member that lives writes it again.
+            member = member or Member(-1)
             before = memory.silent.get(name)
-            sights[name] = Sight(member, before.seconds if before and before.counter == member.counter else 0.0)
-        elif member.counter != known.member.counter:
-            sights[name] = Sight(member, 0.0, True)
+            sight = Sight(member, before.seconds if before and before.counter == member.counter else 0.0)
+        elif member is None or member.counter == sight.member.counter:
+            sight = sight._replace(silent=sight.silent + passed)
+        else:
+            sight = Sight(member, 0.0, True)
+        if sight:
+            sights[name] = sight
     return memory._replace(sights=sights, looked=now)
 
 

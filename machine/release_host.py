@@ -84,7 +84,10 @@ class RollOut:
         try:
             if not self.writes and self.memory.phase != "closed":
                 members = self.store.members()
-                decision = decide(self.plan, self.memory, members.known, now)
+                for problem in members.unreadable.values():
+                    if not members.known and not isinstance(problem, Damaged):
+                        raise problem
+                decision = decide(self.plan, self.memory, members, now)
                 self.memory, self.writes, self.lines = decision.memory, list(decision.writes), decision.lines
             while self.writes:
                 self._write(self.writes[0])
@@ -127,7 +130,7 @@ class RollOut:
             members = self.store.members()
             if members.unreadable:
                 # A delivery that is served might be removed.
-                self.say("no delivery is removed: {}".format("; ".join(members.unreadable)))
+                self.say("no delivery is removed: {}".format("; ".join(map(str, members.unreadable.values()))))
                 return
             known = members.known.values()
             settled, offer = self.memory.settled, self.memory.offer

@@ -52,10 +52,10 @@ class Damaged(Unreadable):
 
 
 class Members(NamedTuple):
-    """The members' files. unreadable: a line for each file that cannot be read."""
+    """The members' files. unreadable: member → why its file cannot be read."""
 
     known: Dict[str, Member]
-    unreadable: List[str]
+    unreadable: Dict[str, Unreadable] = {}
 
 
 class Store:
@@ -178,12 +178,12 @@ class Store:
 
     def members(self) -> Members:
         """What the members have written last. Raises Unreadable when their folder cannot be listed."""
-        known, unreadable = {}, []
+        known, unreadable = {}, {}
         for found in filter(None, map(_MEMBER.match, self._names("members"))):
             try:
                 member = self.member(found.group(1))
             except Unreadable as error:
-                unreadable.append(str(error))
+                unreadable[found.group(1)] = error
             else:
                 # A file that has just been removed is none.
                 if member is not None:

@@ -14,6 +14,8 @@ commands, release_host = (module(name) for name in ("commands", "release_host"))
 member: Any = module("member")
 store: Any = module("store")
 
+# A folder in memory, where there is one: on a disk, each of the many small files would be waited for.
+FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Seconds between two steps of everybody.
 ROUND = 6.0
 
@@ -211,13 +213,13 @@ class World:
                 node.step()
             self.step_host()
 
-    def settle_down(self, rounds: int = 400) -> None:
-        """Let time pass until the release host has nothing to do, and a while longer."""
-        for _ in range(rounds):
+    def settle_down(self, rounds: int = 20) -> None:
+        """Let time pass until the release host has nothing to do, and some rounds longer."""
+        for _ in range(400):
             if not self.asked:
                 break
             self.pass_time()
-        self.pass_time(130)
+        self.pass_time(rounds)
 
     def serving(self) -> dict[str, int | None]:
         return {name: node.machine.number for name, node in self.nodes.items() if node.lives}

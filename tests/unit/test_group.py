@@ -12,13 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.builders.group import ROUND, Node, World
+from tests.builders.group import FAST, ROUND, Node, World
 from tests.unit.machine import module
 
 lease, offers, store = (module(name) for name in ("lease", "offers", "store"))
 
-# Memory in place of a disk, where there is such a folder: each write waits for the disk.
-_FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _DAMAGE = st.sampled_from([b"", b"{", b'{"counter": "x"}', b"\xff", b"[]"])
 _SPEEDS = st.floats(0.8, 1.25)
 # The offset and the speed of a member's clock, and how many rounds it takes to apply a delivery.
@@ -31,7 +29,7 @@ class Group(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(dir=_FAST))
+        self.folder = Path(tempfile.mkdtemp(dir=FAST))
         self.world = World(self.folder)
         self.seen = store.Store(str(self.folder))
         self.joined = 0
@@ -192,7 +190,7 @@ class Group(RuleBasedStateMachine):
             node.store.refusals = 0
             node.frozen = False
         world.ask_end()
-        world.settle_down()
+        world.settle_down(130)
         self.a_refused_delivery_reaches_one_member()
         self.commands_run_once()
         settled = self.seen.settled()
