@@ -258,21 +258,27 @@ def _bring(plan: Plan, memory: Memory, now: float) -> Decision:
 
 def _name(plan: Plan, memory: Memory, number: int, now: float) -> Tuple[Memory, List[str]]:
     """Give members their turn, as many at once as the plan allows."""
-    members = {name: memory.sights[name].member for name in living(memory) if name not in memory.failed}
-    behind = [name for name in members if name not in memory.named and not serves(members[name], number)]
-    room = plan.at_once - len([name for name in memory.named if memory.sights[name].member.number is not None])
+    members = {name: sight.member for name, sight in memory.sights.items()}
+    there = [name for name in living(memory) if name not in memory.failed and name not in memory.named]
+    behind = [name for name in there if not serves(members[name], number)]
+    room = plan.at_once - len([name for name in memory.named if _has_requests(members[name], number)])
     named, turn, lines = dict(memory.named), memory.turn, []
-    # A member that serves nothing yet takes no server from the balancer. One that a killed roll-out has left busy does.
-    for name in sorted(behind, key=lambda name: (members[name].number is not None, members[name].doing is None)):
-        if members[name].number is not None:
+    # The members that a killed roll-out has left busy have their turn first, because they are on their way already.
+    for name in sorted(behind, key=lambda name: (members[name].doing is None, name)):
+        if _has_requests(members[name], number):
+            if room <= 0:
+                continue
             room -= 1
-            if room < 0:
-                break
         turn += 1
         named[name] = Named(turn, now)
         lines.append("delivery {} is offered to {}".format(number, name))
     said = now if lines else memory.said
     return memory._replace(named=named, turn=turn, said=said), lines
+
+
+def _has_requests(member: Member, number: int) -> bool:
+    """Whether the load balancer asks a member, or will ask it before it serves this number."""
+    return member.number is not None or (member.doing is not None and member.doing.number != number)
 
 
 def _judge(plan: Plan, memory: Memory, number: int, now: float) -> Tuple[Memory, List[str]]:

@@ -220,13 +220,7 @@ class Store:
             return None
         except OSError as error:
             raise Unreadable("{} cannot be read: {}".format(name, error.strerror)) from error
-        try:
-            document = decode(kind, data.decode())
-        except (ValueError, TypeError, AttributeError) as error:
-            raise Damaged("{} is damaged: {}".format(name, error)) from error
-        if not _fits(kind, document):
-            raise Damaged("{} is damaged: a value is of another type".format(name))
-        return document
+        return parsed(kind, name, data)
 
     def write(self, name: str, document: object) -> None:
         """Replace a file by a document."""
@@ -273,6 +267,17 @@ def staying(
         found |= {member.number} if member.number is not None else set()
         found |= {member.doing.number} if member.doing else set()
     return found
+
+
+def parsed(kind: Type[T], name: str, data: bytes) -> T:
+    """The document that a file's content is. Raises Damaged, which names the file, when it is none."""
+    try:
+        document = decode(kind, data.decode())
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Damaged("{} is damaged: {}".format(name, error)) from error
+    if not _fits(kind, document):
+        raise Damaged("{} is damaged: a value is of another type".format(name))
+    return document
 
 
 def _fits(kind: Any, value: Any) -> bool:
