@@ -188,6 +188,8 @@ def _first(memory: Memory, there: List[str]) -> str:
         # The first member of a roll-out that was killed is the only one that may not serve what is settled.
         was_first = name == memory.offer.first and memory.offer.number not in (None, settled)
         is_busy = member.doing is not None
+        # No other member may run commands while this one does.
+        was_first = was_first or bool(member.doing and member.doing.commands)
         return (not was_first, is_busy, member.refused is not None, member.number != settled, name)
 
     return min(there, key=order)

@@ -154,6 +154,12 @@ class Group(RuleBasedStateMachine):
             if number not in self.unserved:
                 assert len(self.undisturbed(leaders)) <= 1, number
 
+    @invariant()
+    def one_member_runs_commands_at_a_time(self) -> None:
+        running = [node for node in self.nodes(lives=True) if node.watcher.memory.runs]
+        leading = [node for node in running if node.machine.history[-1].commands]
+        assert len(self.undisturbed([(node, node.machine.times[-1]) for node in leading])) <= 1
+
     def check_what_is_settled(self) -> None:
         settled = self.seen.settled()
         if settled is None or any(settled.number in node.machine.accepted for node in self.world.nodes.values()):

@@ -168,6 +168,20 @@ def test_a_member_that_joins_during_a_roll_out_ends_with_the_rest(served: World)
     assert set(served.serving().values()) == {2}
 
 
+def test_a_member_looks_again_before_it_takes_what_it_has_said(served: World) -> None:
+    node = served.join("d")
+    node.step()
+    said = node.said()
+    assert said is not None
+    assert said.doing == Task(1)
+    number = served.deliver({"app": "r2"})
+    served.host.accept(number, "a")
+    served.host.settle(Settled(number, 1))
+    for _ in range(3):
+        node.step()
+    assert node.machine.history == [Task(2)]
+
+
 def test_the_first_delivery_of_all_is_settled_before_anybody_lives(world: World) -> None:
     world.ask()
     world.pass_time(6)
@@ -237,6 +251,19 @@ def test_the_next_roll_out_ends_what_a_killed_one_has_left(served: World, writes
     assert served.host.offer().number is None
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_members_that_a_killed_roll_out_has_left_have_their_turn_one_after_the_other(served: World, bad: bool) -> None:
+    served.join("d", rounds=2)
+    served.pass_time(6)
+    killed_after(served, 3)
+    assert served.serving() == {"a": 2, "b": 1, "c": 1, "d": 1}
+    served.ask(bad=bad)
+    for _ in range(80):
+        served.pass_time()
+        assert len([node for node in served.nodes.values() if node.watcher.memory.runs]) <= 1
+    assert set(served.serving().values()) == {2 if bad else 3}
+
+
 @pytest.mark.parametrize("writes", range(8))
 def test_the_end_of_a_killed_roll_out_needs_no_new_delivery(served: World, writes: int) -> None:
     killed_after(served, writes)
@@ -251,6 +278,15 @@ def test_a_member_waits_for_its_turn_while_the_release_host_is_gone(served: Worl
     served.pass_time(100)
     assert served.host.settled().number == 2
     assert served.serving() == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_refused_turn_is_not_taken_again_while_the_release_host_is_gone(served: World) -> None:
+    served.ask(bad=True)
+    served.step_host()
+    served.host.writes_left = 1
+    served.pass_time(60)
+    assert served.host.offer().number == 2
+    assert begun(served, 2) == {"a": 1}
 
 
 def test_a_rollback_is_a_roll_out_of_an_older_delivery_without_commands(served: World) -> None:
