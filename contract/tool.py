@@ -12,7 +12,9 @@ TOOL = (
 )  # fmt: skip
 # Modules that the server of a database, or of Redis alone, needs beside TOOL, and who brings a managed one its schema.
 SERVICE_TOOL = ("service", "database", "database_tls", "managed_database")
+# Modules that the members of a scaling group and their release host need beside TOOL. No release carries them yet.
+STORE_TOOL = ("store", "member", "offers", "release_host", "lease")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
-    "kept", "service_documents", "user", "updates", "numbers",
+    "kept", "service_documents", "store_documents", "user", "updates", "numbers",
 )  # fmt: skip

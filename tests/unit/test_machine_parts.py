@@ -18,7 +18,7 @@ import pytest
 from contract import paths
 from contract.codec import encode
 from contract.documents import Build, Endpoint, Manifest, Probe
-from contract.tool import SERVICE_TOOL
+from contract.tool import SERVICE_TOOL, STORE_TOOL
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.process_managers import emperor
 from serving import bootstrap, host_files, machines, make_plan, release_files
@@ -34,6 +34,7 @@ def test_a_release_carries_the_whole_tool() -> None:
     *others, database = machines(parse({"mysql": {"password": "x"}}, "test"))
     # The bootstrap brings these: the emperor's vassals outlive a release, the page comes before any.
     tool = {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
+    tool -= {f"{name}.py" for name in STORE_TOOL}
     tool |= {"run.sh"} | {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
     of_services = {f"{name}.py" for name in SERVICE_TOOL}
     for plan in (machine.plan for machine in others):
