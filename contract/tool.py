@@ -15,4 +15,5 @@ SERVICE_TOOL = ("service", "database", "database_tls", "managed_database")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
     "kept", "service_documents", "user", "updates", "numbers",
+    "nfs",
 )  # fmt: skip

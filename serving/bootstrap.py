@@ -65,6 +65,12 @@ def files(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
             *_repositories(plan.system, stack),
             File(paths.BOOTSTRAP_COMMAND, _service_script(plan, plan.service, stack), "0700"),
         )
+    if plan.role == "release":
+        return (
+            *_repositories(plan.system, stack),
+            *(File(path, text) for path, text in plan.bootstrap_files.items()),
+            File(paths.BOOTSTRAP_COMMAND, _release_script(plan, stack), "0700"),
+        )
     manager = stack.process_manager
     names = dict.fromkeys(("app", *(site.server for site in plan.sites)))
     has_app = plan.role != "front"
@@ -172,6 +178,10 @@ def _narrow(text: str) -> str:
 def _service_script(plan: ServingPlan, service: Service, stack: StackSettings) -> str:
     unit = service.os_unit(plan.system)
     return render("cloud-init/service.sh.j2", unit=unit, what=service.verb, **_common(plan, stack))
+
+
+def _release_script(plan: ServingPlan, stack: StackSettings) -> str:
+    return _narrow(render("cloud-init/release.sh.j2", **_common(plan, stack)))
 
 
 def _common(plan: ServingPlan, stack: StackSettings) -> dict[str, Any]:
