@@ -9,6 +9,7 @@ _SITE_PART = "site-"
 # Suffixes of the names of the resources that copy an archive to a server and apply the archive.
 _ARCHIVE = "-archive"
 _APPLY = "-apply"
+_ROLL = "-roll"
 _INSTANCE = "-instance"
 _DATA = "-data"
 # Output of the program that says how the machines are reached.
@@ -51,6 +52,11 @@ def archive_resource(server: str, part: str) -> str:
 def apply_resource(server: str, part: str) -> str:
     """Logical name of the resource that applies an archive on a server."""
     return "{}-{}{}".format(server, part, _APPLY)
+
+
+def roll_resource(members: str) -> str:
+    """Logical name of the resource that brings a release to all members of a scaling group."""
+    return members + _ROLL
 
 
 def instance_resource(server: str) -> str:

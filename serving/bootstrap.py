@@ -22,7 +22,7 @@ from contract.resources import USER_DATA_LIMIT
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.service import Service
 from kinds.systems import Rpm, System
-from serving import nginx
+from serving import nginx, store
 from serving.plan import File, ServingPlan, SitePlan
 from serving.planning import make_plan
 from settings import StackSettings
@@ -34,7 +34,7 @@ def user_data(plan: ServingPlan, stack: StackSettings) -> str:
     """Plan → #cloud-config text, which must stay under USER_DATA_LIMIT bytes."""
     found = files(plan, stack)
     text = _cloud_config(found, {})
-    if len(text.encode()) > USER_DATA_LIMIT:
+    if len(store.longest(text).encode()) > USER_DATA_LIMIT:
         # It fits before it is easy to read: cloud-init unpacks the largest file.
         largest = max(found, key=lambda file: len(file.text))
         text = _cloud_config(found, {largest.path: b64encode(gzip.compress(largest.text.encode(), mtime=0)).decode()})

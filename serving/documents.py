@@ -98,7 +98,7 @@ def surroundings(stack: StackSettings, service: Service) -> Surroundings:
     """What a service of the stack may know beside its own settings."""
     return Surroundings(
         system=stack.system,
-        network=stack.network.cidr,
+        network=stack.network.both_cidrs if stack.topology.scaling else stack.network.cidr,
         instance_type=service.instance_type or stack.server.instance_type,
         packages=packages.document(stack, service.packages(stack.system)),
         generation=stack.generation,

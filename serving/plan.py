@@ -136,3 +136,7 @@ class Machine:
     instance_type: str
     key: str
     plan: ServingPlan
+
+    def named(self, stack: str) -> str:
+        """Name of the machine's resources. stack: name of the stack's."""
+        return f"{stack}-{self.name}" if self.name else stack

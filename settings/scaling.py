@@ -74,6 +74,8 @@ def rules(stack: "StackSettings") -> Iterator[Rule]:
         is_twice = scaling.instance_types.count(name) > 1
         yield "topology.scaling.instance_types", is_twice, f"{name} stands there twice", "each type once"
     yield "data.disk_gib", stack.data_gib is not None, "a member of topology.scaling has no disk of its own", _SHARED
+    tokens = "members of topology.scaling tell their metadata without one, because the provider cannot ask for it"
+    yield "server.http_tokens", stack.server.http_tokens == "required", tokens, "auto or optional"
     for site in stack.sites:
         for key, is_broken, reason, allowed in _of_site(site):
             yield f"{stack.key_of(site)}{key}", is_broken, reason, allowed

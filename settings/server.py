@@ -184,6 +184,14 @@ class Network(Model):
         )
 
     @property
+    def both_cidrs(self) -> str:
+        """The smallest network that holds the address ranges in both zones."""
+        found = IPv4Network(self.cidr)
+        while not IPv4Network(self.second_cidr).subnet_of(found):
+            found = found.supernet()
+        return str(found)
+
+    @property
     def second_cidr(self) -> str:
         """The address range in a second zone: a given one, or the /24 after the network, or the one before it."""
         first = IPv4Network(self.cidr)

@@ -34,6 +34,8 @@ def test_there_are_components() -> None:
         "ManagedMysql",
         "Balancer",
         "Listeners",
+        "Rollout",
+        "Members",
         "SharedData",
         "Alarms",
     }
