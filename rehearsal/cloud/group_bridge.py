@@ -167,7 +167,7 @@ def write_acls(context: CloudContext) -> None:
         records = context.state.records(tokens.SECURITY_GROUP_RULE)
         rules = [record.inputs for record in records if record.status != "doomed"]
         for database in context.state.records(tokens.RDS_INSTANCE):
-            rules += _of_database(database)
+            rules += _of_database(database, bridges)
         for listener in context.state.records(tokens.LISTENER):
             rules += _of_listener(listener) if listener.status != "doomed" else []
         for bridge in bridges:
@@ -181,10 +181,19 @@ def write_acls(context: CloudContext) -> None:
                 retry_busy(partial(context.host.put, path, body))
 
 
-def _of_database(database: Record) -> list[dict[str, str]]:
-    """The allow list of a managed database, as rules of a group that has its id."""
+def _of_database(database: Record, bridges: Sequence[GroupBridge]) -> list[dict[str, str]]:
+    """The allow list of a managed database, as rules of a group that has its id.
+
+    This host has an address on each bridge and is no machine of the network, so a part of the list that holds the
+    bridges lets in what comes from the others.
+    """
     rule = {"securityGroupId": database.id, "ipProtocol": "tcp", "portRange": "3306/3306"}
-    return [{**rule, "cidrIp": cidr} for cidr in database.inputs["securityIps"]]
+    others = [bridge.address.network for bridge in bridges if bridge.group != database.id]
+    found: list[str] = []
+    for cidr in database.inputs["securityIps"]:
+        within = [str(network) for network in others if network.subnet_of(IPv4Network(cidr))]
+        found += within or [cidr]
+    return [{**rule, "cidrIp": cidr} for cidr in dict.fromkeys(found)]
 
 
 def _of_listener(listener: Record) -> list[dict[str, str]]:
