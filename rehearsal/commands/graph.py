@@ -7,7 +7,7 @@ https://mermaid.js.org/syntax/flowchart.html
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from itertools import groupby
 from pathlib import Path
@@ -99,6 +99,7 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
             if group.name in server.inputs["securityGroups"]:
                 lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds, is_with_redis))}]")
                 lines += [f"      {line}" for line in _disks(server, servers[server.name], kinds)]
+        lines += [f"      a{number}[{_label(*words)}]" for number, words in _scaling_groups(group, kinds)]
         lines.append("    end")
     for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
         lines.append(f"    r{number}[({_label(*_about_database(database))})]")
@@ -113,7 +114,8 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
     for number, file_system in enumerate(kinds[tokens.NAS_FILE_SYSTEM]):
         about = _label(f"NAS {file_system.inputs['description']}", "data of the sites")
         lines.append(f"    n{number}[({about})]")
-        lines += [f"    {servers[name]} --- n{number}" for name in _mounting(kinds)]
+        scaled = [f"a{other}" for other, _ in enumerate(kinds[tokens.SCALING_GROUP])]
+        lines += [f"    {key} --- n{number}" for key in (*(servers[name] for name in _mounting(kinds)), *scaled)]
     return "\n".join([*lines, "  end", *edges])
 
 
@@ -161,6 +163,17 @@ def _about(server: Registration, kinds: Kinds, is_with_redis: Callable[[Registra
     if len(turns) > 1:
         lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")
     return lines
+
+
+def _scaling_groups(group: Registration, kinds: Kinds) -> Iterator[tuple[int, list[str]]]:
+    """Number of each scaling group with machines in a security group, and lines about it: its name, size and types."""
+    for number, scaling in enumerate(kinds[tokens.SCALING_GROUP]):
+        for configuration in kinds[tokens.SCALING_CONFIGURATION]:
+            inputs = configuration.inputs
+            if inputs["scalingGroupId"] == scaling.name and group.name in inputs["securityGroupIds"]:
+                fewest, most = scaling.inputs["minSize"], scaling.inputs["maxSize"]
+                size = f"{fewest}–{most} servers" if fewest != most else f"{most} servers"
+                yield number, [str(scaling.inputs["scalingGroupName"]), size, ", ".join(inputs["instanceTypes"])]
 
 
 def _about_database(database: Registration) -> list[str]:

@@ -41,6 +41,7 @@ def away(preview: Preview) -> Iterator[str]:
     if not any(line.startswith(tokens.DATABASE) for line in lines):
         lines += _restarted_database(preview.files)
     lines += [*_sites(preview), *_closed_ports(preview.changes)]
+    yield from _refreshed(preview.changes)
     yield from lines
     if preview.anything and running and not lines and not broken:
         # Without a release that has been applied, nothing of the user's answers yet.
@@ -136,6 +137,13 @@ def _closed_ports(changes: Iterable[Change]) -> Iterator[str]:
         kept = (other for op, same, other in ports if op is not Op.DELETE and same == port)
         if removed is Op.DELETE and not any(cidr.subnet_of(other) for other in kept):
             yield f"port {port.partition('/')[0]} closes to {cidr}"
+
+
+def _refreshed(changes: Iterable[Change]) -> Iterator[str]:
+    """How long the machines of a scaling group are replaced, which interrupts nothing."""
+    for change in changes:
+        if change.record.type == tokens.INSTANCE_REFRESH and change.op in (Op.CREATE, Op.REPLACE):
+            yield f"the machines of the scaling group are replaced, some at a time: {_duration([change])}"
 
 
 def _restarted_database(files: Iterable[Rendered]) -> Iterator[str]:
