@@ -19,6 +19,8 @@ SHARED_DATA = "shared_data"
 # Name of the machine of nginx, where the application runs on others; and of a machine that is the stack's only one.
 FRONT_MACHINE = "front"
 ONLY_MACHINE = "server"
+# Name of the machine that brings releases to the servers that come and go, and of these servers together.
+RELEASE_MACHINE, MEMBERS = "release", "members"
 # Name of the machine that has the database, also in /etc/hosts of the application's machines.
 DATABASE_MACHINE = "db"
 # The same for a Redis that has a machine of its own.

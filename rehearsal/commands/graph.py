@@ -160,7 +160,8 @@ def _about(server: Registration, kinds: Kinds, is_with_redis: Callable[[Registra
     if any(copied.name == host and is_with_redis(copied) for copied in kinds[tokens.COPY_TO_REMOTE]):
         lines.append("Redis")
     turns = _turns(kinds)
-    if len(turns) > 1:
+    # The release host takes no release itself.
+    if len(turns) > 1 and server.name in turns:
         lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")
     return lines
 

@@ -45,7 +45,7 @@ def away(preview: Preview) -> Iterator[str]:
     yield from lines
     if preview.anything and running and not lines and not broken:
         # Without a release that has been applied, nothing of the user's answers yet.
-        served = any(change.old and _site(change) for change in preview.changes)
+        served = any(change.old and _serves(change) for change in preview.changes)
         before = "the site answers 503" if preview.has_nginx else "nothing answers"
         yield "the site goes on answering" if served else f"{before} until the first release"
 
@@ -103,6 +103,11 @@ def _path(change: Change, end: Callable[[str], bool], dependents: Mapping[str, l
 def _site(change: Change) -> str:
     """The site whose release a command applies; "" for any other change."""
     return (site_of(change.record.name) or "") if change.record.type == tokens.COMMAND else ""
+
+
+def _serves(change: Change) -> bool:
+    """Whether a change is of something that is made with a release: of a site, or of the machines that take it."""
+    return bool(_site(change)) or change.record.type == tokens.SCALING_CONFIGURATION
 
 
 def _sites(preview: Preview) -> Iterator[str]:

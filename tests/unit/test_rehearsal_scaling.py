@@ -18,7 +18,13 @@ from rehearsal.cloud.haproxy_socket import ask_at, healths, out_of_use, states
 from rehearsal.cloud.lxd import LxdError
 from rehearsal.cloud.members import Member
 from rehearsal.cloud.registry import PROVIDER
-from rehearsal.cloud.resources.ess import InstanceRefresh, ScalingConfiguration, ScalingGroup, ScalingRule
+from rehearsal.cloud.resources.ess import (
+    InstanceRefresh,
+    LifecycleHook,
+    ScalingConfiguration,
+    ScalingGroup,
+    ScalingRule,
+)
 from rehearsal.cloud.scaling import removal_order, spread
 from rehearsal.engine.compare import Op, Options, Recorded, compare
 from rehearsal.engine.engine import Engine
@@ -235,6 +241,7 @@ def test_new_machines_are_where_the_fewest_are() -> None:
         (ScalingConfiguration(), {**CONFIGURATION, "instanceTypes": ["ecs.x9.unknown"]}, r"ecs\.x9\.unknown is not in"),
         (ScalingConfiguration(), {**CONFIGURATION, "internetMaxBandwidthOut": 5}, "internetMaxBandwidthOut"),
         (ScalingRule(), {**RULE, "scalingRuleType": "SimpleScalingRule"}, "SimpleScalingRule"),
+        (LifecycleHook(), {"lifecycleTransition": "SCALE_IN", "defaultResult": "ABANDON"}, "ABANDON"),
         (InstanceRefresh(), {"checkpoints": [{"percentage": 50}]}, "checkpoints"),
     ],
 )

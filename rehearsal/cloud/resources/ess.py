@@ -38,8 +38,9 @@ class ScalingGroup(Resource[CloudContext]):
                 "defaultCooldown", "healthCheckType", "healthCheckTypes", "scalingPolicy", "resourceGroupId",
                 "onDemandBaseCapacity", "onDemandPercentageAboveBaseCapacity", "spotInstancePools",
                 "spotInstanceRemedy", "compensateWithOnDemand", "azBalance", "allocationStrategy",
-                "spotAllocationStrategy", "balanceMode", "autoRebalance", "stopInstanceTimeout", "maxInstanceLifetime",
-                "groupDeletionProtection",
+                "spotAllocationStrategy", "capacityOptionsOnDemandBaseCapacity",
+                "capacityOptionsOnDemandPercentageAboveBaseCapacity", "balanceMode", "autoRebalance",
+                "stopInstanceTimeout", "maxInstanceLifetime", "groupDeletionProtection",
             }
         ),
     )  # fmt: skip
@@ -152,6 +153,20 @@ class ScalingRule(Resource[CloudContext]):
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         only(inputs, "scalingRuleType", "TargetTrackingScalingRule")
+
+
+class LifecycleHook(Resource[CloudContext]):
+    """Is recorded: a member joins when the load balancer finds it healthy, and leaves when its requests have ended."""
+
+    prefix = "ash-"
+    schema = Schema(
+        replaces=frozenset({"scalingGroupId", "name"}),
+        updates=dict.fromkeys(("lifecycleTransition", "heartbeatTimeout", "defaultResult"), ""),
+    )
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        only(inputs, "lifecycleTransition", "SCALE_OUT", "SCALE_IN")
+        only(inputs, "defaultResult", "CONTINUE")
 
 
 class InstanceRefresh(Resource[CloudContext]):
