@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from contract import paths
-from contract.documents import Redis as Document
 from contract.resources import REDIS_MACHINE
+from contract.service_documents import Redis as Document
 from kinds.service import Service, Surroundings
 from kinds.systems import System
 from schema import sql, text

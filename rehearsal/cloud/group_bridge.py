@@ -164,7 +164,7 @@ def write_acls(context: CloudContext) -> None:
         records = context.state.records(tokens.SECURITY_GROUP_RULE)
         rules = [record.inputs for record in records if record.status != "doomed"]
         for database in context.state.records(tokens.RDS_INSTANCE):
-            rules += _of_database(database)
+            rules += _of_database(database, bridges)
         for listener in context.state.records(tokens.LISTENER):
             rules += _of_listener(listener) if listener.status != "doomed" else []
         for bridge in bridges:
@@ -178,24 +178,41 @@ def write_acls(context: CloudContext) -> None:
                 retry_busy(partial(context.host.put, path, body))
 
 
-def _seen_from(bridge: GroupBridge, bridges: Sequence[GroupBridge]) -> dict[str, list[str]]:
-    """Security group → CIDRs from which its machines reach a bridge.
+def _seen(other: GroupBridge, bridge: GroupBridge) -> str:
+    """CIDR from which the machines on another bridge reach those on a bridge.
 
     What leaves the block of another switch is translated, so it comes from the bridge's own gateway.
     """
+    return str(other.address.network) if other.switch == bridge.switch else f"{bridge.address.ip}/32"
+
+
+def _seen_from(bridge: GroupBridge, bridges: Sequence[GroupBridge]) -> dict[str, list[str]]:
+    """Security group → CIDRs from which its machines reach those on a bridge."""
     found: dict[str, list[str]] = {}
     for other in bridges:
-        is_near = other.switch == bridge.switch
-        cidr = str(other.address.network) if is_near else f"{bridge.address.ip}/32"
-        if cidr not in (cidrs := found.setdefault(other.group, [])):
+        if (cidr := _seen(other, bridge)) not in (cidrs := found.setdefault(other.group, [])):
             cidrs.append(cidr)
     return found
 
 
-def _of_database(database: Record) -> list[dict[str, str]]:
-    """The allow list of a managed database, as rules of a group that has its id."""
+def _of_database(database: Record, bridges: Sequence[GroupBridge]) -> list[dict[str, str]]:
+    """The allow list of a managed database, as rules of a group that has its id.
+
+    This host has an address on each bridge and is no machine of the network, so a part of the list that holds the
+    bridges lets in what comes from the others.
+    """
     rule = {"securityGroupId": database.id, "ipProtocol": "tcp", "portRange": "3306/3306"}
-    return [{**rule, "cidrIp": cidr} for cidr in database.inputs["securityIps"]]
+    own = [bridge for bridge in bridges if bridge.group == database.id]
+    found: list[str] = []
+    for cidr in database.inputs["securityIps"]:
+        others = [
+            _seen(other, bridge)
+            for bridge in own
+            for other in bridges
+            if other not in own and other.address.network.subnet_of(IPv4Network(cidr))
+        ]
+        found += others or [cidr]
+    return [{**rule, "cidrIp": cidr} for cidr in dict.fromkeys(found)]
 
 
 def _of_listener(listener: Record) -> list[dict[str, str]]:

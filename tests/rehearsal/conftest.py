@@ -14,7 +14,7 @@ from tests.rehearsal.builders.stack import Stack, new_stack
 LONGEST = (
     "test_fleet", "test_mysql", "test_life_of_a_stack", "test_family", "test_front", "test_redis", "test_sites",
     "test_data", "test_preview", "test_updates", "test_hangs", "test_sees", "test_guides", "test_tls",
-    "test_comes_back",
+    "test_comes_back", "test_fresh_host", "test_shared_data",
 )  # fmt: skip
 
 

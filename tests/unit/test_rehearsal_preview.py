@@ -165,6 +165,19 @@ def test_where_nothing_is_recorded_all_is_created(site: Site) -> None:
     assert "    +    client_max_body_size 16m;" in text(found, details=True)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mysql": {"managed": True, "password": "Hunter2-hunter2#"}},
+        {"topology": {"entrance": "alb", "app_servers": 2}},
+        {"data": {"shared": True}, "topology": {"app_servers": 2}, "alarms": {"email": "ops@example.com"}},
+    ],
+    ids=["RDS", "ALB", "NAS"],
+)
+def test_engines_of_the_cloud_are_previewed_before_anything_is_there(site: Site, settings: Settings) -> None:
+    assert set(ops(site.preview(**settings)).values()) == {Op.CREATE}
+
+
 def test_what_is_as_recorded_is_neither_shown_nor_anything_to_do(site: Site) -> None:
     site.up()
     found = site.preview()
