@@ -167,10 +167,16 @@ def write_acls(context: CloudContext) -> None:
             rules += _of_database(database, bridges)
         for listener in context.state.records(tokens.LISTENER):
             rules += _of_listener(listener) if listener.status != "doomed" else []
+        scaled = {
+            group
+            for configuration in context.state.records(tokens.SCALING_CONFIGURATION)
+            for group in configuration.inputs["securityGroupIds"]
+        }
         for bridge in bridges:
             own = [inputs for inputs in rules if inputs["securityGroupId"] == bridge.group]
-            public = bool(context.host.get(f"/1.0/networks/{bridge.name}/forwards"))
-            ingress = acl.ingress_rules(own, str(bridge.address.ip), _seen_from(bridge, bridges), public)
+            # No release needs a way to the members of a scaling group, and this host looks at them.
+            is_reached = bridge.group in scaled or bool(context.host.get(f"/1.0/networks/{bridge.name}/forwards"))
+            ingress = acl.ingress_rules(own, str(bridge.address.ip), _seen_from(bridge, bridges), is_reached)
             path = f"/1.0/network-acls/{bridge.name}"
             old = context.host.get(path)
             if _comparable(old["ingress"]) != _comparable(ingress):

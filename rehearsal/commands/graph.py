@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.resources import HOST_PART, archive_resource, is_apply, part_of, site_of_part
-from rehearsal.cloud import tokens
+from rehearsal.cloud import machine, tokens
 from rehearsal.cloud.keys import NO_KEY
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands import overlay, stack_file
@@ -216,9 +216,18 @@ def _told(kinds: Kinds, servers: Mapping[str, str]) -> list[str]:
 
 
 def _mounting(kinds: Kinds) -> list[str]:
-    """Names of the servers that may mount the file system: their address is made from their name."""
+    """Names of the servers that mount the file system: a rule has their address, or their user data name its own.
+
+    Both addresses are made from names.
+    """
     sources = {rule.inputs["sourceCidrIp"] for rule in kinds[tokens.NAS_ACCESS_RULE]}
-    return [server.name for server in kinds[tokens.INSTANCE] if f"{server.name}-address" in sources]
+    targets = [f"{target.name}-address" for target in kinds[tokens.NAS_MOUNT_TARGET]]
+    return [
+        server.name
+        for server in kinds[tokens.INSTANCE]
+        if f"{server.name}-address" in sources
+        or any(target in machine.unpacked(server.inputs.get("userData") or "") for target in targets)
+    ]
 
 
 def _turns(kinds: Kinds) -> dict[str, int]:

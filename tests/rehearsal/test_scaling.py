@@ -86,7 +86,7 @@ def test_a_second_up_changes_no_machine(group: Group) -> None:
     assert len(keeper.running(group.stack.name)) == 1
 
 
-def test_a_member_is_reached_through_the_release_host(group: Group) -> None:
+def test_a_member_is_reached_by_its_name(group: Group) -> None:
     done = group.stack.run("ssh", "--machine", "member-2", "--", "hostname")
     assert done.out.strip() in group.machines()
 

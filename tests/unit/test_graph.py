@@ -156,11 +156,20 @@ def test_a_scaling_group_is_one_box_behind_the_balancer() -> None:
             {"scalingGroupId": "group", "securityGroupIds": ["members"], "instanceTypes": ["ecs.a.b", "ecs.c.d"]},
         ),
         registered(tokens.NAS_FILE_SYSTEM, "nas", {"description": "one"}),
+        registered(tokens.NAS_MOUNT_TARGET, "target", {}),
+        *(
+            registered(tokens.INSTANCE, name, {**SERVER, "instanceName": name, "userData": text})
+            for name, text in (("release", "mount target-address:/store"), ("db", "#cloud-config"))
+        ),
     ]
     lines = [line.strip() for line in chart(found, lambda copied: False).splitlines()]
     assert 'a0["one-x<br>2#8211;8 servers<br>ecs.a.b, ecs.c.d"]' in lines
     assert lines.index('subgraph g0["security group one-members"]') < lines.index("end")
-    assert {'b0 -->|"80"| g0', "a0 --- n0"} < set(lines)
+    assert {'b0 -->|"80"| g0', "a0 --- n0", "s0 --- n0"} < set(lines)
+    assert "s1 --- n0" not in lines, "no user data name the file system"
+
+
+SERVER = {"instanceType": "ecs.a.b", "securityGroups": ["members"]}
 
 
 def registered(type_: str, name: str, inputs: dict[str, Any]) -> Registration:

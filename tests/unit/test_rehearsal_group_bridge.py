@@ -158,7 +158,9 @@ def test_the_bridges_of_a_scaling_group_go_with_its_last_configuration(context: 
     )
     context.state.put(context.state.doom(old), new)
     for switch in ("vsw-1", "vsw-2"):
-        group_bridge.ensure(context, switch, "sg-1")
+        bridge = group_bridge.ensure(context, switch, "sg-1")
+        (rule,) = kept(context).get(f"/1.0/network-acls/{bridge.name}")["ingress"]
+        assert (rule["source"], rule["destination_port"]) == (f"{bridge.address.ip}/32", "22")
     group_bridge.leave(context, old)
     assert len(kept(context).bridges()) == 4, "the next configuration makes machines on them"
     context.state.put(context.state.doom(new))

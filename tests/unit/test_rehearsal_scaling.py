@@ -26,11 +26,14 @@ from rehearsal.cloud.resources.ess import (
     ScalingRule,
 )
 from rehearsal.cloud.scaling import removal_order, spread
-from rehearsal.engine.compare import Op, Options, Recorded, compare
+from rehearsal.commands.foresee import Change, Preview, _files
+from rehearsal.commands.interruptions import away
+from rehearsal.engine.compare import KNOWN_LATER, Op, Options, Recorded, compare
 from rehearsal.engine.engine import Engine
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.state import Record
 from tests.builders.scaled import CONFIGURATION, GROUP, LISTENER, SERVERS, Scaled
+from tests.builders.stores import NOWHERE
 
 NEXT = {**CONFIGURATION, "userData": "#cloud-config\n# next"}
 RULE = {"scalingRuleType": "TargetTrackingScalingRule", "metricName": "CpuUtilization", "targetValue": 60}
@@ -227,6 +230,34 @@ def test_the_removal_policies_say_who_leaves(policies: tuple[str, ...], order: l
 
 def test_new_machines_are_where_the_fewest_are() -> None:
     assert spread(["a", "b"], ["a", "a", "gone"], 3) == ["b", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("op", "before", "after", "shown"),
+    [
+        (Op.CREATE, None, "#cloud-config", True),
+        (Op.CREATE, None, KNOWN_LATER, False),
+        (Op.UPDATE, "#cloud-config", "#cloud-config\n# next", True),
+        (Op.UPDATE, "#cloud-config", "#cloud-config", False),
+    ],
+)
+def test_a_preview_shows_what_the_next_machines_boot_with(op: Op, before: Any, after: Any, shown: bool) -> None:
+    old, new = (
+        Record("1", "u", tokens.SCALING_CONFIGURATION, "c", "c", {"userData": text}) if text else None
+        for text in (before, after)
+    )
+    found = list(_files(NOWHERE, [Change(op, "", old, new)]))
+    assert [rendered.title for rendered in found] == (["c boots with"] if shown else [])
+
+
+def test_a_preview_says_how_long_machines_are_replaced_and_that_the_site_answers() -> None:
+    configuration = Record("1", "u", tokens.SCALING_CONFIGURATION, "c", "c", {})
+    refresh = Record("2", "v", tokens.INSTANCE_REFRESH, "r", "r", {}, seconds=90.0)
+    changes = [Change(Op.SAME, "", configuration, configuration), Change(Op.REPLACE, "", refresh, refresh)]
+    assert list(away(Preview(changes, (), (), NOWHERE))) == [
+        "the machines of the scaling group are replaced, some at a time: about 90 s, as it took the last time",
+        "the site goes on answering",
+    ]
 
 
 @pytest.mark.parametrize(
