@@ -12,6 +12,7 @@ _APPLY = "-apply"
 _ROLL = "-roll"
 _INSTANCE = "-instance"
 _DATA = "-data"
+_SERVERS = "-servers"
 # Output of the program that says how the machines are reached.
 MACHINES = "machines"
 # Output with the address of the file system that the machines of the application share.
@@ -88,6 +89,16 @@ def server_of_disk(resource: str) -> Optional[str]:
 def server_rule(server: str) -> str:
     """Logical name of the rule by which a server may mount the file system that machines share."""
     return server + _DATA + "-rule"
+
+
+def servers_resource(deployment: str, site: str) -> str:
+    """Logical name of the group of servers that a load balancer sends a site's requests to. deployment: as below."""
+    return "{}-{}{}".format(deployment, site, _SERVERS)
+
+
+def site_of_servers(deployment: str, resource: str) -> str:
+    """Site whose group of servers a resource is."""
+    return resource[len(deployment) + 1 : -len(_SERVERS)]
 
 
 def machine_of(deployment: str, resource: str) -> str:
