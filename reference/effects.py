@@ -147,7 +147,7 @@ def _besides(row: Row) -> tuple[dict[str, Any], ...]:
     if row.key == "network.entrance_cidr" or row.key.startswith("topology.alb."):
         return (ALB, merged(ALB, GIVEN))
     if row.key.startswith("topology.scaling"):
-        return (SCALING,)
+        return (SCALING if row.key.count(".") > 1 else ALB,)
     return SERVERS if part in ("server", "network", "access") else BESIDE
 
 
