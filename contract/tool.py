@@ -16,5 +16,5 @@ SERVICE_TOOL = ("service", "database", "database_tls", "managed_database")
 STORE_TOOL = ("store", "member", "offers", "release_host", "lease")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
-    "kept", "service_documents", "store_documents", "user", "updates", "numbers",
+    "kept", "service_documents", "store_documents", "user", "updates", "numbers", "nfs",
 )  # fmt: skip
