@@ -12,7 +12,7 @@ UNIT ?=
 test: lint
 	./rehearse setup debian12 debian13 centos7 alinux3
 	$(PY) -m pytest tests/unit -n 2 $(UNIT)
-	$(PY) -m pytest tests/rehearsal -n 3 --dist loadfile # they wait for machines more than they compute
+	$(PY) -m pytest tests/rehearsal -n 3 --dist loadfile --no-loadscope-reorder # they wait for machines more than they compute
 
 unit: venv
 	$(PY) -m pytest

@@ -24,7 +24,7 @@ for warning in (*stack.system.warnings, *certificates.warnings(given)):
 
 # All that may be refused comes before the first resource.
 zone = lookup.zone(name, stack.server, servers, lookup.kept_zone(disks(name, stack, servers)))
-standby, store_zone = managed_lookup.zones(name, stack, zone, data_names(name, servers))
+zones = managed_lookup.zones(name, stack, zone, data_names(name, servers))
 entrance = balancer.entrance(stack, zone)
 image_id = lookup.image(stack.server, stack.system)
 way_in.check(name, stack.access)
@@ -42,7 +42,7 @@ fleet = Fleet(
             zone=zone,
             groups=groups(servers, stack.access, stack.metrics.port, entrance and entrance[0]),
             tags=tags,
-            standby=(stack.network.second_cidr, standby) if standby else None,
+            standby=(stack.network.second_cidr, zones.database) if zones.database else None,
             entrance=entrance,
         ),
         image_id=image_id,
@@ -52,7 +52,7 @@ fleet = Fleet(
         certificates=given,
         authority=certificates.authority(stack, Path()),
         tags=tags,
-        store_zone=store_zone,
+        zones=zones,
     ),
 )
 for key, value in fleet.outputs.items():

@@ -1,6 +1,6 @@
 """CloudMonitor: who is told, and of what.
 
-contact ─▶ contact group ─▶ alarms of servers and RDS
+contact ─▶ contact group ─▶ alarms of servers, RDS and Tair
                         └─▶ alarms of what a site monitor sees, one monitor for each site
 """
 
@@ -18,10 +18,12 @@ from settings.alarms import Alarms as AlarmSettings
 _NAME_LIMIT = 40
 # Seconds.
 _MINUTE = 60
-# What the alarms of servers and RDS are of: setting → name of the metric.
+# What the alarms of servers, RDS and Tair are of: setting → name of the metric.
 # https://cms.console.aliyun.com/metric-meta/acs_ecs_dashboard/ecs
 _ECS = {"cpu": "CPUUtilization", "memory": "memory_usedutilization", "disk": "diskusage_utilization"}
 _RDS = {"cpu": "CpuUsage", "connections": "ConnectionUsage", "storage": "DiskUsage"}
+# Of instances of the standard architecture.
+_TAIR = {"cpu": "StandardCpuUsage", "memory": "StandardMemoryUsage", "connections": "StandardConnectionUsage"}
 
 
 # What a metric is of: the name of a dimension → id.
@@ -40,12 +42,16 @@ class _Critical:
 
 @dataclass(frozen=True)
 class AlarmsArgs:
-    """urls: site's name → URL that is asked from outside. instances: ids of the servers. database: id of RDS."""
+    """urls: site's name → URL that is asked from outside. instances: ids of the servers. database: id of RDS.
+
+    redis: id of Tair.
+    """
 
     settings: AlarmSettings
     urls: Mapping[str, pulumi.Input[str]]
     instances: Sequence[pulumi.Input[str]]
     database: pulumi.Input[str] | None
+    redis: pulumi.Input[str] | None
 
 
 class Alarms(pulumi.ComponentResource):
@@ -78,10 +84,15 @@ class Alarms(pulumi.ComponentResource):
         servers = [{"instanceId": instance} for instance in args.instances]
         for key, metric in _ECS.items():
             self._usage(key, "acs_ecs_dashboard", metric, servers, getattr(settings, key))
-        if args.database:
-            for key, metric in _RDS.items():
-                found = [{"instanceId": args.database}]
-                self._usage(f"database-{key}", "acs_rds_dashboard", metric, found, getattr(settings, key))
+        engines = (
+            ("database", "acs_rds_dashboard", _RDS, args.database),
+            ("redis", "acs_kvstore", _TAIR, args.redis),
+        )
+        for engine, project, metrics, instance in engines:
+            if instance is not None:
+                for key, metric in metrics.items():
+                    found = [{"instanceId": instance}]
+                    self._usage(f"{engine}-{key}", project, metric, found, getattr(settings, key))
         self.register_outputs({})
 
     def _site(self, site: str, url: pulumi.Input[str], settings: AlarmSettings) -> None:

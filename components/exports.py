@@ -9,7 +9,7 @@ import pulumi
 
 from components.balancer import Balancer
 from components.login import Login
-from components.managed_mysql import ManagedMysql
+from components.managed import Managed
 from components.release import Release
 from components.server import Server
 from components.shared_data import SharedData
@@ -22,15 +22,17 @@ from settings import StackSettings
 class Engines:
     """What the cloud runs for a stack, None for what the stack does not have."""
 
-    mysql: ManagedMysql | None
+    managed: Managed
     store: SharedData | None
     balancer: Balancer | None
 
     def outputs(self) -> dict[str, pulumi.Input[Any]]:
         """Where the engines are."""
         found: dict[str, pulumi.Input[Any]] = {}
-        if self.mysql:
-            found["database"] = self.mysql.host
+        if self.managed.mysql:
+            found["database"] = self.managed.mysql.host
+        if self.managed.redis:
+            found["redis"] = self.managed.redis.host
         if self.store:
             found[SHARED_DATA] = self.store.address
         if self.balancer:

@@ -16,6 +16,7 @@ import pulumi
 import pulumi_alicloud as alicloud
 import pulumi_command as command
 
+from components import managed
 from components.alarms import Alarms, AlarmsArgs
 from components.archive import Archives
 from components.balancer import Balancer, BalancerArgs
@@ -23,7 +24,7 @@ from components.disk import Disk, DiskArgs
 from components.exports import Engines, exports, urls
 from components.listeners import Listeners, ListenersArgs, Member
 from components.login import Login, LoginArgs
-from components.managed_mysql import ManagedMysql, ManagedMysqlArgs
+from components.managed_lookup import Zones
 from components.network import Network, NetworkArgs
 from components.release import Release, ReleaseArgs, run_tool, service_secrets
 from components.server import Server, ServerArgs
@@ -49,8 +50,8 @@ class FleetArgs:
     """machines: the servers, the public one first. image_id: all boot it. user_data, archives: by a machine's name.
 
     origins: site's name → origin of its application. certificates: domain → its given certificate and private key.
-    authority: certificates by which the applications recognise a managed database, None without them. store_zone: of a
-    new file system that machines share, None for one that the cloud chooses.
+    authority: certificates by which the applications recognise a managed database, None without them. zones: of what
+    the cloud runs.
     """
 
     machines: Sequence[Machine]
@@ -63,7 +64,7 @@ class FleetArgs:
     certificates: Mapping[str, Given]
     authority: str | None
     tags: Mapping[str, str]
-    store_zone: str | None = None
+    zones: Zones
 
 
 class Fleet(pulumi.ComponentResource):
@@ -89,7 +90,8 @@ class Fleet(pulumi.ComponentResource):
         )
         # Its name is the stack's: if another state has it in this account, nothing else has been made.
         self._network = Network(name, replace(args.network, after=[key_pair]))
-        self._mysql = self._managed_mysql(name, args)
+        child = pulumi.ResourceOptions(parent=self)
+        self._managed = managed.make(name, args.stack, self._network, args.zones.redis, args.tags, child)
         servers = {machine.name: self._server(name, args, machine, key_pair) for machine in args.machines}
         self._store = self._shared_data(name, args, servers)
         address = servers[first.name].address
@@ -121,24 +123,11 @@ class Fleet(pulumi.ComponentResource):
                 ListenersArgs(args.stack, self._balancer, self._network.vpc_id, members, args.tags, [*taken.values()]),
                 pulumi.ResourceOptions(parent=self),
             )
-        engines = Engines(self._mysql, self._store, self._balancer)
+        engines = Engines(self._managed, self._store, self._balancer)
         releases = {**services, **taken}
         self.outputs = exports(args.stack, args.machines, servers, logins, releases, self._world, engines)
         self._alarms(name, args, servers)
         self.register_outputs({"address": address})
-
-    def _managed_mysql(self, name: str, args: FleetArgs) -> ManagedMysql | None:
-        """The database of the cloud, if the stack has it."""
-        if not args.stack.managed:
-            return None
-        network = self._network
-        return ManagedMysql(
-            name,
-            ManagedMysqlArgs(
-                args.stack.managed, network.zone, network.vswitch_id, network.standby, args.network.cidr, args.tags
-            ),
-            pulumi.ResourceOptions(parent=self),
-        )
 
     def _load_balancer(self, name: str, args: FleetArgs) -> Balancer | None:
         """The load balancer of the cloud, if the stack has it."""
@@ -163,7 +152,7 @@ class Fleet(pulumi.ComponentResource):
         protect = args.stack.protects_data
         return SharedData(
             name,
-            SharedDataArgs(args.store_zone, self._network.vswitch_id, addresses, protect, args.tags),
+            SharedDataArgs(args.zones.store, self._network.vswitch_id, addresses, protect, args.tags),
             pulumi.ResourceOptions(parent=self),
         )
 
@@ -174,9 +163,9 @@ class Fleet(pulumi.ComponentResource):
         first = args.machines[0]
         found = urls(args.stack, first, self._world)
         instances = [servers[machine.name].instance_id for machine in args.machines]
-        database = self._mysql.instance_id if self._mysql else None
+        database, redis = (engine.instance_id if engine else None for engine in self._managed)
         opts = pulumi.ResourceOptions(parent=self)
-        Alarms(name, AlarmsArgs(args.stack.alarms, found, instances, database), opts)
+        Alarms(name, AlarmsArgs(args.stack.alarms, found, instances, database, redis), opts)
 
     def _server(self, name: str, args: FleetArgs, machine: Machine, key_pair: alicloud.ecs.EcsKeyPair) -> Server:
         return Server(
@@ -264,7 +253,9 @@ class Fleet(pulumi.ComponentResource):
     ) -> Release:
         role = machine.plan.role
         # What the applications need is there before the first release; nginx alone needs none of it.
-        mysql = self._mysql if role in ("whole", "app") else None
+        has_app = role in ("whole", "app")
+        engines = self._managed.all if has_app else ()
+        mysql = self._managed.mysql if has_app else None
         store = self._store if has_shared_data(args.stack, role) else None
         is_first = machine.name in ("", *args.stack.app_servers[:1])
         follows = machine.name in args.stack.app_servers[1:]
@@ -289,10 +280,14 @@ class Fleet(pulumi.ComponentResource):
                 login=logins[machine.name],
                 address=self._world,
                 hosts={name: servers[name].private_address for name in known},
-                after=[*after, *(mysql.ready if mysql else []), *(store.ready[machine.name] if store else [])],
+                after=[
+                    *after,
+                    *(ready for engine in engines for ready in engine.ready),
+                    *(store.ready[machine.name] if store else []),
+                ],
                 service=machine.plan.service,
                 authority=authority if role != "front" else None,
-                found={"MYSQL_HOST": mysql.host} if mysql else {},
+                found={name: value for engine in engines for name, value in engine.found.items()},
                 database=mysql.login if mysql and is_first else None,
                 store=store.address if store else None,
             ),

@@ -1,22 +1,34 @@
 """What the cloud offers for the engines that it runs, and what it has of them, found out before anything is created."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 import pulumi_alicloud as alicloud
 
 from components.lookup import ask
+from components.managed_redis import NO_STANDBY, STANDBY
 from contract.resources import DATABASE_MACHINE, data_name
 from kinds.databases import Mysql
+from kinds.redis import Redis
 from settings import StackSettings, refused
 
 _MOVE = "a backup that is restored into a new stack"
 
 
-def zones(name: str, stack: StackSettings, zone: str, disks: Iterable[str]) -> tuple[str | None, str | None]:
-    """What `standby_zone` and `store_zone` find. Raises pulumi.RunError as they do."""
-    return standby_zone(name, stack, zone), store_zone(stack, zone, disks)
+class Zones(NamedTuple):
+    """Ids of the zones of the database's standby, of Redis' standby and of a new file system; None for none."""
+
+    database: str | None
+    redis: str | None
+    store: str | None
+
+
+def zones(name: str, stack: StackSettings, zone: str, disks: Iterable[str]) -> Zones:
+    """What `standby_zone`, `redis_standby_zone` and `store_zone` find. Raises pulumi.RunError as they do."""
+    return Zones(standby_zone(name, stack, zone), redis_standby_zone(name, stack, zone), store_zone(stack, zone, disks))
 
 
 def standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
@@ -35,19 +47,21 @@ def standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
             _check_kept(name, stack, mysql, instance)
             # The cloud does not list what is sold out, which is no reason to refuse a release.
             return instance.zone_id_slave_a or None
-    if not _has_class(mysql, zone):
-        offered = [each for each in _zones(mysql) if each != zone and _has_class(mysql, each)]
-        allowed = f"server.zone: {offered[0]}, in a new stack" if offered else "a class that the region has"
-        raise refused(f"mysql.instance_class: {zone} does not offer {mysql.rds_class}; allowed: {allowed}")
-    if not mysql.high_availability:
+    return _second_zone(mysql, mysql.rds_class, zone, partial(_zones, mysql), partial(_has_class, mysql))
+
+
+def redis_standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
+    """Id of the zone of Tair's standby, None for a stack without one. Arguments and errors as of `standby_zone`."""
+    redis = stack.managed_redis
+    if redis is None:
         return None
-    standby = next((each for each in _zones(mysql) if each != zone and _has_class(mysql, each)), None)
-    if standby is None:
-        raise refused(
-            f"mysql.high_availability: no second zone of this region offers {mysql.rds_class}; "
-            "allowed: another mysql.instance_class, or false"
-        )
-    return standby
+    # With more details the provider asks about TLS, too, which an instance of some versions answers with an error.
+    found = ask(alicloud.kvstore.get_instances, name_regex=f"^{re.escape(name)}$").instances
+    for instance in found:
+        # Where somebody has taken the tag off, a zone is looked up, which is ignored.
+        if instance.name == name and (standby := _kept_standby(name, stack, redis, instance)):
+            return None if standby == NO_STANDBY else standby
+    return _second_zone(redis, redis.tair_class, zone, partial(_redis_zones, redis), partial(_has_redis_class, redis))
 
 
 def store_zone(stack: StackSettings, zone: str, disks: Iterable[str]) -> str | None:
@@ -70,6 +84,32 @@ def store_zone(stack: StackSettings, zone: str, disks: Iterable[str]) -> str | N
     return None
 
 
+def _second_zone(
+    engine: Mysql | Redis,
+    wanted: str,
+    zone: str,
+    zones_of_engine: Callable[[], list[str]],
+    has_class: Callable[[str], bool],
+) -> str | None:
+    """Id of a zone for the standby of a new engine, None without one.
+
+    wanted: its class. zone: of the servers. has_class: whether a zone offers the class.
+    """
+    if not has_class(zone):
+        offered = [each for each in zones_of_engine() if each != zone and has_class(each)]
+        allowed = f"server.zone: {offered[0]}, in a new stack" if offered else "a class that the region has"
+        raise refused(f"{engine.key}.instance_class: {zone} does not offer {wanted}; allowed: {allowed}")
+    if not engine.high_availability:
+        return None
+    standby = next((each for each in zones_of_engine() if each != zone and has_class(each)), None)
+    if standby is None:
+        raise refused(
+            f"{engine.key}.high_availability: no second zone of this region offers {wanted}; "
+            f"allowed: another {engine.key}.instance_class, or false"
+        )
+    return standby
+
+
 def _offer(mysql: Mysql) -> dict[str, str]:
     return {
         "engine": "MySQL",
@@ -89,6 +129,29 @@ def _has_class(mysql: Mysql, zone: str) -> bool:
     return mysql.rds_class in ask(alicloud.rds.get_instance_classes, **_offer(mysql), zone_id=zone).ids
 
 
+def _redis_offer(redis: Redis) -> dict[str, str]:
+    return {
+        "engine": "Redis",
+        "instance_charge_type": "PostPaid",
+        "product_type": "OnECS" if redis.tair_class.endswith(".ce") else "Local",
+    }
+
+
+def _redis_zones(redis: Redis) -> list[str]:
+    return [str(zone) for zone in ask(alicloud.kvstore.get_zones, **_redis_offer(redis)).ids]
+
+
+def _has_redis_class(redis: Redis, zone: str) -> bool:
+    """Whether a zone offers the instance class of Tair, which the cloud also calls by its number of nodes (.2.ce)."""
+    offer = {**_redis_offer(redis), "engine_version": redis.engine_version}
+    found = ask(alicloud.kvstore.get_instance_classes, **offer, zone_id=zone).instance_classes
+    return _class_name(redis.tair_class) in map(_class_name, found)
+
+
+def _class_name(name: str) -> str:
+    return re.sub(r"\.[0-9]+\.ce$", ".ce", name)
+
+
 def _check_own(name: str) -> None:
     """Refuse to delete the data disk of a server of the stack's own in favour of an empty database."""
     disk = data_name(f"{name}-{DATABASE_MACHINE}")
@@ -105,21 +168,42 @@ def _check_kept(
             f"mysql.storage_gib: {mysql.storage_gib} GiB, and the database has {instance.instance_storage}, which "
             f"never becomes smaller; allowed: {instance.instance_storage} or more, or {_MOVE}"
         )
-    if [*map(int, mysql.engine_version.split("."))] < [*map(int, instance.engine_version.split("."))]:
+    _check_version("mysql", "the database", mysql.engine_version, instance.engine_version)
+    _check_standby("mysql", "the database", mysql.high_availability, bool(instance.zone_id_slave_a))
+    _check_network(name, stack, "the managed database")
+
+
+def _kept_standby(
+    name: str, stack: StackSettings, redis: Redis, instance: alicloud.kvstore.outputs.GetInstancesInstanceResult
+) -> str | None:
+    """What the tag says of the standby of an existing Tair, None without one. Refuse what Tair cannot become."""
+    _check_version("redis", "Redis", redis.engine_version, instance.engine_version)
+    _check_network(name, stack, "the managed Redis")
+    standby = (instance.tags or {}).get(STANDBY)
+    if standby:
+        _check_standby("redis", "Redis", redis.high_availability, standby != NO_STANDBY)
+    return standby
+
+
+def _check_version(key: str, what: str, wanted: str, found: str) -> None:
+    """Refuse an older version of an engine."""
+    if [*map(int, wanted.split("."))] < [*map(int, found.split("."))]:
+        raise refused(f"{key}.engine_version: {wanted}, and {what} has {found}; allowed: {found} or higher, or {_MOVE}")
+
+
+def _check_standby(key: str, what: str, wanted: bool, has_standby: bool) -> None:
+    """Refuse a standby that comes later, or that goes."""
+    if wanted != has_standby:
         raise refused(
-            f"mysql.engine_version: {mysql.engine_version}, and the database has {instance.engine_version}; "
-            f"allowed: {instance.engine_version} or higher, or {_MOVE}"
-        )
-    has_standby = bool(instance.zone_id_slave_a)
-    if mysql.high_availability != has_standby:
-        raise refused(
-            f"mysql.high_availability: the database was made {'with' if has_standby else 'without'} a standby; "
+            f"{key}.high_availability: {what} was made {'with' if has_standby else 'without'} a standby; "
             f"allowed: {str(has_standby).lower()}, or {_MOVE}"
         )
-    # The servers would move to the new network without the database, which is in the old one for good.
+
+
+def _check_network(name: str, stack: StackSettings, what: str) -> None:
+    """Refuse another network: the servers would move to it without the engine, which is in the old one for good."""
     for network in ask(alicloud.vpc.get_networks, vpc_name=name).vpcs:
         if network.vpc_name == name and IPv4Network(network.cidr_block) != IPv4Network(stack.network.cidr):
             raise refused(
-                f"network.cidr: the managed database cannot leave {network.cidr_block}; "
-                f"allowed: {network.cidr_block}, or {_MOVE}"
+                f"network.cidr: {what} cannot leave {network.cidr_block}; allowed: {network.cidr_block}, or {_MOVE}"
             )

@@ -36,12 +36,14 @@ class ManagedMysqlArgs:
 class ManagedMysql(pulumi.ComponentResource):
     """instance_id: of RDS. host: the name by which the applications reach the database, whichever zone it is in.
 
-    ready: what is there before a release. login: how the release tool logs in.
+    ready: what is there before a release. found: what only the cloud knows of the applications' environment. login: how
+    the release tool logs in.
     """
 
     instance_id: pulumi.Output[str]
     host: pulumi.Output[str]
     ready: list[pulumi.Resource]
+    found: dict[str, pulumi.Output[str]]
     login: dict[str, pulumi.Input[str]]
 
     def __init__(self, name: str, args: ManagedMysqlArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -73,6 +75,7 @@ class ManagedMysql(pulumi.ComponentResource):
             *self._account(f"{name}-mysql-owner", instance, database, mysql, owner),
             backups,
         ]
+        self.found = {"MYSQL_HOST": self.host}
         self.login = {"host": self.host, "port": str(PORT), "user": owner, "password": mysql.secret}
         self.register_outputs({"host": self.host})
 

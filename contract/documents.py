@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 from contract.placeholders import Filler, fill, filled
 from contract.processes import Job, Processes
-from contract.service_documents import ManagedDatabase
+from contract.service_documents import ManagedDatabase, Packages, Redis
 
 # An archive holds these files, and folders of the application, configs with placeholders, this tool and sources.
 MANIFEST_FILE = "manifest.json"
@@ -226,36 +226,6 @@ class HostSite(NamedTuple):
     waiting: Dict[str, str]
     entrance: Entrance
     has_data: bool = False
-
-
-class Packages(NamedTuple):
-    """Packages of the OS. manager: apt-get, yum or dnf. options: before its command's name.
-
-    asked_by: package → setting that needs it, unless server.packages names it.
-    """
-
-    system: str
-    manager: str
-    options: List[str]
-    names: List[str]
-    asked_by: Dict[str, str] = {}
-
-
-class Redis(NamedTuple):
-    """Redis on a machine. unit: text of its systemd unit.
-
-    os_service: the package's own unit, which must not run. directives: of redis.conf, without the password.
-    instance_type, generation: the tool does not read them; a change of them changes the archive, so that the tool runs
-    again. It is host.json on a machine of its own, with drop_ins as in Host, and a part of Host beside the application.
-    """
-
-    packages: Packages
-    os_service: str
-    unit: str
-    directives: Dict[str, str]
-    instance_type: str
-    generation: int = 0
-    drop_ins: Dict[str, str] = {}
 
 
 class Shared(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import List, NamedTuple
 
-from contract.documents import Packages
+from contract.service_documents import Packages
 
 UPDATES_FILE = "updates.json"
 

@@ -1,18 +1,22 @@
-"""Redis for the sites' jobs and caches: on the server that runs the application, or on a server of its own."""
+"""Redis for the sites' jobs and caches: on the server that runs the application, on a server of its own, or Tair.
+
+kinds/managed_redis.py has the rules of Tair.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from contract import paths
-from contract.documents import Redis as Document
 from contract.resources import REDIS_MACHINE
+from contract.service_documents import Redis as Document
+from kinds import managed, managed_redis
 from kinds.service import Service, Surroundings
 from kinds.systems import System
 from schema import sql, text
-from schema.base import AppPort, Rule
+from schema.base import AppPort, Rule, check_rules
 from templates import render
 
 # How the data survive the end of Redis: what redis.conf says of it.
@@ -48,7 +52,7 @@ class Redis(Service):
     )
     password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
         None,
-        description="Password of Redis on a server of its own. Required there, and a secret. "
+        description="Password of Redis on a server of its own, or of Tair. Required there, and a secret. "
         "Redis on the application's server makes its own.",
     )
     instance_type: text.InstanceType | None = Field(
@@ -66,41 +70,90 @@ class Redis(Service):
         "noeviction",
         description="What happens when the memory is full: noeviction refuses writes, so that no job is lost.",
     )
+    managed: bool = Field(
+        False,
+        description="Use Tair, Alibaba Cloud's Redis, in place of a server of the stack's own (docs/redis.md).",
+    )
+    engine_version: Literal["5.0", "6.0", "7.0"] = Field(
+        "7.0", description="Version of Redis in Tair. A higher one upgrades it, which interrupts it for seconds."
+    )
+    instance_class: managed_redis.InstanceClass | None = Field(
+        None,
+        description="Instance class of Tair, which decides its memory; none: redis.shard.small.ce, which has 1 GB. "
+        "A change interrupts Redis for seconds.",
+    )
+    high_availability: bool = Field(
+        True,
+        description="Whether the standby of Tair is in a second zone; without it, both nodes are in one zone. It is "
+        "decided when Tair is made.",
+    )
+    protect: bool = Field(False, description="Refuse to delete or replace Tair.")
 
-    def is_alone(self, is_apart: bool) -> bool:
-        """Whether it has a server of its own. is_apart: the application runs on other servers than nginx."""
-        return is_apart if self.own_server is None else self.own_server
+    @model_validator(mode="after")
+    def _managed(self) -> Self:
+        check_rules(managed_redis.rules(self))
+        return self
+
+    @property
+    def is_managed(self) -> bool:
+        return self.managed
+
+    def is_beside(self, is_apart: bool) -> bool:
+        """Whether it is on the application's server. is_apart: the application runs on other servers than nginx."""
+        has_own = is_apart if self.own_server is None else self.own_server
+        return not self.managed and not has_own
 
     def rules(self, ports: Iterable[tuple[str, int]], is_apart: bool) -> Iterator[Rule]:
         """Yield the rules between Redis and the machines. ports: setting and number of each port of the sites."""
-        is_alone = self.is_alone(is_apart)
+        is_beside = self.is_beside(is_apart)
         own = "redis.own_server: true"
         yield (
             "redis.own_server",
-            is_apart and not is_alone,
+            is_apart and is_beside,
             "the application has servers of its own, which all need the same Redis",
             "true, or none",
         )
         yield (
             "redis.password",
-            is_alone and not self.password,
+            not is_beside and not self.password,
             "required for a Redis on a server of its own",
             f"{_ALLOWED}, set by pulumi config set --path --secret 'wsgi-ecs:redis.password'",
         )
         for key in ("password", "instance_type"):
             yield (
                 f"redis.{key}",
-                getattr(self, key) is not None and not is_alone,
+                getattr(self, key) is not None and is_beside,
                 "set, but Redis is on the application's server",
                 own,
             )
-        for key, number in () if is_alone else ports:
+        for key, number in ports if is_beside else ():
             yield "redis.port", number == self.port, f"port {number} is taken by {key}", "another port"
 
     @property
+    def secret(self) -> str:
+        """The password as text."""
+        return self.password.get_secret_value() if self.password else ""
+
+    @property
+    def account(self) -> str:
+        """The application's account in Tair."""
+        return managed.account(managed_redis.USER, self.secret)
+
+    @property
+    def tair_class(self) -> str:
+        """The instance class of Tair."""
+        return self.instance_class or "redis.shard.small.ce"
+
+    def url(self, host: str) -> str:
+        """Where the applications reach it on a host."""
+        # Tair takes account:password for a password, and a colon of a URL stands for itself as %3A alone.
+        login = f"{self.account}%3A{self.secret}" if self.managed else self.secret
+        return f"redis://:{login}@{host}:{self.port}/0"
+
+    @property
     def env(self) -> dict[str, SecretStr]:
-        password = self.password.get_secret_value() if self.password else ""
-        return {self.variable: SecretStr(f"redis://:{password}@{self.machine}:{self.port}/0")}
+        # Only the cloud knows the name of Tair: components/managed_redis.py says it.
+        return {self.variable: SecretStr(self.url("" if self.managed else self.machine))}
 
     @property
     def secrets(self) -> dict[str, SecretStr]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import SecretStr
 
-from contract.documents import Packages, Redis
-from contract.service_documents import Database
+from contract.service_documents import Database, Packages, Redis
 from kinds.systems import System
 from schema.base import Model
 

@@ -9,7 +9,7 @@ import time
 from typing import Any, List
 
 from commands import ReleaseError, Say, run
-from contract.documents import Packages
+from contract.service_documents import Packages
 
 # Seconds in which another run of the package manager ends, and a source answers again.
 SECONDS = 300

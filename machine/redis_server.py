@@ -20,7 +20,8 @@ import packages
 from commands import ReleaseError, Say, roll_back, run
 from contract import paths
 from contract.codec import decode
-from contract.documents import HOST_FILE, Redis
+from contract.documents import HOST_FILE
+from contract.service_documents import Redis
 from unpacked import Unpacked
 
 # The environment variable by which an application finds the Redis of its own machine.

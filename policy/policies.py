@@ -18,6 +18,7 @@ _INSTANCE = "alicloud:ecs/instance:Instance"
 _DISK = "alicloud:ecs/ecsDisk:EcsDisk"
 _ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
 _RDS = "alicloud:rds/instance:Instance"
+_TAIR = "alicloud:kvstore/instance:Instance"
 _BALANCER = "alicloud:alb/loadBalancer:LoadBalancer"
 _NAS = "alicloud:nas/fileSystem:FileSystem"
 _NAS_RULE = "alicloud:nas/accessRule:AccessRule"
@@ -27,6 +28,7 @@ _TAGGED = (
     _DISK,
     _ADDRESS,
     _RDS,
+    _TAIR,
     _BALANCER,
     _NAS,
     "alicloud:ecs/ecsKeyPair:EcsKeyPair",
@@ -105,9 +107,12 @@ def _encrypted(resource: Resource) -> Iterator[str]:
 
 
 def _protected(resource: Resource) -> Iterator[str]:
-    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS, _BALANCER, _NAS)
+    kept = (_INSTANCE, _ADDRESS, _DISK, _RDS, _TAIR, _BALANCER, _NAS)
     if resource.stack in _PRODUCTION and resource.type in kept and not resource.protect:
-        yield "`pulumi destroy` would delete it; set server.protect, and data.protect or mysql.protect for disks: true"
+        yield (
+            "`pulumi destroy` would delete it; set server.protect, data.protect or mysql.protect for disks, and "
+            "redis.protect for Tair: true"
+        )
 
 
 POLICIES = (
@@ -121,7 +126,7 @@ POLICIES = (
     Policy("encrypted-disks", "System disks, data disks and file systems are encrypted.", _encrypted),
     Policy(
         "protected-prod",
-        "Servers, addresses, disks, file systems and databases of production cannot be deleted by mistake.",
+        "Servers, addresses, disks, file systems, databases and Tair of production cannot be deleted by mistake.",
         _protected,
     ),
 )

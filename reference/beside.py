@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reference.samples import ACME, ALB, GRANIAN, MYSQL, PYTHON, RDS, REDIS, SOURCE, SYSTEMD
+from reference.samples import ACME, ALB, GRANIAN, MYSQL, PYTHON, RDS, REDIS, SOURCE, SYSTEMD, TAIR
 from settings.site import merged
 
 GUNICORN = {"serving": {"app_server": "gunicorn"}}
@@ -72,6 +72,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "schedule.<name>.timezone": {"schedule": {"worker": {"timezone": "UTC"}}},
     "processes.<name>.command": {"processes": {"worker": {"command": ["python", "worker.py"]}}},
     "redis.own_server": REDIS,
+    "redis.managed": TAIR,
     "redis.password": {"redis": {"password": "y" * 24}},
     "redis.instance_type": {"redis": {"instance_type": "ecs.c6.large"}},
     "mysql.managed": RDS,

@@ -14,7 +14,7 @@ from reference import PROJECT
 from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import NAME, Row, leaves, rows
-from reference.samples import ALB, CLOUD, FILE, GIVEN, MYSQL, ORDINARY, RDS, RDS_TLS, REDIS, SAMPLE, of, placed
+from reference.samples import ALB, CLOUD, FILE, GIVEN, MYSQL, ORDINARY, RDS, RDS_TLS, REDIS, SAMPLE, TAIR, of, placed
 from reference.samples import BESIDE as SAMPLES
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
@@ -139,7 +139,7 @@ def _besides(row: Row) -> tuple[dict[str, Any], ...]:
     if part == "mysql":
         return (MYSQL, RDS, RDS_TLS)
     if part == "redis":
-        return ({}, REDIS)
+        return ({}, REDIS, TAIR)
     if part in ("processes", "schedule"):
         return ({part: {SAMPLE: SAMPLES[part][1]}},)
     if row.key == "network.standby_cidr":

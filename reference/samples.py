@@ -19,6 +19,7 @@ RDS = {"mysql": {"managed": True, "password": "Xx-0123456789"}}
 RDS_TLS = {"mysql": {**RDS["mysql"], "tls": "offered", "ca": "c.pem"}}
 ALB = {"topology": {"entrance": "alb", "app_servers": 2}}
 REDIS = {"redis": {"own_server": True, "password": "x" * 24}}
+TAIR = {"redis": {"managed": True, "password": "Xx-0123456789abcd"}}
 ACME = {"site": {"server_name": "www.example.com"}, "tls": {"acme": True}}
 GIVEN = {"site": {"server_name": "www.example.com"}, "tls": {"certificate": "c.pem", "private_key": "k.pem"}}
 SYSTEMD = {"serving": {"process_manager": "systemd"}}
@@ -133,6 +134,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "tls.ca": ("ca.pem", ACME),
     "redis.password": ("x" * 24, REDIS),
     "redis.instance_type": ("ecs.e-c1m1.large", REDIS),
+    "redis.instance_class": ("redis.shard.mid.ce", TAIR),
     "redis.maxmemory": "64M",
     "mysql.database": ("app", MYSQL),
     "mysql.user": ("app", MYSQL),

@@ -3,8 +3,9 @@
 from typing import Any
 
 from contract import paths
-from contract.documents import Entrance, Host, HostSite, Packages, Probe, Release, Shared
+from contract.documents import Entrance, Host, HostSite, Probe, Release, Shared
 from contract.placeholders import ADDRESS, facts_in, fill
+from contract.service_documents import Packages
 from kinds.app_servers import Process
 from kinds.databases import Mysql
 from kinds.pins import hashed

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from contract.documents import Packages
+from contract.service_documents import Packages
 from kinds.systems import Rpm
 from settings import StackSettings
 

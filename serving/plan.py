@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from contract.documents import Host, Redis, Release
-from contract.service_documents import Database
+from contract.documents import Host, Release
+from contract.service_documents import Database, Redis
 from kinds.place import Place
 from kinds.process_managers import Program
 from kinds.service import Service

@@ -110,9 +110,9 @@ def _of_site(site: "SiteSettings", servers: int) -> Iterator[Rule]:
     )
     yield (
         "data.served",
-        bool(site.data.served) and servers > 1,
+        bool(site.data.served) and servers > 1 and not site.data.shared,
         "a file that is written on one server is on no other",
-        "topology.app_servers: 1, or files that the application keeps elsewhere",
+        "data.shared: true, topology.app_servers: 1, or files that the application keeps elsewhere",
     )
     for path in site.app.persistent:
         is_shared = servers > 1 and path.endswith(_SQLITE)

@@ -30,7 +30,7 @@ from settings.nginx import Nginx
 from settings.python import Python
 from settings.server import Access, Network, Server, Topology
 from settings.site import SiteSettings, site_of
-from settings.tls import Tls
+from settings.tls import Tls, unused_rules
 
 # The sections that a site in `sites` may have; all other sections belong to the machine.
 SITE_KEYS = tuple(SiteSettings.model_fields)
@@ -154,12 +154,17 @@ class StackSettings:
     @property
     def redis_beside(self) -> Redis | None:
         """Redis on the application's server."""
-        return self.redis if self.redis and not self.redis.is_alone(self.has_app_servers) else None
+        return self.redis if self.redis and self.redis.is_beside(self.has_app_servers) else None
 
     @property
     def managed(self) -> Mysql | None:
         """The database, if it is an engine of the cloud."""
         return self.database if isinstance(self.database, Mysql) and self.database.managed else None
+
+    @property
+    def managed_redis(self) -> Redis | None:
+        """Redis, if it is an engine of the cloud."""
+        return self.redis if self.redis and self.redis.managed else None
 
     @property
     def remote(self) -> tuple[Service, ...]:
@@ -340,16 +345,5 @@ def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"
     of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
     yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
-    yield from stack.alarms.rules(stack.access.http, stack.managed is not None)
-    enabled = any(site.tls.enabled for site in stack.sites)
-    acme = any(site.tls.acme for site in stack.sites)
-    for site in stack.sites:
-        for key in Tls.model_fields:
-            is_needed = acme if key == "directory" else enabled or key in ("acme", "certificate", "private_key")
-            way = "tls.acme: true" if key == "directory" else "tls.certificate, or tls.acme: true"
-            yield (
-                f"tls.{key}",
-                key in site.tls.model_fields_set and not is_needed,
-                "set, but no site has a certificate by it",
-                way,
-            )
+    yield from stack.alarms.rules(stack.access.http, stack.managed is not None, stack.managed_redis is not None)
+    yield from unused_rules([site.tls for site in stack.sites])

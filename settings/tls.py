@@ -1,6 +1,6 @@
 """What a site's certificate is and how nginx speaks TLS with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field, SecretStr
 
@@ -79,3 +79,14 @@ class Tls(Model):
             "the CA that tls.acme asks comes to port 80",
             "80, or tls.certificate",
         )
+
+
+def unused_rules(sites: Sequence[Tls]) -> Iterator[Rule]:
+    """Yield the rules of settings for certificates that no site has. sites: the settings of each."""
+    enabled, acme = any(tls.enabled for tls in sites), any(tls.acme for tls in sites)
+    for tls in sites:
+        for key in Tls.model_fields:
+            is_needed = acme if key == "directory" else enabled or key in ("acme", "certificate", "private_key")
+            way = "tls.acme: true" if key == "directory" else "tls.certificate, or tls.acme: true"
+            is_unused = key in tls.model_fields_set and not is_needed
+            yield f"tls.{key}", is_unused, "set, but no site has a certificate by it", way

@@ -10,7 +10,7 @@ from contract import paths
 from contract.documents import MYSQL_CONFIG_FILE, SCHEMA_FOLDER
 from contract.service_documents import Database as Document
 from contract.service_documents import ManagedDatabase
-from kinds import managed_mysql
+from kinds import managed, managed_mysql
 from kinds.databases.base import Database
 from kinds.service import Surroundings
 from kinds.systems import System
@@ -131,7 +131,7 @@ class Mysql(Database):
     @property
     def accounts(self) -> tuple[str, str]:
         """The accounts of RDS: the application's, and the release tool's."""
-        return managed_mysql.account(self.user, self.secret, self.database), managed_mysql.OWNER
+        return managed.account(self.user, self.secret, self.database), managed_mysql.OWNER
 
     @property
     def rds_class(self) -> str:

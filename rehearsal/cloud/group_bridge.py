@@ -28,6 +28,8 @@ from rehearsal.engine.state import Record
 
 # Name of a rehearsal's bridge.
 BRIDGE = re.compile("we[0-9a-f]+-[0-9]+")
+# Type of an engine that the cloud runs → the port on which it answers.
+_PORTS = {tokens.RDS_INSTANCE: 3306, tokens.REDIS_INSTANCE: 6379}
 # Seconds in which LXD has made a bridge.
 _MAKING = 60
 
@@ -166,8 +168,8 @@ def write_acls(context: CloudContext) -> None:
             sources.setdefault(bridge.group, []).append(str(bridge.address.network))
         records = context.state.records(tokens.SECURITY_GROUP_RULE)
         rules = [record.inputs for record in records if record.status != "doomed"]
-        for database in context.state.records(tokens.RDS_INSTANCE):
-            rules += _of_database(database)
+        for engine in context.state.records(*_PORTS):
+            rules += _of_engine(engine, bridges)
         for listener in context.state.records(tokens.LISTENER):
             rules += _of_listener(listener) if listener.status != "doomed" else []
         for bridge in bridges:
@@ -181,10 +183,20 @@ def write_acls(context: CloudContext) -> None:
                 retry_busy(partial(context.host.put, path, body))
 
 
-def _of_database(database: Record) -> list[dict[str, str]]:
-    """The allow list of a managed database, as rules of a group that has its id."""
-    rule = {"securityGroupId": database.id, "ipProtocol": "tcp", "portRange": "3306/3306"}
-    return [{**rule, "cidrIp": cidr} for cidr in database.inputs["securityIps"]]
+def _of_engine(engine: Record, bridges: Sequence[GroupBridge]) -> list[dict[str, str]]:
+    """The allow list of an engine of the cloud, as rules of a group that has its id.
+
+    This host has an address on each bridge and is no machine of the network, so a part of the list that holds the
+    bridges lets in what comes from the others.
+    """
+    port = f"{_PORTS[engine.type]}/{_PORTS[engine.type]}"
+    rule = {"securityGroupId": engine.id, "ipProtocol": "tcp", "portRange": port}
+    others = [bridge.address.network for bridge in bridges if bridge.group != engine.id]
+    found: list[str] = []
+    for cidr in engine.inputs["securityIps"]:
+        within = [str(network) for network in others if network.subnet_of(IPv4Network(cidr))]
+        found += within or [cidr]
+    return [{**rule, "cidrIp": cidr} for cidr in dict.fromkeys(found)]
 
 
 def _of_listener(listener: Record) -> list[dict[str, str]]:

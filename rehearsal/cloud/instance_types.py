@@ -61,6 +61,8 @@ CLASSES = (
     *("mysql.n2.small.2c", "mysql.n2.medium.2c", "mysql.n2.large.2c", "mysql.n4.medium.2c", "mysql.n4.large.2c"),
     *("mysql.n2.small.1", "mysql.n2.medium.1", "mysql.n2.large.1", "mysql.n4.medium.1", "mysql.n4.large.1"),
 )
+# Instance classes of Tair, whose names the cloud tells with the number of nodes.
+REDIS_CLASSES = tuple(f"redis.shard.{size}.2.ce" for size in ("micro", "small", "mid", "large", "xlarge", "2xlarge"))
 ZONES = ("cn-hangzhou-h", "cn-hangzhou-i", "cn-hangzhou-j")
 
 
@@ -111,7 +113,13 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
         case "alicloud:rds/getInstances:getInstances":
             made = [record for record in records(tokens.RDS_INSTANCE) if record.status == "done"]
             return {**args, "id": "databases", "ids": [each.id for each in made], "instances": list(map(_made, made))}
-        case "alicloud:rds/getZones:getZones" | "alicloud:alb/getZones:getZones":
+        case "alicloud:kvstore/getInstances:getInstances":
+            made = [record for record in records(tokens.REDIS_INSTANCE) if record.status == "done"]
+            return {**args, "id": "redis", "ids": [each.id for each in made], "instances": list(map(_made_redis, made))}
+        case "alicloud:kvstore/getInstanceClasses:getInstanceClasses":
+            is_cloud_disk = args.get("productType") == "OnECS"
+            return {**args, "id": "classes", "instanceClasses": list(REDIS_CLASSES) if is_cloud_disk else []}
+        case "alicloud:rds/getZones:getZones" | "alicloud:kvstore/getZones:getZones" | "alicloud:alb/getZones:getZones":
             return {**args, "id": "zones", "ids": list(ZONES), "zones": []}
         case "alicloud:rds/getInstanceClasses:getInstanceClasses":
             is_single = args.get("category") == "Basic"
@@ -125,7 +133,7 @@ def answer(token: str, args: dict[str, Any], records: Records) -> dict[str, Any]
             return {**args, "id": "networks", "ids": [each.id for each in networks], "vpcs": vpcs}
     raise UserError(
         f"{token} is not rehearsed; allowed: getZones, getImages, getInstanceTypes, getEcsDisks, getSwitches, "
-        "getNetworks, getInstances, getZones and getInstanceClasses of RDS, and getZones of ALB and of NAS"
+        "getNetworks, getInstances, getZones and getInstanceClasses of RDS and of Tair, and getZones of ALB and of NAS"
     )
 
 
@@ -138,6 +146,17 @@ def _made(database: Record) -> dict[str, Any]:
         "engineVersion": inputs["engineVersion"],
         "instanceStorage": inputs["instanceStorage"],
         "zoneIdSlaveA": inputs.get("zoneIdSlaveA", ""),
+    }
+
+
+def _made_redis(redis: Record) -> dict[str, Any]:
+    """A managed Redis, as the provider tells of it."""
+    inputs = redis.inputs
+    return {
+        "id": redis.id,
+        "name": inputs["dbInstanceName"],
+        "engineVersion": inputs["engineVersion"],
+        "tags": inputs["tags"],
     }
 
 

@@ -20,6 +20,7 @@ from rehearsal.cloud.resources.nas_file_system import NasFileSystem
 from rehearsal.cloud.resources.rds_backup_policy import RdsBackupPolicy
 from rehearsal.cloud.resources.rds_contents import RdsAccount, RdsAccountPrivilege, RdsDatabase
 from rehearsal.cloud.resources.rds_instance import RdsInstance
+from rehearsal.cloud.resources.redis_instance import RedisAccount, RedisInstance
 from rehearsal.cloud.resources.remote_command import RemoteCommand
 from rehearsal.cloud.resources.security_group import SecurityGroup
 from rehearsal.cloud.resources.security_group_rule import SecurityGroupRule
@@ -45,6 +46,8 @@ TYPES: dict[str, Resource[CloudContext]] = {
     tokens.RDS_ACCOUNT: RdsAccount(),
     tokens.RDS_ACCOUNT_PRIVILEGE: RdsAccountPrivilege(),
     tokens.RDS_BACKUP_POLICY: RdsBackupPolicy(),
+    tokens.REDIS_INSTANCE: RedisInstance(),
+    tokens.REDIS_ACCOUNT: RedisAccount(),
     tokens.LOAD_BALANCER: LoadBalancer(),
     tokens.SERVER_GROUP: ServerGroup(),
     tokens.LISTENER: Listener(),

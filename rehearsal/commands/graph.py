@@ -55,6 +55,7 @@ class Registered:
             "ipAddress": address,
             "primaryIpAddress": address,
             "connectionString": address,
+            "connectionDomain": address,
             "mountTargetDomain": address,
             "zoneId": "zone",
             "userData": "",
@@ -102,6 +103,8 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
         lines.append("    end")
     for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
         lines.append(f"    r{number}[({_label(*_about_database(database))})]")
+    for number, redis in enumerate(kinds[tokens.REDIS_INSTANCE]):
+        lines.append(f"    k{number}[({_label(*_about_redis(redis))})]")
     for number, balancer in enumerate(kinds[tokens.LOAD_BALANCER]):
         listeners = [each for each in kinds[tokens.LISTENER] if _is_at(each, balancer)]
         numbers = sorted(int(each.inputs["listenerPort"]) for each in listeners)
@@ -168,6 +171,13 @@ def _about_database(database: Registration) -> list[str]:
     inputs = database.inputs
     lines = [f"RDS {inputs['instanceName']}", str(inputs["instanceType"]), f"{inputs['instanceStorage']} GiB"]
     return [*lines, "standby in a second zone"] if inputs.get("zoneIdSlaveA") else lines
+
+
+def _about_redis(redis: Registration) -> list[str]:
+    """Lines about a managed Redis: its name, its class, and whether its standby is in a second zone."""
+    inputs = redis.inputs
+    lines = [f"Tair {inputs['dbInstanceName']}", str(inputs["instanceClass"])]
+    return [*lines, "standby in a second zone"] if inputs.get("secondaryZoneId") else lines
 
 
 def _is_at(listener: Registration, balancer: Registration) -> bool:

@@ -24,6 +24,7 @@ from rehearsal.engine.state import Record
 _BACK: Mapping[str, Callable[[str], bool]] = {
     tokens.SITE: lambda name: site_of(name) is not None,
     tokens.DATABASE: readies_database,
+    tokens.REDIS: lambda name: site_of(name) is not None,
 }
 # Seconds. Measured: 5 s for a rehearsed machine; in the cloud 6 s for another type and 3 s for another key.
 _RESTART = 6

@@ -34,12 +34,13 @@ _ASSUMED = "{} does not say here whether setup --image has set an image of {}; t
 _OTHER_MIRRORS = "server.mirrors is not asked for packages: they come from a repository of the rehearsal"
 _ABSENT = "{}: not in the rehearsal's repository, so not installed here; in the cloud the real repositories are asked"
 _RDS = "mysql.managed: MariaDB of Debian 12 on a machine of its own stands for RDS, without a standby and backups"
+_TAIR = "redis.managed: Redis of Debian 12 on a machine of its own stands for Tair, without a standby and backups"
 _ALB = "topology.entrance: HAProxy of Debian 12 on a machine of its own stands for the load balancer, for both zones"
 _NO_TLS = "mysql.tls: off here, because only Alibaba Cloud has the certificate of RDS"
 _LETS_ENCRYPT = "letsencrypt.org"
 _OF_DISKS = " or ".join(f"`{key}.protect: false`" for key in (*DATABASES, "data"))
 # The settings that take the protection off a resource, as a message names them.
-UNPROTECT = f"`server.protect: false` ({_OF_DISKS} for a data disk)"
+UNPROTECT = f"`server.protect: false` ({_OF_DISKS} for a data disk, `redis.protect: false` for Tair)"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def rehearsed(stack: Stack, public_key: str) -> tuple[Stack, list[str]]:
         if settings.managed.ca:
             own = _changed(own, "mysql", tls="none", ca=None)
             key_notes.append(_NO_TLS)
+    if settings.managed_redis:
+        key_notes.append(_TAIR)
     # Package mirrors of another system, or of the family's own packages, are useless on this image.
     mirrors = server.mirrors.model_dump(include={"index"}, exclude_unset=True)
     has_os_python = not all(site.python.is_built for site in settings.sites)

@@ -85,6 +85,14 @@ def is_digest(value: Any) -> bool:
     return isinstance(value, dict) and list(value) == ["secret"]
 
 
+def is_known(value: Any) -> bool:
+    """Whether no part of a recorded value is known later."""
+    if value == KNOWN_LATER:
+        return False
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(map(is_known, parts))
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises UserError when it cannot be read."""
     try:

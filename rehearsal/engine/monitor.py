@@ -16,7 +16,7 @@ from pulumi.runtime.sync_await import _ensure_event_loop
 
 from rehearsal.engine.compare import Options
 from rehearsal.engine.errors import UserError
-from rehearsal.engine.inputs import is_digest, plain
+from rehearsal.engine.inputs import is_digest, is_known, plain
 from rehearsal.engine.registration import Registrar, Registration
 from rehearsal.engine.resource import Provider
 
@@ -86,7 +86,8 @@ class RehearsalMonitor(mocks.MockMonitor):
         response = struct_pb2.Struct()
         response.CopyFrom(request.object)
         for key in registration.options.ignore_changes:
-            if key in record.inputs:
+            # What has parts that are known later has unknown ones in the request, too.
+            if key in record.inputs and is_known(record.inputs[key]):
                 # A secret is recorded as a digest, so its text is unknown, unless the resource has just been made.
                 response.update({key: None if is_digest(record.inputs[key]) else record.inputs[key]})
         for key, value in record.outputs.items():

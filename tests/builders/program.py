@@ -16,15 +16,19 @@ HOST_KEY = f"ssh-ed25519 {'A' * 68}"
 class Cloud(mocks.Mocks):
     """Answers as the provider does, with made-up ids.
 
-    printed: what each command prints. databases, networks: what exists of them. classes: zone → classes of RDS that it
-    offers. first_session: user data of the server → what its first session prints.
+    printed: what each command prints. databases, redises, networks: what exists of them. classes, redis_classes: zone →
+    classes of RDS and of Tair that it offers. first_session: user data of the server → what its first session prints.
     """
 
     printed = ""
     databases: tuple[dict[str, Any], ...] = ()
+    redises: tuple[dict[str, Any], ...] = ()
     networks: tuple[dict[str, Any], ...] = ()
     classes: Mapping[str, list[str]] = MappingProxyType(
         {f"cn-hangzhou-{zone}": ["mysql.n2.medium.2c", "mysql.n2.medium.1"] for zone in "ij"}
+    )
+    redis_classes: Mapping[str, list[str]] = MappingProxyType(
+        {f"cn-hangzhou-{zone}": ["redis.shard.small.2.ce", "redis.shard.mid.2.ce"] for zone in "ij"}
     )
 
     def __init__(self) -> None:
@@ -40,6 +44,7 @@ class Cloud(mocks.Mocks):
             "ecs/instance:Instance": {"primaryIpAddress": "10.0.0.1"},
             ":LoadBalancer": {"dnsName": "alb-1.cn-hangzhou.alb.aliyuncs.com"},
             "rds/instance:Instance": {"connectionString": "rm-1.mysql.rds.aliyuncs.com"},
+            "kvstore/instance:Instance": {"connectionDomain": "r-1.redis.rds.aliyuncs.com"},
             ":MountTarget": {"mountTargetDomain": "0a1b-x.cn-hangzhou.nas.aliyuncs.com"},
             ":Command": {"stdout": self.printed},
         }
@@ -53,6 +58,10 @@ class Cloud(mocks.Mocks):
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         if args.token.endswith("rds/getInstances:getInstances"):
             return {"ids": [], "instances": self.databases}, []
+        if args.token.endswith("kvstore/getInstances:getInstances"):
+            return {"ids": [], "instances": self.redises}, []
+        if args.token.endswith("kvstore/getInstanceClasses:getInstanceClasses"):
+            return {"ids": [], "instanceClasses": self.redis_classes.get(args.args["zoneId"], [])}, []
         if args.token.endswith(":getInstanceClasses"):
             return {"ids": self.classes.get(args.args["zoneId"], []), "instanceClasses": []}, []
         if args.token.endswith(":getNetworks"):

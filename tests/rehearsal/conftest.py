@@ -10,6 +10,19 @@ import pytest
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.stack import Stack, new_stack
 
+# The modules that take longest, the longest first: whatever begins last leaves the other workers idle.
+LONGEST = (
+    "test_fleet", "test_mysql", "test_data", "test_life_of_a_stack", "test_family", "test_redis", "test_front",
+    "test_shared_data", "test_faults", "test_preview", "test_fresh_host", "test_hangs", "test_sites", "test_updates",
+    "test_alb", "test_host_keys", "test_guides", "test_tls", "test_managed_redis", "test_managed_mysql",
+    "test_comes_back",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 @pytest.fixture(scope="session")
 def project_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -114,7 +114,7 @@ import json, os, sys
 os.chdir(json.load(open("/srv/wsgi-ecs/sites/app/current/state.json"))["facts"]["release_dir"] + "/tool")
 sys.path.insert(0, ".")
 import packages
-from contract.documents import Packages
+from contract.service_documents import Packages
 packages.SECONDS = 0
 packages.install(Packages("centos7", "yum", ["--disablerepo=*", "--enablerepo=wsgi-ecs-*"], ["cmake"]), print)
 """

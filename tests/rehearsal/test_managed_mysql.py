@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kinds.managed_mysql import account
+from kinds.managed import account
 from tests.rehearsal.builders.database import CONNECT, Databased, of_guide
 from tests.rehearsal.builders.stack import entering, lxd
 

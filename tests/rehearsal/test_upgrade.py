@@ -24,7 +24,9 @@ from tests.builders.encrypted import PASSPHRASE, encrypt
 from tests.builders.stack import PROJECT
 from tests.rehearsal.builders.database import Databased
 from tests.rehearsal.builders.preview import foretold, names, performed
-from tests.rehearsal.builders.stack import lxd, new_stack, traces, tried
+from tests.rehearsal.builders.stack import CLIENT, lxd, new_stack, traces, tried
+
+pytestmark = pytest.mark.skipif(CLIENT != "lxc", reason="version 0.1.0 rehearsed on LXD alone")
 
 VERSION = "0.1.0"
 DOMAIN = "www.example.test"

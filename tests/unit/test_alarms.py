@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reference.samples import CLOUD, RDS
+from reference.samples import CLOUD, RDS, TAIR
 from settings import SettingsError
 from settings.loader import parse
 from tests.builders.program import Recorder, Run
@@ -26,8 +26,12 @@ def alarms(**values: Any) -> dict[str, Any]:
         (alarms(email="a@b.com,c@d.com"), "alarms.email: got a@b.com,c@d.com; allowed: "),
         (alarms(cpu=101), "alarms.cpu: got 101; allowed: 100 or less"),
         (alarms(response_ms=3), "alarms.response_ms: got 3; allowed: 50 or more"),
-        (alarms(connections=70), "alarms.connections: set, but the database is not RDS; allowed: mysql.managed: true"),
-        (alarms(storage=70), "alarms.storage: set, but the database is not RDS"),
+        (
+            alarms(connections=70),
+            "alarms.connections: set, but the stack has neither RDS nor Tair; allowed: mysql.managed or redis",
+        ),
+        (alarms(storage=70), "alarms.storage: set, but the database is not RDS; allowed: mysql.managed: true with it"),
+        ({**alarms(storage=70), **TAIR}, "alarms.storage: set, but the database is not RDS"),
         (
             {**alarms(), "access": {"http": ["203.0.113.0/24"]}},
             "alarms.email: access.http lets nobody in who asks from outside; allowed: access.http with 0.0.0.0/0, or",
@@ -89,6 +93,18 @@ def test_each_has_its_threshold_and_tells_the_group(run_program: Run) -> None:
     assert servers == [{"instanceId": f"wsgi-ecs-dev-{name}-instance-id"} for name in names]
     database = json.loads(program.inputs(":Alarm", "-storage-alarm")["metricDimensions"])
     assert database == [{"instanceId": "wsgi-ecs-dev-mysql-id"}]
+
+
+def test_tair_has_alarms_of_its_own(run_program: Run) -> None:
+    program = run_program({**CLOUD, **TAIR, **alarms(memory=70, connections=None)})
+    found = {}
+    for name in registered(program, ":Alarm"):
+        if "-redis-" in name:
+            inputs = program.inputs(":Alarm", name)
+            found[inputs["metric"]] = (inputs["project"], inputs["escalationsCritical"]["threshold"])
+            assert json.loads(inputs["metricDimensions"]) == [{"instanceId": "wsgi-ecs-dev-redis-id"}]
+    assert found == {"StandardCpuUsage": ("acs_kvstore", "90"), "StandardMemoryUsage": ("acs_kvstore", "70")}
+    assert not [name for name in registered(program, ":Alarm") if "database" in name]
 
 
 def test_null_is_no_alarm(run_program: Run) -> None:

@@ -101,7 +101,7 @@ def planned(config: dict[str, Any]) -> tuple[StackSettings, dict[str, Planned]]:
         (alb(nginx={"upstream": {"max_fails": 2}}), "nginx.upstream: topology.entrance is alb, and each nginx has one"),
         (
             alb(data={"served": {"/media/": "media"}}),
-            "data.served: a file that is written on one server is on no other; allowed: topology.app_servers: 1, or f",
+            "data.served: a file that is written on one server is on no other; allowed: data.shared: true, topology",
         ),
         (
             alb(
@@ -140,6 +140,10 @@ def test_a_setting_that_makes_no_sense_is_one_line(config: dict[str, Any], line:
     with pytest.raises(SettingsError) as error:
         parse(config, FILE)
     assert str(error.value).removeprefix(f"{FILE}: ").startswith(line)
+
+
+def test_files_that_all_servers_have_may_be_served_by_each() -> None:
+    parse(alb(data={"served": {"/media/": "media"}, "shared": True}), FILE)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,20 @@ def test_a_managed_database_is_in_the_network_and_no_server(project: Path) -> No
     assert '<br>mysql.n2.medium.1<br>50 GiB")]' in graph(project, "one")
 
 
+def test_a_managed_redis_is_in_the_network_and_no_server(project: Path) -> None:
+    (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
+    stack = project / "stacks/Pulumi.one.yaml"
+    settings = "managed: true, password: Hunter2-hunter2-01"
+    stack.write_text(f"config: {{'wsgi-ecs:redis': {{{settings}}}}}")
+    text = graph(project, "one")
+    assert 'k0[("Tair wsgi-ecs-one<br>redis.shard.small.ce<br>standby in a second zone")]' in text
+    assert "Redis" not in text
+    assert "6379" not in text
+    assert "Hunter2" not in text
+    stack.write_text(f"config: {{'wsgi-ecs:redis': {{{settings}, high_availability: false}}}}")
+    assert 'k0[("Tair wsgi-ecs-one<br>redis.shard.small.ce")]' in graph(project, "one")
+
+
 def test_a_load_balancer_is_between_the_world_and_the_servers(project: Path) -> None:
     (project / "Pulumi.yaml").write_text("name: wsgi-ecs\nstackConfigDir: stacks\n")
     (project / "stacks/Pulumi.one.yaml").write_text(

@@ -193,6 +193,7 @@ def test_the_same_for_a_person_and_for_a_program(monkeypatch: pytest.MonkeyPatch
             "disks",
             "redis",
             "database",
+            "shared_data",
             "updates",
             "unconfined",
             "sites",

@@ -12,7 +12,7 @@ from components.managed_lookup import standby_zone
 from contract import paths
 from contract.codec import decode
 from contract.documents import Host
-from kinds import managed_mysql
+from kinds import managed
 from kinds.systems import SYSTEMS
 from operations import dump
 from operations.connection import Way
@@ -235,7 +235,7 @@ def test_the_application_has_the_same_variables_and_one_machine_brings_the_schem
         "MYSQL_HOST": "rm-1.mysql.rds.aliyuncs.com",
         "MYSQL_PORT": "3306",
         "MYSQL_DATABASE": "app",
-        "MYSQL_USER": managed_mysql.account("app", PASSWORD, "app"),
+        "MYSQL_USER": managed.account("app", PASSWORD, "app"),
         "MYSQL_PASSWORD": PASSWORD,
     }
     prepared = program.request("remote:Command", f"{leader}-host-apply")

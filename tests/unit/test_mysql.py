@@ -16,8 +16,7 @@ from pydantic import SecretStr
 from components.network import Rule, groups
 from components.release import certificate
 from contract import paths
-from contract.documents import Packages
-from contract.service_documents import Account
+from contract.service_documents import Account, Packages
 from kinds.databases import Mysql
 from kinds.service import Surroundings
 from kinds.systems import SYSTEMS

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from contract import paths
-from contract.documents import Host, Packages
+from contract.documents import Host
 from contract.resources import USER_DATA_LIMIT
+from contract.service_documents import Packages
 from kinds.systems import SYSTEMS
 from serving import bootstrap, host_files, machines, packages
 from settings.loader import parse

@@ -64,6 +64,15 @@ def test_a_managed_database_of_production_is_protected_and_tagged(run_program: R
     assert found["tagged"] == ["wsgi-ecs-prod-mysql"]
 
 
+@pytest.mark.parametrize("protect", [True, False])
+def test_a_managed_redis_of_production_is_protected_and_tagged(run_program: Run, protect: bool) -> None:
+    redis = {"managed": True, "password": "Hunter2-hunter2-01", "protect": protect}
+    program = run_program({**SECURE, "redis": redis}, stack="prod")
+    assert refused(program) == ({} if protect else {"protected-prod": ["wsgi-ecs-prod-redis"]})
+    found = refused(program, without={"kvstore/instance:Instance": "tags"})
+    assert found["tagged"] == ["wsgi-ecs-prod-redis"]
+
+
 @pytest.mark.parametrize(
     ("inputs", "count"),
     [

@@ -11,7 +11,8 @@ import pytest
 
 from components.network import groups
 from contract.codec import decode, encode
-from contract.documents import Host, HostState, Packages, Redis
+from contract.documents import Host, HostState
+from contract.service_documents import Packages, Redis
 from kinds.systems import SYSTEMS
 from reference.samples import CLOUD
 from serving import bootstrap, host_files, machines, make_plan, release_files

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,7 @@ def test_its_machine_is_beside_the_servers_and_has_an_address_of_its_own_switch(
     monkeypatch.setattr(public_address, "bridge_named", lambda context, name: bridge)
     monkeypatch.setattr(public_address, "check_free", lambda context, public: None)
     monkeypatch.setattr(public_address, "bind", lambda c, b, public, private, d: bound.append((public, private)))
+    monkeypatch.setattr(alb_load_balancer, "host_lock", lambda what: nullcontext())
     monkeypatch.setattr(alb_load_balancer, "all_records", lambda projects: [])
     monkeypatch.setattr(alb_load_balancer, "projects", lambda: {})
     monkeypatch.setattr(addressing, "taken", lambda: [])

@@ -2,16 +2,18 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from google.protobuf import struct_pb2  # type: ignore[import-untyped]
-from pulumi.runtime import mocks
+from google.protobuf import json_format, struct_pb2  # type: ignore[import-untyped]
+from pulumi.runtime import mocks, rpc
 from pulumi.runtime.proto import resource_pb2
 
 from rehearsal.cloud import instance_types
 from rehearsal.cloud.registry import PROVIDER
 from rehearsal.engine import monitor
+from rehearsal.engine.compare import KNOWN_LATER
 from rehearsal.engine.errors import RehearsalError, UserError
 from rehearsal.engine.registration import Registration
 from rehearsal.engine.state import Record
@@ -57,6 +59,21 @@ def request(type_: str = VPC, inputs: dict[str, Any] | None = None, **fields: An
     return resource_pb2.RegisterResourceRequest(
         **{"type": type_, "name": "one", "custom": True, "object": values, **fields}
     )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked"),
+    [(KNOWN_LATER, rpc.UNKNOWN), ([{"zone": "i", "switch": KNOWN_LATER}], [{"zone": "i", "switch": rpc.UNKNOWN}])],
+    ids=["whole", "part"],
+)
+def test_what_is_ignored_and_known_later_is_unknown_to_the_program(
+    made: Made, monkeypatch: pytest.MonkeyPatch, recorded: Any, asked: Any
+) -> None:
+    one, engine, _ = made
+    register = engine.register
+    monkeypatch.setattr(engine, "register", lambda each: replace(register(each), inputs={"cidrBlock": recorded}))
+    answer = one.RegisterResource(request(inputs={"cidrBlock": asked}, ignoreChanges=["cidrBlock"]))
+    assert json_format.MessageToDict(answer.object)["cidrBlock"] == asked
 
 
 def test_a_resource_goes_to_the_engine_with_its_options(made: Made) -> None:

@@ -165,6 +165,19 @@ def test_where_nothing_is_recorded_all_is_created(site: Site) -> None:
     assert "    +    client_max_body_size 16m;" in text(found, details=True)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mysql": {"managed": True, "password": "Hunter2-hunter2#"}},
+        {"topology": {"entrance": "alb", "app_servers": 2}},
+        {"data": {"shared": True}, "topology": {"app_servers": 2}, "alarms": {"email": "ops@example.com"}},
+    ],
+    ids=["RDS", "ALB", "NAS"],
+)
+def test_engines_of_the_cloud_are_previewed_before_anything_is_there(site: Site, settings: Settings) -> None:
+    assert set(ops(site.preview(**settings)).values()) == {Op.CREATE}
+
+
 def test_what_is_as_recorded_is_neither_shown_nor_anything_to_do(site: Site) -> None:
     site.up()
     found = site.preview()
@@ -307,7 +320,8 @@ def test_a_protected_server_is_not_replaced_and_all_of_it_is_shown(site: Site) -
     (refused,) = found.refused
     assert refused.startswith("wsgi-ecs-dev-instance: it is protected, and this replaces it for changed user data")
     assert refused.endswith(
-        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` or `data.protect: false` for a data disk) "
+        "; in two steps: 1. `server.protect: false` (`mysql.protect: false` or `data.protect: false` for a data disk, "
+        "`redis.protect: false` for Tair) "
         "and nothing else, and up; 2. this change, and up"
     )
     assert list(ops(found)) == REPLACED

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Interface
 from typing import Any
 
 import pytest
@@ -87,11 +88,21 @@ def test_it_is_mariadb_on_a_bridge_of_its_own_in_the_first_zone(
     assert "mariadb-server" in machines.ran[0][1]
 
 
-def test_its_allow_list_is_the_only_way_in(context: CloudContext) -> None:
-    database = record(tokens.RDS_INSTANCE, "rm-1", INSTANCE)
-    assert group_bridge._of_database(database) == [
-        {"securityGroupId": "rm-1", "ipProtocol": "tcp", "portRange": "3306/3306", "cidrIp": "10.76.0.0/20"}
+def test_its_allow_list_is_the_only_way_in_and_does_not_let_this_host_in() -> None:
+    def allowed(cidr: str) -> list[str]:
+        rules = group_bridge._of_engine(
+            record(tokens.RDS_INSTANCE, "rm-1", {**INSTANCE, "securityIps": [cidr]}), bridges
+        )
+        ports = {(rule["securityGroupId"], rule["ipProtocol"], rule["portRange"]) for rule in rules}
+        assert ports == {("rm-1", "tcp", "3306/3306")}
+        return [rule["cidrIp"] for rule in rules]
+
+    bridges = [
+        group_bridge.GroupBridge("we", "vsw-1", group, IPv4Interface(f"10.76.0.{number}/27"), {})
+        for group, number in (("sg-1", 1), ("rm-1", 33), ("sg-2", 65))
     ]
+    assert allowed("10.76.0.0/20") == ["10.76.0.0/27", "10.76.0.64/27"]
+    assert allowed("192.0.2.7") == ["192.0.2.7"]
 
 
 def test_an_account_has_its_password_as_a_hash_and_its_privileges_in_its_database(

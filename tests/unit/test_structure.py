@@ -32,6 +32,7 @@ def test_there_are_components() -> None:
         "Disk",
         "Login",
         "ManagedMysql",
+        "ManagedRedis",
         "Balancer",
         "Listeners",
         "SharedData",

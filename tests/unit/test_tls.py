@@ -533,7 +533,7 @@ def test_what_did_not_come_is_one_line_that_says_what_to_do(machine: Path) -> No
 def test_what_is_no_certificate_on_standard_input_is_refused_without_its_text(text: str) -> None:
     with pytest.raises(module("commands").ReleaseError) as error:
         release.read(io.BytesIO(text.encode()), "prepare")
-    assert str(error.value) == "standard input is not JSON as {authority, hosts, tls}"
+    assert str(error.value) == "standard input is not JSON as {authority, database, hosts, store, tls}"
     assert release.read(io.BytesIO(b" "), "prepare") is None
     for text, verb in (('{"hosts": {}, "tls": {}}', "prepare"), ('{"env": {}, "files": {}}', "apply")):
         assert release.read(io.BytesIO(text.encode()), verb) == json.loads(text)

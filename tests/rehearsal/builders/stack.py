@@ -235,6 +235,8 @@ def traces(stack: Stack) -> set[str]:
 
 def new_stack(project_copy: Path, name: str) -> Stack:
     """A stack in a copy of its own, with a name that nobody else has. Whoever makes it destroys it."""
-    folder = project_copy.parent / f"{name}-project"
-    shutil.copytree(project_copy, folder, dirs_exist_ok=True)
-    return Stack(folder, f"{name[:12].rstrip('-')}-{secrets.token_hex(3)}")
+    token = secrets.token_hex(3)
+    # Two modules may name their stacks alike.
+    folder = project_copy.parent / f"{name}-{token}-project"
+    shutil.copytree(project_copy, folder)
+    return Stack(folder, f"{name[:12].rstrip('-')}-{token}")
