@@ -13,7 +13,7 @@ TOOL = (
 # Modules that the server of a database, or of Redis alone, needs beside TOOL, and who brings a managed one its schema.
 SERVICE_TOOL = ("service", "database", "database_tls", "managed_database")
 # Modules that the members of a scaling group and their release host need beside TOOL.
-STORE_TOOL = ("store", "member", "own_machine", "take", "offers", "release_host", "lease", "roll", "versions")
+STORE_TOOL = ("store", "member", "own_machine", "take", "offers", "release_host", "lease", "roll", "versions", "joined")
 CONTRACT = (
     "__init__", "paths", "placeholders", "documents", "codec", "tool", "processes", "requirements", "resources",
     "kept", "service_documents", "store_documents", "user", "updates", "numbers",

@@ -6,6 +6,7 @@
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py redis FOLDER < {"redis": {"password": ...}}        Redis, on a machine of its own (redis_server.py)
     release.py roll FOLDER < {"prepare": {...}, "apply": {...}}   what the members of a scaling group get (roll.py)
+    release.py joined LEAST SECONDS                               waits for the members of a scaling group (joined.py)
     release.py settle FOLDER < like either                        ends the password that it had before
     release.py kept ARGUMENT...                                   the command wsgi-ecs-release (rollback.py)
     release.py status [--json]                                    what serves, and how the machine is (status.py)
@@ -141,6 +142,7 @@ _OUTCOMES = {
     "redis": "Redis not ready",
     "settle": "the old password is still valid",
     "roll": "release refused",
+    "joined": "the members are not ready",
     "updates": "security updates failed",
 }
 
@@ -240,6 +242,16 @@ def _release(folder: str, parts: Dict[str, Any], leads: bool, entry: audit.Entry
     apply(rollout)
 
 
+def wait_for_members(least: str, seconds: str) -> None:
+    """Wait for the members of the store that this tool lies in. Raises ReleaseError or OSError."""
+    # Only a scaling group's tool has these modules.
+    import joined
+    from store import Store
+
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    joined.wait(Store(root), int(least), int(seconds), say)
+
+
 def main(arguments: List[str]) -> int:
     """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use.
 
@@ -257,7 +269,8 @@ def main(arguments: List[str]) -> int:
     if arguments[:1] == ["maintenance"]:
         return maintenance.command(arguments[1:])
     is_kept = arguments[:1] == ["kept"]
-    takes_folder = arguments not in (["renew"], ["updates"]) and not is_kept
+    is_joined = arguments[:1] == ["joined"] and len(arguments) == 3 and all(map(str.isdigit, arguments[1:]))
+    takes_folder = arguments not in (["renew"], ["updates"]) and not is_kept and not is_joined
     if takes_folder and (len(arguments) != 2 or arguments[0] not in INPUTS):
         print(__doc__, file=sys.stderr)
         return 2
@@ -272,7 +285,10 @@ def main(arguments: List[str]) -> int:
             return install_updates()
         if is_kept:
             return rollback.main(arguments[1:], apply)
-        perform(*arguments)
+        if is_joined:
+            wait_for_members(*arguments[1:])
+        else:
+            perform(*arguments)
     except (Exception, Interrupted) as error:
         refuse(error, _OUTCOMES.get(arguments[0]), first)
         return 1

@@ -137,17 +137,34 @@ class Group:
             "version": version,
             "at_once": at_once,
         }
+        return self._begin(unpacked / "tool", ["roll", str(unpacked)], json.dumps(parts).encode())
+
+    def joined(self, least: int, seconds: int) -> "subprocess.Popen[bytes]":
+        """Begin to wait for members."""
+        return self._begin(self.store / "tool", ["joined", str(least), str(seconds)], b"")
+
+    def _begin(self, tool: Path, arguments: list[str], stdin: bytes) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
-            [*RUN_QUICK, str(unpacked / "tool"), str(self.folder), "release", "roll", str(unpacked)],
+            [*RUN_QUICK, str(tool), str(self.folder), "release", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         self.rolls.append(process)
         assert process.stdin
-        process.stdin.write(json.dumps(parts).encode())
+        process.stdin.write(stdin)
         process.stdin.close()
         return process
+
+    def until_printed(self, process: "subprocess.Popen[bytes]", line: str) -> None:
+        """Wait until a process prints a line."""
+        assert process.stdout
+        printed = []
+        for found in iter(process.stdout.readline, b""):
+            printed.append(found.decode().rstrip())
+            if line in printed[-1]:
+                return
+        raise AssertionError("\n".join(printed))
 
     def rolled(self, text: str, status: int = 0, **more: Any) -> str:
         """Do what `up` does. Returns what it prints."""

@@ -178,3 +178,27 @@ def test_the_store_of_a_version_is_removed_when_nobody_lives_there(group: Group)
     assert group.store.exists()
     assert "version ba9876543210 is removed from the store" in group.rolled("1")
     assert [path.name for path in group.store.parent.iterdir()] == [VERSION]
+
+
+def test_the_release_host_waits_until_enough_members_serve(group: Group) -> None:
+    group.rolled("1")
+    one, two = group.join("i-1", "i-2")
+    until(lambda: one.said() and one.said().number == 1)
+    two.hold()
+    until(lambda: len(two.runs()) == 1)
+    waiting = group.joined(2, 1)
+    group.until_printed(waiting, "waiting: 1 of 2 members serve delivery 1 (2 live)")
+    two.hold(False)
+    assert group.ended(waiting).endswith("wsgi-ecs: enough members serve: 2\n")
+    # A member says for how long it has run, which is longer than this test.
+    assert one.said().seconds > 1
+
+
+def test_members_that_never_serve_are_told_with_their_own_lines(group: Group) -> None:
+    group.rolled("1", bad={"app": "no module named shop"})
+    (one,) = group.join("i-1")
+    until(lambda: one.said() and one.said().refused)
+    printed = group.ended(group.joined(1, 0), status=1)
+    assert "wsgi-ecs: the members are not ready: 0 of 1 members serve delivery 1 (1 live) after " in printed
+    assert "member i-1 refused delivery 1:\n" in printed
+    assert "wsgi-ecs: release refused: no module named shop\n" in printed

@@ -10,7 +10,8 @@ import sys
 from typing import Any
 
 tool, folder, name, *arguments = sys.argv[1:]
-sys.path[:0] = [os.path.realpath(tool)]
+# A tool imports what lies beside it, and its link may change meanwhile.
+sys.path[:0] = [tool if name == "release" else os.path.realpath(tool)]
 paths: Any = importlib.import_module("contract.paths")
 files: Any = importlib.import_module("files")
 paths.STORE, paths.ROOT, paths.LOG, files.LOCK = folder + "/store", folder, folder + "/log", folder + "/lock"
@@ -19,6 +20,7 @@ for module, constants in {
     "versions": {"LIFE_SECONDS": 1.0, "_LOOK_SECONDS": 0.2},
     "release_host": {"STEP_SECONDS": 0.1},
     "member": {"STEP_SECONDS": 0.1, "RETRY_SECONDS": 0.5},
+    "joined": {"STEP_SECONDS": 0.1, "REFUSED_SECONDS": 2.0},
     "lease": {"LEASE_SECONDS": 4.0},
 }.items():
     for constant, value in constants.items():
