@@ -17,8 +17,10 @@ import sys
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional
 
+import lease_socket
 import own_machine
 from commands import Say, say
+from contract import paths
 from contract.store_documents import Member, Offer, Outcome, Refusal, Settled, Task
 from lease import Lease
 from own_machine import Machine
@@ -205,31 +207,38 @@ def look(member: str, store: Store, number: Optional[int]) -> View:
 
 def run(
     watcher: Watcher,
+    path: str,
     is_old: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Take steps until another tool takes the place of this one, which is_old() says, and no task runs."""
+    """Take steps until another tool takes the place of this one, which is_old() says, and no task runs.
+
+    path: of the socket on which it says whether it holds the lease.
+    """
+    # The first step finds that the lease is this member's still.
+    watcher.step(clock())
+    lease_socket.start(path, watcher.holds_lease)
     while watcher.memory.runs or not is_old():
-        watcher.step(clock())
         sleep(STEP_SECONDS)
+        watcher.step(clock())
 
 
 def main(arguments: List[str]) -> None:
-    """arguments: folders of the store and of the member's files, path of the log, and name; none on a real member."""
+    """arguments: folders of the store and of the member's files, paths of log and socket, and name; none at first."""
     here = os.path.dirname(os.path.realpath(__file__))
     program = os.path.join(here, "member.py")
     if not arguments:
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        found = [root, own_machine.FOLDER, own_machine.LOG, own_machine.name()]
+        found = [root, own_machine.FOLDER, own_machine.LOG, paths.LEASE_SOCKET, own_machine.name()]
         # Start again from the folder that `tool` leads to, because the link may change while modules are imported.
         os.execv(sys.executable, [sys.executable, "-B", program, *found])  # noqa: S606
-    root, folder, log, name = arguments
+    root, folder, log, path, name = arguments
     link = os.path.join(root, "tool")
     say("member {} takes releases from {}".format(name, root))
     machine = own_machine.OwnMachine(root, folder, log)
     # systemd starts the tool that has come.
-    run(Watcher(name, Store(root), machine, say), lambda: os.path.realpath(link) not in (link, here))
+    run(Watcher(name, Store(root), machine, say), path, lambda: os.path.realpath(link) not in (link, here))
 
 
 if __name__ == "__main__":

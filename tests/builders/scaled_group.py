@@ -46,7 +46,8 @@ class Member:
 
     def start(self) -> None:
         """Start the member's program with the tool that the store has now."""
-        arguments = [str(self.group.store), str(self.folder / "own"), str(self.folder / "log"), self.name]
+        arguments = [str(self.group.store), str(self.folder / "own"), str(self.folder / "log")]
+        arguments += [str(self.folder / "lease"), self.name]
         with (self.folder / "said").open("ab") as said:
             self.process = subprocess.Popen(
                 [*RUN_QUICK, str(self.group.store / "tool"), str(self.group.folder), "member", *arguments],
@@ -81,6 +82,11 @@ class Member:
     def said(self) -> Any:
         """What its file in the store says."""
         return module("store").Store(str(self.group.store)).member(self.name)
+
+    def has_lease(self, seconds: float = 10) -> bool:
+        """Whether a command that runs on one member at a time would run on this one, as a site's user finds out."""
+        program = [sys.executable, "-B", str(self.group.store / "tool/has_lease.py")]
+        return subprocess.run([*program, str(self.folder / "lease"), str(seconds)]).returncode == 0
 
     def is_idle(self) -> bool:
         """Whether no process of it takes a delivery."""

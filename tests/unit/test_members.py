@@ -1,12 +1,15 @@
 """Releases to a scaling group: the release host and members as real processes, which are killed and started again."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.builders.scaled_group import VERSION, Group, until
+from tests.unit.machine import module
 
 
 @pytest.fixture
@@ -202,3 +205,29 @@ def test_members_that_never_serve_are_told_with_their_own_lines(group: Group) ->
     assert "wsgi-ecs: the members are not ready: 0 of 1 members serve delivery 1 (1 live) after " in printed
     assert "member i-1 refused delivery 1:\n" in printed
     assert "wsgi-ecs: release refused: no module named shop\n" in printed
+
+
+def test_one_member_at_a_time_has_the_lease(group: Group) -> None:
+    group.rolled("1")
+    one, two = group.join("i-1", "i-2")
+    until(lambda: one.has_lease() or two.has_lease())
+    holder, other = (one, two) if one.has_lease() else (two, one)
+    assert not other.has_lease()
+    # It is still the same member's after its program has started again.
+    holder.kill()
+    holder.start()
+    assert holder.has_lease()
+    assert not other.has_lease()
+    holder.kill()
+    # Nobody answers there any more.
+    assert not holder.has_lease(seconds=0.5)
+    until(other.has_lease)
+
+
+def test_a_member_that_gives_no_answer_has_no_lease(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as hangs:
+        hangs.bind(str(tmp_path / "lease"))
+        hangs.listen()
+        began = time.monotonic()
+        assert module("has_lease").main([str(tmp_path / "lease"), "0.5"]) == 1
+        assert time.monotonic() - began < 5
