@@ -41,6 +41,8 @@ DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
 # Socket on which uWSGI's emperor reports on its vassals.
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
+# Socket on which a member of a scaling group says whether it runs what runs on one member at a time.
+LEASE_SOCKET = "/run/wsgi-ecs-lease.sock"
 # The certificate by which the applications recognise the server of their database, where they reach it over TLS.
 MYSQL_CA = "/etc/wsgi-ecs/mysql-ca.pem"
 # How the tool and the database's command log in to a managed database (root 0600).

@@ -10,6 +10,8 @@ ACCEPTED_FILE = "accepted.json"
 SETTLED_FILE = "settled.json"
 OFFER_FILE = "offer.json"
 SILENT_FILE = "silent.json"
+# Endings of what a delivery has of each part: its archive, and what the release tool reads on standard input.
+ARCHIVE, SECRETS = ".tar.gz", ".json"
 
 
 class Delivery(NamedTuple):
@@ -85,7 +87,8 @@ class Refusal(NamedTuple):
 class Member(NamedTuple):
     """members/<id>.json. counter: grows with each writing. number: the delivery that the member serves.
 
-    sites: site → id of the release that serves. doing: None while the member is idle.
+    sites: site → id of the release that serves. doing: None while the member is idle. seconds: since its machine
+    started, by the machine's own clock.
     """
 
     counter: int
@@ -93,3 +96,18 @@ class Member(NamedTuple):
     sites: Dict[str, str] = {}
     doing: Optional[Task] = None
     refused: Optional[Refusal] = None
+    seconds: int = 0
+
+
+class Serving(NamedTuple):
+    """serving.json, on a member's own machine. number, sites: as in Member."""
+
+    number: int
+    sites: Dict[str, str]
+
+
+class Outcome(NamedTuple):
+    """outcome.json, on a member's own machine: how a task has ended. lines: the last ones of one that was refused."""
+
+    is_done: bool
+    lines: List[str]

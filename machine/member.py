@@ -7,15 +7,23 @@ the members sees each member that still takes the delivery before, and keeps tha
 now changes nothing: an offer that cannot be read is not an offer that was taken back.
 
 A member that serves nothing takes what is settled by itself. One that serves waits for its turn while an offer is open,
-and moves by itself when none is. Python 3.6, standard library only.
+and moves by itself when none is.
+
+As a program, this module lies in <store>/tool/ and runs as wsgi-ecs-member.service. Python 3.6, standard library only.
 """
 
+import os
+import sys
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
-from commands import Say
-from contract.store_documents import Member, Offer, Refusal, Settled, Task
+import lease_socket
+import own_machine
+from commands import Say, say
+from contract import paths
+from contract.store_documents import Member, Offer, Outcome, Refusal, Settled, Task
 from lease import Lease
+from own_machine import Machine
 from store import Store, Unreadable
 
 STEP_SECONDS = 2.0
@@ -47,29 +55,6 @@ class Memory(NamedTuple):
     refused: Optional[Refusal] = None
     retry: float = 0.0
     failures: int = 0
-
-
-class Outcome(NamedTuple):
-    """How a task has ended. lines: the last ones of one that was refused."""
-
-    is_done: bool
-    lines: List[str]
-
-
-class Machine:
-    """What a member asks of its own machine. The release tool is behind it."""
-
-    def serves(self) -> Tuple[Optional[int], Dict[str, str]]:
-        """The number of the delivery that serves, None before the first, and site → id of its release."""
-        raise NotImplementedError
-
-    def begin(self, task: Task) -> None:
-        """Begin to apply a delivery in another process, which goes on while this program is slow."""
-        raise NotImplementedError
-
-    def outcome(self) -> Optional[Outcome]:
-        """How the task has ended, None while it runs."""
-        raise NotImplementedError
 
 
 def wanted(member: str, view: View, number: Optional[int], leads: bool) -> Optional[Task]:
@@ -136,7 +121,10 @@ class Watcher:
             own = self.store.member(self.name)
         except Unreadable:
             own = None
-        return Memory(counter=own.counter, refused=own.refused) if own else Memory()
+        # What this machine has begun goes on, or its outcome has yet to be told.
+        doing = self.machine.begun()
+        memory = Memory(doing=doing, runs=doing is not None)
+        return memory._replace(counter=own.counter, refused=own.refused) if own else memory
 
     def step(self, now: float) -> None:
         """Look once, do what is to be done, and write the own file. now: seconds on the own clock."""
@@ -183,7 +171,8 @@ class Watcher:
 
     def _write(self, number: Optional[int], sites: Dict[str, str]) -> None:
         memory = self.memory._replace(counter=self.memory.counter + 1)
-        self.store.report(self.name, Member(memory.counter, number, sites, memory.doing, memory.refused))
+        seconds = int(self.machine.seconds())
+        self.store.report(self.name, Member(memory.counter, number, sites, memory.doing, memory.refused, seconds))
         self.memory = memory._replace(is_written=memory.doing is not None)
 
     def _say_outcome(self, outcome: Outcome) -> None:
@@ -217,9 +206,40 @@ def look(member: str, store: Store, number: Optional[int]) -> View:
 
 
 def run(
-    watcher: Watcher, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+    watcher: Watcher,
+    path: str,
+    is_old: Callable[[], bool],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Take steps for ever."""
-    while True:
-        watcher.step(clock())
+    """Take steps until another tool takes the place of this one, which is_old() says, and no task runs.
+
+    path: of the socket on which it says whether it holds the lease.
+    """
+    # The first step finds that the lease is this member's still.
+    watcher.step(clock())
+    lease_socket.start(path, watcher.holds_lease)
+    while watcher.memory.runs or not is_old():
         sleep(STEP_SECONDS)
+        watcher.step(clock())
+
+
+def main(arguments: List[str]) -> None:
+    """arguments: folders of the store and of the member's files, paths of log and socket, and name; none at first."""
+    here = os.path.dirname(os.path.realpath(__file__))
+    program = os.path.join(here, "member.py")
+    if not arguments:
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        found = [root, own_machine.FOLDER, own_machine.LOG, paths.LEASE_SOCKET, own_machine.name()]
+        # Start again from the folder that `tool` leads to, because the link may change while modules are imported.
+        os.execv(sys.executable, [sys.executable, "-B", program, *found])  # noqa: S606
+    root, folder, log, path, name = arguments
+    link = os.path.join(root, "tool")
+    say("member {} takes releases from {}".format(name, root))
+    machine = own_machine.OwnMachine(root, folder, log)
+    # systemd starts the tool that has come.
+    run(Watcher(name, Store(root), machine, say), path, lambda: os.path.realpath(link) not in (link, here))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

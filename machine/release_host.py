@@ -13,7 +13,7 @@ import lock
 from commands import ReleaseError, Say
 from contract.store_documents import Offer, Settled, Silent
 from offers import Accept, Memory, Plan, Write, decide, gone, silent
-from store import Damaged, Store, Unreadable, staying
+from store import Damaged, Store, Unreadable, staying, sums
 
 STEP_SECONDS = 2.0
 # Seconds for which a roll-out goes on trying while the store refuses. With a hard mount it hangs instead.
@@ -178,14 +178,35 @@ def release(
 ) -> int:
     """Deliver and roll out. Returns the delivery's number. Raises ReleaseError, OSError or Unreadable.
 
-    sites, seconds: as in Delivery. archives, secrets: as in Store.deliver.
+    What is settled already is not delivered again: only members that do not serve it get their turn. sites, seconds: as
+    in Delivery. archives, secrets: as in Store.deliver.
     """
     with lock.acquire_lock(LOCK_SECONDS, "a roll-out"):
         store.make()
+        number = _same(store, sites, archives, secrets)
+        if number:
+            say("delivery {} is settled already, with the same releases and secrets".format(number))
+            # If no member has served it yet, the first one that takes it says whether it can.
+            run(store, 0 if store.is_accepted(number) else number, at_once, keep, say)
+            return number
         number = next_number(store)
         store.deliver(number, sites, seconds, archives, secrets)
         run(store, number, at_once, keep, say)
     return number
+
+
+def _same(
+    store: Store, sites: Dict[str, str], archives: Mapping[str, str], secrets: Mapping[str, bytes]
+) -> Optional[int]:
+    """The number of what is settled, if these are its releases and secrets. Raises Unreadable or OSError."""
+    try:
+        settled = store.settled()
+        delivery = store.delivery(settled.number) if settled else None
+    except Damaged:
+        return None
+    if not (settled and delivery and delivery.sites == sites):
+        return None
+    return settled.number if delivery.files == sums(archives, secrets) else None
 
 
 def rollback(store: Store, number: int, at_once: int, keep: int, say: Say) -> int:

@@ -137,18 +137,16 @@ class Store:
         draft = target + ".new"
         self.remove(draft)
         os.mkdir(draft, 0o700)
-        sums = {}
         for name, path in archives.items():
             with open(path, "rb") as source, open(os.path.join(draft, name), "wb") as copy:
                 shutil.copyfileobj(source, copy)
                 _flush(copy)
-            sums[name] = _sum(os.path.join(draft, name))
         for name, content in secrets.items():
-            self._place(os.path.join(draft, name), content)
-            sums[name] = hashlib.sha256(content).hexdigest()
-        text = encode(Delivery(sites, sums, seconds))
-        self._place(os.path.join(draft, DELIVERY_FILE), text.encode())
-        _flush_folder(draft)
+            self.place(os.path.join(draft, name), content)
+        copies = {name: os.path.join(draft, name) for name in archives}
+        text = encode(Delivery(sites, sums(copies, secrets), seconds))
+        self.place(os.path.join(draft, DELIVERY_FILE), text.encode())
+        flush_folder(draft)
         self.rename(draft, target)
 
     def prune(self, staying: Iterable[int]) -> None:
@@ -225,7 +223,7 @@ class Store:
     def write(self, name: str, document: object) -> None:
         """Replace a file by a document."""
         path = self._path(name)
-        self._place(path + ".new", encode(document).encode())
+        self.place(path + ".new", encode(document).encode())
         self.rename(path + ".new", path)
 
     def _names(self, folder: str) -> List[str]:
@@ -236,7 +234,8 @@ class Store:
         except OSError as error:
             raise Unreadable("{} cannot be listed: {}".format(folder, error.strerror)) from error
 
-    def _place(self, path: str, content: bytes) -> None:
+    def place(self, path: str, content: bytes) -> None:
+        """Write a file, and wait until it is on the disk."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -244,7 +243,7 @@ class Store:
 
     def rename(self, path: str, target: str) -> None:
         os.rename(path, target)
-        _flush_folder(os.path.dirname(target))
+        flush_folder(os.path.dirname(target))
 
     def remove(self, path: str) -> None:
         files.remove(path)
@@ -296,6 +295,13 @@ def _fits(kind: Any, value: Any) -> bool:
     return isinstance(value, kind)
 
 
+def sums(archives: Mapping[str, str], secrets: Mapping[str, bytes]) -> Dict[str, str]:
+    """Name → SHA-256 of what belongs to a delivery. archives, secrets: as in Store.deliver. Raises OSError."""
+    found = {name: _sum(path) for name, path in archives.items()}
+    found.update({name: hashlib.sha256(content).hexdigest() for name, content in secrets.items()})
+    return found
+
+
 def _sum(path: str) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -309,7 +315,7 @@ def _flush(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _flush_folder(folder: str) -> None:
+def flush_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -85,6 +85,12 @@ class Machine(member.Machine):  # type: ignore[misc]
     def serves(self) -> tuple[int | None, dict[str, str]]:
         return self.number, self.sites
 
+    def begun(self) -> None:
+        return None
+
+    def seconds(self) -> float:
+        return self.clock()
+
     def begin(self, task: Task) -> None:
         self.task, self.left = task, self.rounds
         self.history.append(task)

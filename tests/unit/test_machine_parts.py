@@ -9,6 +9,7 @@ import sys
 import threading
 import venv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,10 @@ def test_a_release_carries_the_whole_tool() -> None:
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - of_services
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
+    member = replace(make_plan(parse({}, "test")), store_units=("wsgi-ecs-store",))
+    of_members = {f"{name}.py" for name in STORE_TOOL}
+    carried = {name[5:] for name in host_files(member) if name.startswith("tool/")}
+    assert carried == (tool - of_services) | of_members
 
 
 def test_a_tool_takes_the_place_of_an_older_one(tmp_path: Path) -> None:

@@ -455,12 +455,12 @@ def test_two_releases_at_once_are_one_after_the_other(quick: Any, tmp_path: Path
     lines: list[str] = []
     (tmp_path / "0123.tar.gz").write_bytes(b"archive")
 
-    def release() -> None:
-        archives, secrets = {"0123.tar.gz": str(tmp_path / "0123.tar.gz")}, {"app.json": b"{}"}
+    def release(secret: bytes) -> None:
+        archives, secrets = {"0123.tar.gz": str(tmp_path / "0123.tar.gz")}, {"app.json": secret}
         number = release_host.release(quick, {"app": "0123"}, 60, archives, secrets, 1, 1, lines.append)
         lines.append(f"ended {number}")
 
-    threads = [threading.Thread(target=release) for _ in range(2)]
+    threads = [threading.Thread(target=release, args=[secret]) for secret in (b"1", b"2")]
     for thread in threads:
         thread.start()
     for thread in threads:
