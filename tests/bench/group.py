@@ -43,7 +43,7 @@ class Group:
         self.trust = ssl.create_default_context(cadata=authority.pem)
         flask = "samples/mysql-flask"
         stack.settings = {
-            "topology": {"entrance": "alb", "scaling": {"min": 2, "max": 5}},
+            "topology": {"entrance": "alb", "scaling": {"min": 2, "max": 5, "warmup_seconds": 30}},
             "site": {"server_name": WWW},
             "tls": {"certificate": pair.certificate, "private_key": pair.private_key},
             "app": {"source": flask, "wsgi_file": "app.py"},

@@ -26,7 +26,7 @@ class Group:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         stack.settings = {
-            "topology": {"entrance": "alb", "scaling": {"min": 2, "max": 4}},
+            "topology": {"entrance": "alb", "scaling": {"min": 2, "max": 4, "warmup_seconds": 30}},
             "site": {"server_name": WWW},
         }
         stack.up()
