@@ -12,7 +12,9 @@ Python 3.6, standard library only.
 import hashlib
 import json
 import os
+import subprocess
 import tarfile
+import time
 from typing import Any, Dict, Type, TypeVar
 
 import audit
@@ -32,6 +34,7 @@ from unpacked import SEND_AGAIN, Unpacked, local, own_seconds
 
 # An NFS client may follow a link as it was a minute ago, so the tools before the newest one stay for a while.
 _TOOLS = 3
+_MOUNT_SECONDS = 300.0
 
 T = TypeVar("T")
 
@@ -45,9 +48,28 @@ def roll(folder: str, parts: Dict[str, Any], say: Say) -> None:
         raise ReleaseError("nothing on standard input", then="run up again, which sends it")
     with audit.logged("roll"):
         try:
+            _wait_for_mount(say)
             _roll(folder, parts, say)
         except Unreadable as error:
             raise ReleaseError(str(error), then="run up again when the shared file system answers") from error
+
+
+def is_mounted(folder: str) -> bool:
+    """Whether a file system is mounted there."""
+    return subprocess.call(["mountpoint", "-q", folder]) == 0
+
+
+def _wait_for_mount(say: Say) -> None:
+    """Wait until the store is there: a release host that has just started may mount it still. Raises ReleaseError."""
+    end, has_said = time.monotonic() + _MOUNT_SECONDS, False
+    while not is_mounted(paths.STORE):
+        if time.monotonic() > end:
+            what = "the store is not mounted at {} after {:.0f} s".format(paths.STORE, _MOUNT_SECONDS)
+            raise ReleaseError(what, then="systemctl status {} on the release host says why".format(paths.STORE_UNIT))
+        if not has_said:
+            say("waiting until the store is mounted at {}".format(paths.STORE))
+            has_said = True
+        time.sleep(1)
 
 
 def _roll(folder: str, parts: Dict[str, Any], say: Say) -> None:

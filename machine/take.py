@@ -19,7 +19,7 @@ from commands import ReleaseError, describe, say
 from contract.documents import TOOL_FOLDER
 from contract.resources import HOST_PART, site_part
 from contract.store_documents import ARCHIVE, SECRETS, Delivery, Outcome, Serving, Task
-from store import Store, Unreadable
+from store import Store, Unreadable, flush_folder
 
 
 class Taking:
@@ -35,8 +35,8 @@ class Taking:
         is_whole = not os.path.exists(self._path(own_machine.MOVING_FILE))
         delivery = self._fetch(task.number)
         if is_whole:
-            files.write(self._path(own_machine.MOVING_FILE), "", 0o600)
-            os.sync()
+            Store(self.folder).place(self._path(own_machine.MOVING_FILE), b"")
+            flush_folder(self.folder)
         try:
             self._run(task.number, HOST_PART, "prepare")
             for site in sorted(delivery.sites):

@@ -17,10 +17,12 @@ from typing import Any
 from components.archive import build
 from serving import host_files, make_plan, release_files
 from settings.loader import parse
-from tests.unit.machine import PROJECT, module
+from tests.unit.machine import PROJECT, module, python36
 
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
-RUN_QUICK = [sys.executable, "-B", str(PROJECT / "tests/unit/machine/quick.py")]
+# Servers have a Python as old as this.
+PYTHON = python36() or sys.executable
+RUN_QUICK = [PYTHON, "-B", str(PROJECT / "tests/unit/machine/quick.py")]
 VERSION = "0123456789ab"
 # What stands for the release tool: it notes each run, and waits or refuses as files of the member or archive say.
 RUN = r"""
@@ -38,9 +40,11 @@ echo "$(says text "$2")" > "$MEMBER/$part.serves"
 class Member:
     """A member's process. folder: of what stands for its machine."""
 
-    def __init__(self, group: "Group", name: str) -> None:
+    def __init__(self, group: "Group", name: str, holds: bool) -> None:
         self.group, self.name, self.folder = group, name, group.folder / name
         self.folder.mkdir()
+        if holds:
+            self.hold()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -85,7 +89,7 @@ class Member:
 
     def has_lease(self, seconds: float = 10) -> bool:
         """Whether a command that runs on one member at a time would run on this one, as a site's user finds out."""
-        program = [sys.executable, "-B", str(self.group.store / "tool/has_lease.py")]
+        program = [PYTHON, "-B", str(self.group.store / "tool/has_lease.py")]
         return subprocess.run([*program, str(self.folder / "lease"), str(seconds)]).returncode == 0
 
     def is_idle(self) -> bool:
@@ -106,7 +110,7 @@ class Group:
         self.sites = sites or ("app",)
         self.store = self.folder / "store" / VERSION
         self.members: dict[str, Member] = {}
-        for name in ("incoming", "log", "sites"):
+        for name in ("incoming", "log", "sites", "store"):
             (self.folder / name).mkdir()
         stack = parse({}, "test")
         self.plan = replace(make_plan(stack), store_units=("wsgi-ecs-store",))
@@ -183,9 +187,10 @@ class Group:
         assert process.wait() == status, printed
         return printed
 
-    def join(self, *names: str) -> list[Member]:
+    def join(self, *names: str, holds: bool = False) -> list[Member]:
+        """Start members. holds: whether their runs wait."""
         for name in names:
-            self.members[name] = Member(self, name)
+            self.members[name] = Member(self, name, holds)
         return [self.members[name] for name in names]
 
     def pid_of(self, program: str, folder: Path) -> int:
@@ -215,7 +220,7 @@ class Group:
         shutil.rmtree(self.folder)
 
 
-def until(holds: Callable[[], object], seconds: float = 15.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():

@@ -185,9 +185,9 @@ def test_the_store_of_a_version_is_removed_when_nobody_lives_there(group: Group)
 
 def test_the_release_host_waits_until_enough_members_serve(group: Group) -> None:
     group.rolled("1")
-    one, two = group.join("i-1", "i-2")
+    (one,) = group.join("i-1")
     until(lambda: one.said() and one.said().number == 1)
-    two.hold()
+    (two,) = group.join("i-2", holds=True)
     until(lambda: len(two.runs()) == 1)
     waiting = group.joined(2, 1)
     group.until_printed(waiting, "waiting: 1 of 2 members serve delivery 1 (2 live)")
@@ -216,7 +216,7 @@ def test_one_member_at_a_time_has_the_lease(group: Group) -> None:
     # It is still the same member's after its program has started again.
     holder.kill()
     holder.start()
-    assert holder.has_lease()
+    assert holder.has_lease(seconds=30)
     assert not other.has_lease()
     holder.kill()
     # Nobody answers there any more.
