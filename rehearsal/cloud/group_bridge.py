@@ -32,6 +32,8 @@ BRIDGE = re.compile("we[0-9a-f]+-[0-9]+")
 _PORTS = {tokens.RDS_INSTANCE: 3306, tokens.REDIS_INSTANCE: 6379}
 # Seconds in which LXD has made a bridge.
 _MAKING = 60
+# Seconds in which what fails by other machines' coming and going is tried again.
+_RACES = 5
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _make(context: CloudContext, switch: str, group: str, bridges: list[GroupBri
         }
         if not context.host.find(f"/1.0/network-acls/{name}"):
             context.host.post("/1.0/network-acls", {"name": name, "config": tags})
-        context.host.post("/1.0/networks", {"name": name, "type": "bridge", "config": config})
+        _create(context.host, name, config)
     return GroupBridge(name, switch, group, address, config)
 
 
@@ -142,8 +144,20 @@ def _block(context: CloudContext, switch: str, cidr: IPv4Network) -> IPv4Network
         STACK_TAG: context.stack,
         SWITCH_TAG: switch,
     }
-    context.host.post("/1.0/networks", {"name": _new_name(context), "type": "bridge", "config": config})
+    _create(context.host, _new_name(context), config)
     return block
+
+
+def _create(host: Lxd, name: str, config: Mapping[str, str]) -> None:
+    """Make a bridge. Incus looks at all interfaces of the host then, and fails if one goes away meanwhile."""
+
+    def create() -> None:
+        if host.find(f"/1.0/networks/{name}"):
+            # A failed attempt leaves it.
+            host.delete(f"/1.0/networks/{name}")
+        host.post("/1.0/networks", {"name": name, "type": "bridge", "config": config})
+
+    retry_busy(create, _RACES)
 
 
 def _new_name(context: CloudContext) -> str:
@@ -244,7 +258,8 @@ def route(context: CloudContext, bridge: GroupBridge, public: str) -> None:
         if other.name == bridge.name:
             routes.append(cidr)
         if sorted(routes) != sorted(other.routes):
-            context.host.patch(f"/1.0/networks/{other.name}", {"config": {"ipv4.routes": ",".join(routes)}})
+            body = {"config": {"ipv4.routes": ",".join(routes)}}
+            retry_busy(partial(context.host.patch, f"/1.0/networks/{other.name}", body), _RACES)
 
 
 def remove(host: Lxd, bridge: GroupBridge) -> None:

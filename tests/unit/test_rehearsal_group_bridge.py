@@ -91,6 +91,24 @@ def test_each_group_has_a_bridge_of_its_own_inside_one_block_that_translates(con
     assert kept(context).bridges() == {"10.76.0.254/24": "true", "10.76.0.1/27": "false", "10.76.0.33/27": "false"}
 
 
+def test_a_bridge_that_fails_by_an_interface_that_goes_away_is_made_anew(
+    context: CloudContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, make = kept(context), kept(context).post
+    failures = [LxdError('Device "veth1" does not exist.')] * 2
+
+    def post(path: str, body: Any) -> None:
+        assert f"{path}/{body['name']}" not in host.objects, "a name is free once"
+        make(path, body)
+        if path.endswith("/networks") and failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(host, "post", post)
+    group_bridge.ensure(context, "vsw-1", "sg-1")
+    assert not failures
+    assert set(host.bridges()) == {"10.76.0.1/27", "10.76.0.254/24"}
+
+
 def test_another_stacks_block_is_left_alone(context: CloudContext) -> None:
     foreign = {"ipv4.address": "10.76.0.65/27", "ipv4.nat": "true", STACK_TAG: "other"}
     kept(context).post("/1.0/networks", {"name": "foreign", "type": "bridge", "config": foreign})
