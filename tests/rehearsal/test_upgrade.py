@@ -137,12 +137,7 @@ def site(request: pytest.FixtureRequest, project_copy: Path) -> Iterator[Running
         tar.extractall(stack.folder, filter="data")
         tracked = [member.name for member in tar if not member.isdir()]
     try:
-        done = stack.run("up")
-        if "File exists" in done.text:
-            # Version 0.1.0 does not see an address that another test is just taking.
-            stack.run("destroy", "--force")
-            done = stack.run("up")
-        assert done.code == 0, done.text
+        done = stack.up()
         stack.address, stack.old = done.output("address"), done.output("release")
         if stack.kind == "mysql":
             assert stack.add("Zoë 🦉").status_code == 302
