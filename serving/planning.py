@@ -228,7 +228,8 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
     beside = Workers()
     if has_app and (found := workers(site.processes, site.place)):
         beside = site.process_manager.processes(found, process.group, site.place, stack.system, confined)
-    planned = timers(site.schedule, process.group, site.place, stack.system, confined) if has_app else Schedule()
+    of_site = (site.schedule, process.group, site.place, stack.system)
+    planned = timers(*of_site, confined, bool(stack.topology.scaling)) if has_app else Schedule()
     if has_nginx:
         ports = nginx.ports(site)
     else:

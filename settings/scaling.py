@@ -76,7 +76,9 @@ def rules(stack: "StackSettings") -> Iterator[Rule]:
     yield "data.disk_gib", stack.data_gib is not None, "a member of topology.scaling has no disk of its own", _SHARED
     tokens = "members of topology.scaling tell their metadata without one, because the provider cannot ask for it"
     yield "server.http_tokens", stack.server.http_tokens == "required", tokens, "auto or optional"
+    pin = "a member of topology.scaling that is made later keeps no earlier release"
     for site in stack.sites:
+        yield f"{stack.key_of(site)}release.pin", site.release.pin is not None, pin, "none; release that version again"
         for key, is_broken, reason, allowed in _of_site(site):
             yield f"{stack.key_of(site)}{key}", is_broken, reason, allowed
 

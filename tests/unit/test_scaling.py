@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,13 @@ def test_a_member_is_what_a_server_behind_the_balancer_is_and_takes_releases_fro
     settings, member = planned(scaled(schedule))
     fixed, *_ = machines(parse({"topology": {"entrance": "alb", "app_servers": 2}, **schedule}, FILE))
     assert (member.name, member.group, member.plan.role) == ("members", "members", "whole")
-    # Any member may be the one that runs a command at its time.
-    assert member.plan.sites == fixed.plan.sites
+    # Any member may be the one that runs a command at its time, and asks for the lease before that.
+    script_of_job = "schedule-nightly.sh"
+    (own,), (other,) = member.plan.sites, fixed.plan.sites
+    asks = "/usr/bin/python3 @@release_dir@@/tool/has_lease.py || exit 0\n"
+    assert asks in own.configs[script_of_job]
+    assert asks not in other.configs[script_of_job]
+    assert replace(own, configs={**own.configs, script_of_job: other.configs[script_of_job]}) == other
     assert member.plan.configs == fixed.plan.configs
     assert member.plan.packages == (*fixed.plan.packages, "nfs-common")
     text = bootstrap.user_data(member.plan, settings)
