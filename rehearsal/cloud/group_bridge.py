@@ -177,6 +177,10 @@ def write_acls(context: CloudContext) -> None:
     """Make the ACLs of all bridges say what the stack's security group rules say."""
     with context.network_lock:
         bridges = of_stack(context.host, context.stack)
+        # LXD translates what leaves the block of another switch, but only after the ACL has let it in.
+        sources: dict[str, list[str]] = {}
+        for bridge in bridges:
+            sources.setdefault(bridge.group, []).append(str(bridge.address.network))
         records = context.state.records(tokens.SECURITY_GROUP_RULE)
         rules = [record.inputs for record in records if record.status != "doomed"]
         for engine in context.state.records(*_PORTS):
@@ -192,29 +196,12 @@ def write_acls(context: CloudContext) -> None:
             own = [inputs for inputs in rules if inputs["securityGroupId"] == bridge.group]
             # No release needs a way to the members of a scaling group, and this host looks at them.
             is_reached = bridge.group in scaled or bool(context.host.get(f"/1.0/networks/{bridge.name}/forwards"))
-            ingress = acl.ingress_rules(own, str(bridge.address.ip), _seen_from(bridge, bridges), is_reached)
+            ingress = acl.ingress_rules(own, str(bridge.address.ip), sources, is_reached)
             path = f"/1.0/network-acls/{bridge.name}"
             old = context.host.get(path)
             if _comparable(old["ingress"]) != _comparable(ingress):
                 body = {"description": old["description"], "config": old["config"], "egress": [], "ingress": ingress}
                 retry_busy(partial(context.host.put, path, body))
-
-
-def _seen(other: GroupBridge, bridge: GroupBridge) -> str:
-    """CIDR from which the machines on another bridge reach those on a bridge.
-
-    What leaves the block of another switch is translated, so it comes from the bridge's own gateway.
-    """
-    return str(other.address.network) if other.switch == bridge.switch else f"{bridge.address.ip}/32"
-
-
-def _seen_from(bridge: GroupBridge, bridges: Sequence[GroupBridge]) -> dict[str, list[str]]:
-    """Security group → CIDRs from which its machines reach those on a bridge."""
-    found: dict[str, list[str]] = {}
-    for other in bridges:
-        if (cidr := _seen(other, bridge)) not in (cidrs := found.setdefault(other.group, [])):
-            cidrs.append(cidr)
-    return found
 
 
 def _of_engine(engine: Record, bridges: Sequence[GroupBridge]) -> list[dict[str, str]]:
@@ -225,16 +212,11 @@ def _of_engine(engine: Record, bridges: Sequence[GroupBridge]) -> list[dict[str,
     """
     port = f"{_PORTS[engine.type]}/{_PORTS[engine.type]}"
     rule = {"securityGroupId": engine.id, "ipProtocol": "tcp", "portRange": port}
-    own = [bridge for bridge in bridges if bridge.group == engine.id]
+    others = [bridge.address.network for bridge in bridges if bridge.group != engine.id]
     found: list[str] = []
     for cidr in engine.inputs["securityIps"]:
-        others = [
-            _seen(other, bridge)
-            for bridge in own
-            for other in bridges
-            if other not in own and other.address.network.subnet_of(IPv4Network(cidr))
-        ]
-        found += others or [cidr]
+        within = [str(network) for network in others if network.subnet_of(IPv4Network(cidr))]
+        found += within or [cidr]
     return [{**rule, "cidrIp": cidr} for cidr in dict.fromkeys(found)]
 
 
