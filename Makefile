@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 SHELL := /bin/bash
 
-.PHONY: test unit lint docs lock pins venv bench-release faults
+.PHONY: test unit lint docs lock pins venv bench-release bench-group faults
 
 # KINDS=all tries each process manager and guide, where one stands for the others.
 export KINDS
@@ -32,6 +32,9 @@ faults: venv # docs/faults.md, on real machines; FAULTS: options of tests/bench/
 
 bench-release: venv # docs/releases.md, on real machines; BENCH: options of tests/bench/releases.py
 	$(PY) -m tests.bench.releases $(BENCH)
+
+bench-group: venv # docs/releases.md, a scaling group on real machines; BENCH: options of tests/bench/group.py
+	$(PY) -m tests.bench.group $(BENCH)
 
 docs: venv # docs/settings*.md, from the models and the program
 	GOLDEN=write $(PY) -m pytest -q tests/unit/test_reference.py

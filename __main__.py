@@ -5,17 +5,18 @@ from pathlib import Path
 import pulumi
 
 import settings
-from components import application, archive, balancer, lookup, managed_lookup, way_in
-from components.fleet import Fleet, FleetArgs, data_names, disks
-from components.network import NetworkArgs, groups
+from components import application, archive, balancer, lookup, managed_lookup, network, way_in
+from components.disk import data_names, disks
+from components.fleet import Fleet
+from components.fleet_args import FleetArgs
 from components.origin import origins
 from components.server import checked
-from serving import bootstrap, machines
+from serving import bootstrap, machines, members
 from settings import certificates
 
 stack = settings.load()
 lookup.check_provider()
-servers = machines(stack)
+servers, scaled = machines(stack), members(stack)
 name = f"{pulumi.get_project()}-{pulumi.get_stack()}"
 tags = {"project": pulumi.get_project(), "stack": pulumi.get_stack(), "managed-by": "pulumi"}
 given = certificates.given(stack, Path())
@@ -28,7 +29,7 @@ zones = managed_lookup.zones(name, stack, zone, data_names(name, servers))
 entrance = balancer.entrance(stack, zone)
 image_id = lookup.image(stack.server, stack.system)
 way_in.check(name, stack.access)
-user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in servers}
+user_data = {machine.name: checked(bootstrap.user_data(machine.plan, stack)) for machine in (*servers, *scaled)}
 for note in (*stack.notes, *application.left_behind(stack)):
     pulumi.info(note)
 
@@ -36,18 +37,12 @@ fleet = Fleet(
     name,
     FleetArgs(
         machines=servers,
+        members=scaled,
         stack=stack,
-        network=NetworkArgs(
-            cidr=stack.network.cidr,
-            zone=zone,
-            groups=groups(servers, stack.access, stack.metrics.port, entrance and entrance[0]),
-            tags=tags,
-            standby=(stack.network.second_cidr, zones.database) if zones.database else None,
-            entrance=entrance,
-        ),
+        network=network.planned(stack, servers, scaled, (zone, zones.second), entrance, tags),
         image_id=image_id,
         user_data=user_data,
-        archives=archive.build_fleet(servers, stack, Path(".build")),
+        archives=archive.build_fleet((*servers, *scaled), stack, Path(".build")),
         origins=origins(stack),
         certificates=given,
         authority=certificates.authority(stack, Path()),

@@ -3,13 +3,16 @@
 disk ── attachment ── instance
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_alicloud as alicloud
 
-from contract.resources import disk_resource
+from contract.resources import data_name, disk_resource
+from kinds.databases import Database
+from serving import Machine
+from settings import StackSettings
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,24 @@ class Disk(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[args.ready]),
         )
         self.register_outputs({})
+
+
+def disks(name: str, stack: StackSettings, machines: Sequence[Machine]) -> dict[str, tuple[str, int]]:
+    """Name of each data disk → key and value of its size in GiB."""
+    specs = {data_name(machine.named(name)): disk_of(stack, machine) for machine in machines}
+    return {disk: spec[:2] for disk, spec in specs.items() if spec}
+
+
+def data_names(name: str, machines: Sequence[Machine]) -> list[str]:
+    """Name that the disk with the sites' data has on each machine with the application, whether it is there or not."""
+    return [data_name(machine.named(name)) for machine in machines if machine.plan.role in ("whole", "app")]
+
+
+def disk_of(stack: StackSettings, machine: Machine) -> tuple[str, int, bool] | None:
+    """Key and value of the size in GiB of a machine's data disk, and whether it is protected; None without a disk."""
+    service = machine.plan.service
+    if isinstance(service, Database):
+        return f"{service.key}.disk_gib", service.disk_gib, service.protect
+    if stack.data_gib and machine.plan.role in ("whole", "app"):
+        return "data.disk_gib", stack.data_gib, stack.protects_data
+    return None

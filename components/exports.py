@@ -1,6 +1,6 @@
 """What a stack exports: where it is reached, what serves, and what was said of its releases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -8,9 +8,12 @@ from typing import Any
 import pulumi
 
 from components.balancer import Balancer
+from components.fleet_args import FleetArgs
 from components.login import Login
 from components.managed import Managed
 from components.release import Release
+from components.rollout import Rollout
+from components.scaling import Members
 from components.server import Server
 from components.shared_data import SharedData
 from contract.resources import MACHINES, ONLY_MACHINE, SHARED_DATA
@@ -25,6 +28,7 @@ class Engines:
     managed: Managed
     store: SharedData | None
     balancer: Balancer | None
+    members: Members | None
 
     def outputs(self) -> dict[str, pulumi.Input[Any]]:
         """Where the engines are."""
@@ -37,28 +41,30 @@ class Engines:
             found[SHARED_DATA] = self.store.address
         if self.balancer:
             found |= {"addresses": self.balancer.addresses, "dns_name": self.balancer.dns_name}
+        if self.members:
+            found["scaling_group"] = self.members.group_id
         return found
 
 
 def exports(
-    stack: StackSettings,
-    machines: Sequence[Machine],
+    args: FleetArgs,
     servers: Mapping[str, Server],
     logins: Mapping[str, Login],
-    releases: Mapping[str, Release],
+    releases: Mapping[str, Release | Rollout],
     world: pulumi.Output[str],
     engines: Engines,
 ) -> dict[str, pulumi.Input[Any]]:
-    """The outputs of a stack. machines: the public one first. servers, logins, releases: by a machine's name.
+    """The outputs of a stack. servers, logins, releases: by a machine's name.
 
     world: the address at which the sites are. Of several sites `url` and `release` are the first one's. `machines` is
     for operations/.
     """
+    stack, machines, serving = args.stack, args.machines, args.serving
     first = machines[0]
-    address, last = servers[first.name].address, releases[first.name]
+    address, last = servers[first.name].address, releases[serving.name]
     edited = [_on(machine, release.edited_by_hand) for machine, release in releases.items()]
-    found = urls(stack, first, world)
-    site = first.plan.sites[0].place.name
+    found = urls(stack, serving, world)
+    site = serving.plan.sites[0].place.name
     several = {"urls": found, "releases": dict(last.ids)} if len(found) > 1 else {}
     addresses = {service.verb: servers[service.machine].address for service in stack.services}
     warnings = pulumi.Output.all(*(_on(machine, release.warnings) for machine, release in releases.items()))
@@ -78,9 +84,9 @@ def exports(
     }
 
 
-def urls(stack: StackSettings, first: Machine, world: pulumi.Output[str]) -> dict[str, pulumi.Output[str]]:
-    """Site's name → its URL. first: the machine that has the sites' ways of serving. world: the address of all."""
-    return {site.place.name: world.apply(site.url) for site in public_sites(stack, first)}
+def urls(stack: StackSettings, serving: Machine, world: pulumi.Output[str]) -> dict[str, pulumi.Output[str]]:
+    """Site's name → its URL. serving: as FleetArgs has it. world: the address of all."""
+    return {site.place.name: world.apply(site.url) for site in public_sites(stack, serving)}
 
 
 def _reached(machine: Machine, server: Server, login: Login) -> dict[str, pulumi.Input[Any]]:

@@ -19,11 +19,11 @@ from templates import render
 _PRINTED = re.compile(r"(ssh-ed25519 [A-Za-z0-9+/]+=*)(?:\n([0-9a-f]{64}))?\n?")
 
 
-def introduced(user_data: str) -> pulumi.Output[str]:
+def introduced(user_data: pulumi.Input[str]) -> pulumi.Output[str]:
     """Return user data of a new server, with a new secret. USER_DATA_LIMIT leaves room for it."""
     # Another run makes another secret, which changes nothing: user data of an existing server are ignored, and the
     # state keeps the text that the server was made with.
-    return pulumi.Output.secret(f"{user_data}{FIRST_CONTACT}{secrets.token_urlsafe(32)}\n")
+    return pulumi.Output.secret(pulumi.Output.concat(user_data, f"{FIRST_CONTACT}{secrets.token_urlsafe(32)}\n"))
 
 
 def command() -> str:

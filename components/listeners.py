@@ -16,6 +16,7 @@ import pulumi_alicloud as alicloud
 
 from components.balancer import Balancer
 from components.server import Server
+from contract.resources import servers_resource
 from settings import SiteSettings, StackSettings
 from settings.alb import LONGEST
 
@@ -131,7 +132,7 @@ class Listeners(pulumi.ComponentResource):
     def _group(self, name: str, args: ListenersArgs, site: SiteSettings) -> alicloud.alb.ServerGroup:
         sticky = args.stack.topology.alb.sticky_seconds
         return alicloud.alb.ServerGroup(
-            f"{name}-{site.site.name}-servers",
+            servers_resource(name, site.site.name),
             server_group_name=f"{name}-{site.site.name}",
             server_group_type="Instance",
             vpc_id=args.vpc_id,

@@ -78,15 +78,7 @@ def zone(name: str, server: Server, machines: Sequence[Machine], kept: str | Non
         keys.setdefault(machine.instance_type, machine.key)
     spot = "SpotAsPriceGo" if server.spot else None
     # The provider asks for one type at a time.
-    offers = {
-        wanted: _ids(
-            alicloud.get_zones,
-            available_instance_type=wanted,
-            available_resource_creation="VSwitch",
-            spot_strategy=spot,
-        )
-        for wanted in keys
-    }
+    offers = {wanted: zones_of(wanted, spot) for wanted in keys}
     for wanted, zones in offers.items():
         if not zones:
             raise refused(
@@ -102,6 +94,16 @@ def zone(name: str, server: Server, machines: Sequence[Machine], kept: str | Non
             "allowed: types that one zone has"
         )
     return common[0]
+
+
+def zones_of(instance_type: str, spot_strategy: str | None) -> list[str]:
+    """Ids of the zones that offer an instance type and can have a switch."""
+    return _ids(
+        alicloud.get_zones,
+        available_instance_type=instance_type,
+        available_resource_creation="VSwitch",
+        spot_strategy=spot_strategy,
+    )
 
 
 def image(server: Server, system: System) -> str:

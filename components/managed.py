@@ -1,6 +1,6 @@
 """The engines that the cloud runs for the applications: RDS and Tair."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pulumi
@@ -28,16 +28,19 @@ def make(
     stack: StackSettings,
     network: Network,
     redis_zone: str | None,
+    cidrs: Sequence[str],
     tags: Mapping[str, str],
     opts: pulumi.ResourceOptions,
 ) -> Managed:
-    """Make what the settings name. redis_zone: of the standby of Redis, None without one."""
-    zone, vswitch_id, cidr = network.zone, network.vswitch_id, stack.network.cidr
+    """Make what the settings name. redis_zone: of the standby of Redis, None without one. cidrs: of all servers."""
+    zone, vswitch_id = network.zone, network.vswitch_id
     mysql = redis = None
     if stack.managed:
-        mysql = ManagedMysql(name, ManagedMysqlArgs(stack.managed, zone, vswitch_id, network.standby, cidr, tags), opts)
+        # A database without a standby may be in a stack that has something else in a second zone.
+        standby = network.standby if stack.managed.high_availability else None
+        mysql = ManagedMysql(name, ManagedMysqlArgs(stack.managed, zone, vswitch_id, standby, cidrs, tags), opts)
     if stack.managed_redis:
         redis = ManagedRedis(
-            name, ManagedRedisArgs(stack.managed_redis, zone, vswitch_id, redis_zone, cidr, tags), opts
+            name, ManagedRedisArgs(stack.managed_redis, zone, vswitch_id, redis_zone, cidrs, tags), opts
         )
     return Managed(mysql, redis)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pulumi_alicloud as alicloud
 
-from components.lookup import ask
+from components.lookup import ask, zones_of
 from components.managed_redis import NO_STANDBY, STANDBY
 from contract.resources import DATABASE_MACHINE, data_name
 from kinds.databases import Mysql
@@ -19,16 +19,55 @@ _MOVE = "a backup that is restored into a new stack"
 
 
 class Zones(NamedTuple):
-    """Ids of the zones of the database's standby, of Redis' standby and of a new file system; None for none."""
+    """Ids of the zones of all that is in a second zone, of Redis' standby and of a new file system; None for none."""
 
-    database: str | None
+    second: str | None
     redis: str | None
     store: str | None
 
 
 def zones(name: str, stack: StackSettings, zone: str, disks: Iterable[str]) -> Zones:
-    """What `standby_zone`, `redis_standby_zone` and `store_zone` find. Raises pulumi.RunError as they do."""
-    return Zones(standby_zone(name, stack, zone), redis_standby_zone(name, stack, zone), store_zone(stack, zone, disks))
+    """What `second_zone`, `redis_standby_zone` and `store_zone` find. Raises pulumi.RunError as they do, and as
+    `standby_zone` does.
+    """
+    second = second_zone(name, stack, zone, standby_zone(name, stack, zone))
+    return Zones(second, redis_standby_zone(name, stack, zone), store_zone(stack, zone, disks))
+
+
+def second_zone(name: str, stack: StackSettings, zone: str, standby: str | None) -> str | None:
+    """Id of the zone of all that is in a second zone, None for a stack without it.
+
+    name: of the stack's resources. zone: of its servers. standby: of the database's standby, None without one. Raises
+    pulumi.RunError for types of servers that come and go which the cloud does not offer in two zones.
+    """
+    scaling = stack.topology.scaling
+    if not scaling:
+        return standby
+    if not standby:
+        # The cloud does not list what is sold out, which is no reason to refuse a release to members that exist.
+        for switch in ask(alicloud.vpc.get_switches, vswitch_name=f"{name}-standby").vswitches:
+            return str(switch.zone_id)
+    types = scaling.types(stack.server.instance_type)
+    key = "topology.scaling.instance_types" if scaling.instance_types else "server.instance_type"
+    spot = "SpotAsPriceGo" if scaling.spot_percent else None
+    offers = {wanted: zones_of(wanted, spot) for wanted in types}
+    for wanted, found in offers.items():
+        if not found:
+            raise refused(
+                f"{key}: no zone of this region offers {wanted}; allowed: types that the region has (or another "
+                "alicloud:region)"
+            )
+    offered = list(dict.fromkeys(each for found in offers.values() for each in found))
+    wrong = next((each for each in (zone, standby) if each and each not in offered), None)
+    if wrong:
+        raise refused(f"{key}: {wrong} offers none of {', '.join(types)}; allowed: a type that it has with them")
+    second = standby or next((each for each in offered if each != zone), None)
+    if second is None:
+        raise refused(
+            f"topology.scaling: members are in two zones, and only {zone} offers {', '.join(types)}; allowed: other "
+            f"types in {key} (or another alicloud:region)"
+        )
+    return second
 
 
 def standby_zone(name: str, stack: StackSettings, zone: str) -> str | None:
@@ -69,7 +108,7 @@ def store_zone(stack: StackSettings, zone: str, disks: Iterable[str]) -> str | N
 
     disks: names that data disks of the machines have. Raises pulumi.RunError if one of them has the data.
     """
-    if not stack.shares_data:
+    if not stack.shares_data and not stack.topology.scaling:
         return None
     for name in disks:
         if any(disk.disk_name == name for disk in ask(alicloud.ecs.get_ecs_disks, disk_name=name).disks):

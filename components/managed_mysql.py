@@ -6,7 +6,7 @@ instance ─┬─ backups
           └─ account of the release tool ─ privilege
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -22,14 +22,14 @@ _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Su
 class ManagedMysqlArgs:
     """zone, vswitch_id: of the primary. standby: zone and switch of its standby, None without one.
 
-    cidr: the network of the servers, which alone may connect.
+    cidrs: the networks of the servers, which alone may connect.
     """
 
     mysql: Mysql
     zone: pulumi.Input[str]
     vswitch_id: pulumi.Input[str]
     standby: tuple[pulumi.Input[str], pulumi.Input[str]] | None
-    cidr: str
+    cidrs: Sequence[str]
     tags: Mapping[str, str]
 
 
@@ -97,7 +97,7 @@ class ManagedMysql(pulumi.ComponentResource):
             zone_id_slave_a=zone,
             # One for each zone, in their order.
             vswitch_id=pulumi.Output.all(*both).apply(",".join),
-            security_ips=[args.cidr],
+            security_ips=list(args.cidrs),
             # Nothing where it is off: RDS would be told to switch off what it does not have.
             ssl_action="Open" if encrypts else None,
             force_encryption=int(mysql.tls == "required") if encrypts else None,

@@ -3,7 +3,7 @@
 instance ─ account      another account for another password, made before the release
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -20,14 +20,14 @@ NO_STANDBY = "none"
 class ManagedRedisArgs:
     """zone, vswitch_id: of the primary. standby: zone of its standby, None for the same one.
 
-    cidr: the network of the servers, which alone may connect.
+    cidrs: the networks of the servers, which alone may connect.
     """
 
     redis: Redis
     zone: pulumi.Input[str]
     vswitch_id: pulumi.Input[str]
     standby: str | None
-    cidr: str
+    cidrs: Sequence[str]
     tags: Mapping[str, str]
 
 
@@ -72,7 +72,7 @@ class ManagedRedis(pulumi.ComponentResource):
             zone_id=args.zone,
             secondary_zone_id=args.standby,
             vswitch_id=args.vswitch_id,
-            security_ips=[args.cidr],
+            security_ips=list(args.cidrs),
             # Of the account that Tair makes itself, which nobody uses: a new password locks nobody out.
             password=pulumi.Output.secret(redis.secret),
             # Tair's own choice would evict jobs from a full memory.

@@ -12,6 +12,7 @@ import pulumi
 import pulumi_alicloud as alicloud
 
 from serving import Machine
+from settings import StackSettings
 from settings.server import Access
 
 # Zone and id of a switch.
@@ -32,16 +33,20 @@ class Rule:
 
 
 def groups(
-    machines: Sequence[Machine], access: Access, metrics_port: int | None = None, balancer: str | None = None
+    machines: Sequence[Machine],
+    access: Access,
+    metrics_port: int | None = None,
+    balancer: str | None = None,
+    members: Sequence[Machine] = (),
 ) -> dict[str, list[Rule]]:
     """Name of a security group → its rules.
 
     The world reaches the first machine alone, which reaches the others; a service is the application's alone.
     metrics_port: which access.metrics reaches on every machine, None for none. balancer: the addresses that alone may
-    reach the sites, None without a balancer.
+    reach the sites, None without a balancer. members: servers that come and go, which nobody logs in to.
     """
     first = machines[0]
-    with_app = sorted({machine.group for machine in machines if machine.plan.role in ("whole", "app")})
+    with_app = sorted({machine.group for machine in (*machines, *members) if machine.plan.role in ("whole", "app")})
     callers_of_site = [balancer] if balancer else access.http
     found = {
         first.group: [
@@ -59,6 +64,12 @@ def groups(
         found[machine.group] = [
             *(Rule(port, caller, what) for port in machine.plan.ports for caller in callers),
             Rule(22, first.group, f"SSH for releases, by way of {way}"),
+        ]
+    for machine in members:
+        found[machine.group] = [
+            Rule(port, caller, "Requests, from the balancer")
+            for port in machine.plan.ports
+            for caller in callers_of_site
         ]
     if metrics_port:
         for rules in found.values():
@@ -81,6 +92,29 @@ class NetworkArgs:
     after: Sequence[pulumi.Resource] = ()
     standby: tuple[str, str] | None = None
     entrance: tuple[str, Sequence[str]] | None = None
+
+
+def planned(
+    stack: StackSettings,
+    machines: Sequence[Machine],
+    members: Sequence[Machine],
+    zones: tuple[str, str | None],
+    entrance: tuple[str, Sequence[str]] | None,
+    tags: Mapping[str, str],
+) -> NetworkArgs:
+    """The network of a stack. zones: of its servers, and of what is in a second one, None for nothing there.
+
+    entrance: as in NetworkArgs.
+    """
+    zone, standby = zones
+    return NetworkArgs(
+        cidr=stack.network.cidr,
+        zone=zone,
+        groups=groups(machines, stack.access, stack.metrics.port, entrance and entrance[0], members),
+        tags=tags,
+        standby=(stack.network.second_cidr, standby) if standby else None,
+        entrance=entrance,
+    )
 
 
 class Network(pulumi.ComponentResource):

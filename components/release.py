@@ -85,6 +85,17 @@ def edited(printed: str) -> list[str]:
     return _EDITED.findall(printed)
 
 
+def said(
+    commands: Sequence[command.remote.Command],
+) -> tuple[pulumi.Output[list[str]], pulumi.Output[list[str]]]:
+    """Return what the release tool has printed of files that were edited by hand, and its warnings."""
+    # A command's output counts as secret because its input is secret, but these lines contain only paths.
+    printed = pulumi.Output.all(*(pulumi.Output.unsecret(each.stdout) for each in commands)).apply(
+        lambda texts: "\n".join(filter(None, texts))
+    )
+    return printed.apply(edited), printed.apply(_WARNING.findall)
+
+
 def certificate(printed: str | None) -> str:
     """The database's certificate in what the release tool prints, in Base64; "" without one."""
     found = _CERTIFICATE.search(printed or "")
@@ -100,7 +111,19 @@ def _plain(secrets: Mapping[str, SecretStr]) -> dict[str, str]:
     return {name: value.get_secret_value() for name, value in secrets.items()}
 
 
-def _site_parts(args: ReleaseArgs, site: str) -> dict[str, pulumi.Input[Any]]:
+def host_parts(args: ReleaseArgs) -> dict[str, pulumi.Input[Any]]:
+    """Return what the release tool reads on standard input beside the archive of what the sites share."""
+    pairs = {
+        domain: {"certificate": one.certificate, "private_key": one.private_key.get_secret_value()}
+        for domain, one in args.certificates.items()
+    }
+    trusted = {"authority": args.authority} if args.authority else {}
+    managed = {"database": dict(args.database)} if args.database else {}
+    store = {"store": args.store} if args.store else {}
+    return {"hosts": dict(args.hosts), "tls": pairs, **trusted, **managed, **store}
+
+
+def site_parts(args: ReleaseArgs, site: str) -> dict[str, pulumi.Input[Any]]:
     """Return what the release tool reads on standard input beside a site's archive, without empty parts."""
     front = {"front": args.fronts[site]} if site in args.fronts else {}
     optional = {
@@ -162,15 +185,7 @@ class Release(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[copy, *after]),
             )
 
-        pairs = {
-            domain: {"certificate": one.certificate, "private_key": one.private_key.get_secret_value()}
-            for domain, one in args.certificates.items()
-        }
-        trusted = {"authority": args.authority} if args.authority else {}
-        managed = {"database": dict(args.database)} if args.database else {}
-        store = {"store": args.store} if args.store else {}
-        shared = {"hosts": dict(args.hosts), "tls": pairs, **trusted, **managed, **store}
-        verb, stdin = "prepare", pulumi.Output.json_dumps(shared, sort_keys=True)
+        verb, stdin = "prepare", pulumi.Output.json_dumps(host_parts(args), sort_keys=True)
         if args.service:
             verb, stdin = args.service.verb, service_secrets(args.service)
         host = apply(HOST_PART, verb, args.archives.host, pulumi.Output.secret(stdin), [login.ready, *args.after])
@@ -179,16 +194,11 @@ class Release(pulumi.ComponentResource):
         self.certificate = pulumi.Output.unsecret(host.stdout).apply(certificate)
         parts = [host]
         for site, archive in args.archives.sites.items():
-            stdin = pulumi.Output.secret(pulumi.Output.json_dumps(_site_parts(args, site), sort_keys=True))
+            stdin = pulumi.Output.secret(pulumi.Output.json_dumps(site_parts(args, site), sort_keys=True))
             done = apply(site_part(site), "apply", archive, stdin, [host])
             # The id is exported only when the release serves.
             served = args.pins.get(site, archive.id)
             self.ids[site] = done.id.apply(lambda _, id=served: id)
             parts.append(done)
-        # A command's output counts as secret because its input is secret, but these lines contain only paths.
-        printed = [pulumi.Output.unsecret(part.stdout) for part in parts]
-        self.edited_by_hand = pulumi.Output.all(*printed).apply(lambda texts: edited("\n".join(filter(None, texts))))
-        self.warnings = pulumi.Output.all(*printed).apply(
-            lambda texts: _WARNING.findall("\n".join(filter(None, texts)))
-        )
+        self.edited_by_hand, self.warnings = said(parts)
         self.register_outputs({"ids": self.ids, "edited_by_hand": self.edited_by_hand})

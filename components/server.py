@@ -3,7 +3,7 @@
 key pair ─▶ instance ◀─ association ── public address (outlives the instance)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -11,6 +11,7 @@ import pulumi_alicloud as alicloud
 
 from components import first_contact
 from contract.resources import USER_DATA_LIMIT, instance_resource
+from serving import store
 from settings import refused
 from settings.server import Server as ServerSettings
 
@@ -21,24 +22,25 @@ class ServerArgs:
 
     address_name: of its address in the world, which another server may have next; None for none. version: plain
     text; when it changes, the server is replaced. user_data: cloud-init's, used at the first boot only, which get the
-    secret of the first contact. key_pair: the key that may log in.
+    secret of the first contact. key_pair: the key that may log in. after: what must be there before.
     """
 
     settings: ServerSettings
     instance_type: str
     address_name: str | None
     image_id: str
-    user_data: str
+    user_data: pulumi.Input[str]
     version: str
     key_pair: alicloud.ecs.EcsKeyPair
     vswitch_id: pulumi.Input[str]
     security_group_id: pulumi.Input[str]
     tags: Mapping[str, str]
+    after: Sequence[pulumi.Resource] = ()
 
 
 def checked(user_data: str) -> str:
     """User data that ECS takes. Raises pulumi.RunError when it is too large."""
-    size = len(user_data.encode())
+    size = len(store.longest(user_data).encode())
     if size > USER_DATA_LIMIT:
         raise refused(
             f"server.mirrors, server.packages, nginx.static: they make {size} bytes of user data; "
@@ -83,6 +85,7 @@ class Server(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args.settings.protect,
+                depends_on=args.after,
                 # In place, a new image wipes the disk and new user data reboots without taking effect.
                 # A disk that exists cannot be encrypted: the server would be replaced. What reads the metadata of a
                 # server that exists may know no tokens.

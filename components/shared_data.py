@@ -1,7 +1,8 @@
 """A file system of NAS with the data of all sites, which every machine with the application mounts.
 
 file system ─┐
-access group ┴─ mount target in the switch ◀─ access rule for each machine, by its private address
+access group ┴─ mount target in the switch ◀─ access rule for each machine, by its private address,
+                                              or for each network of machines that come and go
 """
 
 from collections.abc import Mapping
@@ -15,9 +16,9 @@ from contract.resources import server_rule
 
 @dataclass(frozen=True)
 class SharedDataArgs:
-    """zone: of a new file system, None for one that the cloud chooses. addresses: machine's name → private address.
+    """zone: of a new file system, None for one that the cloud chooses. protect: refuse to delete it.
 
-    protect: refuse to delete it.
+    addresses: machine's name → private address, or network's name → its CIDR.
     """
 
     zone: str | None
@@ -28,10 +29,15 @@ class SharedDataArgs:
 
 
 class SharedData(pulumi.ComponentResource):
-    """address: by which the machines mount it. ready: machine's name → what is there before that machine mounts it."""
+    """address: by which the machines mount it. ready: machine's or network's name → what is there before it mounts."""
 
     address: pulumi.Output[str]
     ready: dict[str, list[pulumi.Resource]]
+
+    @property
+    def all_ready(self) -> list[pulumi.Resource]:
+        """What is there as long as anybody mounts it."""
+        return [each for ready in self.ready.values() for each in ready]
 
     def __init__(self, name: str, args: SharedDataArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("wsgi:shared_data:SharedData", name, None, opts)

@@ -9,6 +9,7 @@
 /srv/wsgi-ecs/sites/<site>/data/         what the application writes, kept across releases (<user>:<group> 0750)
 /srv/wsgi-ecs/removed/<site>/             data of a site that the settings no longer name (root 0700)
 /srv/data/sites/<site>/, removed/<site>/  both of them where the server has a data disk; links lead there
+/srv/wsgi-ecs-store/                      store of releases (root 0700): a folder of the file system that machines share
 /srv/wsgi-ecs/venvs/<hash>/               virtual environments (wsgi-build)
 /etc/wsgi-ecs/tls/<domain>.crt, .key      certificates (0644) and their private keys (root 0600)
 /var/lib/wsgi-acme/                       what the ACME client sees: account key, challenges (wsgi-acme)
@@ -26,6 +27,8 @@ LOG = "/var/log/wsgi-ecs"
 CACHE = "/var/cache/nginx"
 ACME = "/var/lib/wsgi-acme"
 DATA = "/srv/data"
+# The store of releases for servers that come and go.
+STORE = "/srv/wsgi-ecs-store"
 MARKER = "/var/lib/wsgi-ecs/bootstrapped"
 BOOTSTRAP_COMMAND = "/usr/local/sbin/wsgi-ecs-bootstrap"
 STATUS_COMMAND = "/usr/local/sbin/wsgi-ecs-status"
@@ -38,11 +41,15 @@ DATABASE_COMMAND = "/usr/local/sbin/wsgi-ecs-database"
 
 # Socket on which uWSGI's emperor reports on its vassals.
 EMPEROR_STATS = "/run/wsgi-emperor/stats.sock"
+# Socket on which a member of a scaling group says whether it runs what runs on one member at a time.
+LEASE_SOCKET = "/run/wsgi-ecs-lease.sock"
 # The certificate by which the applications recognise the server of their database, where they reach it over TLS.
 MYSQL_CA = "/etc/wsgi-ecs/mysql-ca.pem"
 # How the tool and the database's command log in to a managed database (root 0600).
 MYSQL_CLIENT = "/etc/wsgi-ecs/mysql.cnf"
 
+# Names of the service that mounts the store, and of the one that takes releases from it.
+STORE_UNIT, MEMBER_UNIT = "wsgi-ecs-store", "wsgi-ecs-member"
 # Name of the service and the timer that ask for certificates.
 ACME_UNIT = "wsgi-ecs-acme"
 # Name of the service and the timer that dump the database.

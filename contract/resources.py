@@ -9,8 +9,10 @@ _SITE_PART = "site-"
 # Suffixes of the names of the resources that copy an archive to a server and apply the archive.
 _ARCHIVE = "-archive"
 _APPLY = "-apply"
+_ROLL = "-roll"
 _INSTANCE = "-instance"
 _DATA = "-data"
+_SERVERS = "-servers"
 # Output of the program that says how the machines are reached.
 MACHINES = "machines"
 # Output with the address of the file system that the machines of the application share.
@@ -18,6 +20,8 @@ SHARED_DATA = "shared_data"
 # Name of the machine of nginx, where the application runs on others; and of a machine that is the stack's only one.
 FRONT_MACHINE = "front"
 ONLY_MACHINE = "server"
+# Name of the machine that brings releases to the servers that come and go, and of these servers together.
+RELEASE_MACHINE, MEMBERS = "release", "members"
 # Name of the machine that has the database, also in /etc/hosts of the application's machines.
 DATABASE_MACHINE = "db"
 # The same for a Redis that has a machine of its own.
@@ -51,6 +55,11 @@ def apply_resource(server: str, part: str) -> str:
     return "{}-{}{}".format(server, part, _APPLY)
 
 
+def roll_resource(members: str) -> str:
+    """Logical name of the resource that brings a release to all members of a scaling group."""
+    return members + _ROLL
+
+
 def instance_resource(server: str) -> str:
     """Logical name of a server's instance."""
     return server + _INSTANCE
@@ -80,6 +89,16 @@ def server_of_disk(resource: str) -> Optional[str]:
 def server_rule(server: str) -> str:
     """Logical name of the rule by which a server may mount the file system that machines share."""
     return server + _DATA + "-rule"
+
+
+def servers_resource(deployment: str, site: str) -> str:
+    """Logical name of the group of servers that a load balancer sends a site's requests to. deployment: as below."""
+    return "{}-{}{}".format(deployment, site, _SERVERS)
+
+
+def site_of_servers(deployment: str, resource: str) -> str:
+    """Site whose group of servers a resource is."""
+    return resource[len(deployment) + 1 : -len(_SERVERS)]
 
 
 def machine_of(deployment: str, resource: str) -> str:

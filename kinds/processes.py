@@ -50,9 +50,13 @@ def workers(processes: Mapping[str, Process], place: Place) -> tuple[Worker, ...
     )
 
 
-def script(command: tuple[str, ...], place: Place, system: System) -> str:
-    """Text of a script that becomes a command, with what the site's application server has around it."""
-    return render("templates/process/run.sh.j2", command=shlex.join(command), place=place, system=system)
+def script(command: tuple[str, ...], place: Place, system: System, has_lease: bool = False) -> str:
+    """Text of a script that becomes a command, with what the site's application server has around it.
+
+    has_lease: whether it does so only on the member of a scaling group that has the lease.
+    """
+    values = {"command": shlex.join(command), "place": place, "system": system, "has_lease": has_lease}
+    return render("templates/process/run.sh.j2", **values)
 
 
 def scripts(found: tuple[Worker, ...], place: Place, system: System) -> dict[str, str]:

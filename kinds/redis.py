@@ -48,7 +48,9 @@ class Redis(Service):
     variable: ClassVar[str] = "REDIS_URL"
 
     own_server: bool | None = Field(
-        None, description="Whether Redis has a server of its own; none: only if topology.app_servers is 1 or more."
+        None,
+        description="Whether Redis has a server of its own; none: only if topology.app_servers is 1 or more, or with "
+        "topology.scaling.",
     )
     password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
         None,

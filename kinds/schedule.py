@@ -21,11 +21,17 @@ class Schedule:
 
 
 def timers(
-    jobs: Mapping[str, schedule.Job], group: str | None, place: Place, system: System, confined: str
+    jobs: Mapping[str, schedule.Job],
+    group: str | None,
+    place: Place,
+    system: System,
+    confined: str,
+    is_scaled: bool = False,
 ) -> Schedule:
     """The timers of a site. group: that the commands run in, None for their user's own.
 
-    confined: directives of a unit that confine a command.
+    confined: directives of a unit that confine a command. is_scaled: whether the site is on the members of a scaling
+    group, one of which runs a command at a time.
     """
     found: list[Job] = []
     configs: dict[str, str] = {}
@@ -34,7 +40,7 @@ def timers(
         values = {"name": name, "job": job, "place": place, "group": group, "script": f"{file}.sh", "log": log}
         values["confined"] = confined
         calendar = on_calendar(job.at, job.timezone)
-        configs[f"{file}.sh"] = script(job.command, place, system)
+        configs[f"{file}.sh"] = script(job.command, place, system, is_scaled)
         configs[f"{file}.service"] = render("templates/systemd/schedule.service.j2", **values)
         configs[f"{file}.timer"] = render("templates/systemd/schedule.timer.j2", calendar=calendar, **values)
         links = {f"{file}.{kind}": f"/etc/systemd/system/{unit}.{kind}" for kind in ("service", "timer")}

@@ -5,6 +5,8 @@
     release.py follow FOLDER < like apply                         one site, whose commands another machine has run
     release.py database FOLDER < {"database": {"password": ...}}  MySQL, on a machine of its own (database.py)
     release.py redis FOLDER < {"redis": {"password": ...}}        Redis, on a machine of its own (redis_server.py)
+    release.py roll FOLDER < {"prepare": {...}, "apply": {...}}   what the members of a scaling group get (roll.py)
+    release.py joined LEAST SECONDS                               waits for the members of a scaling group (joined.py)
     release.py settle FOLDER < like either                        ends the password that it had before
     release.py kept ARGUMENT...                                   the command wsgi-ecs-release (rollback.py)
     release.py status [--json]                                    what serves, and how the machine is (status.py)
@@ -23,10 +25,9 @@ Run as root. Python 3.6, standard library only.
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
-from typing import IO, Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import acme
 import audit
@@ -45,14 +46,12 @@ from commands import SIGNALS, Interrupted, ReleaseError, describe, say
 from contract import paths
 from contract.documents import RELEASE_FILE, Release
 from contract.kept import Secrets
+from inputs import INPUTS, read
 from lock import LOCK_SECONDS, acquire_lock
 from nginx import Nginx
 from release_commands import hide
 from rollout import Rollout
-from unpacked import Unpacked
-
-# Secret files have plain names; the other files of a slot have a dot in theirs.
-_FILE_NAME = re.compile(r"[a-z]+\Z")
+from unpacked import Unpacked, own_seconds
 
 
 def apply(rollout: Rollout) -> None:
@@ -137,84 +136,15 @@ def refuse(error: BaseException, outcome: Optional[str] = None, first: bool = Fa
         say("next: " + then, sys.stderr)
 
 
-def _are_texts(found: Any) -> bool:
-    return all(isinstance(value, str) for value in found.values())
-
-
-def _are_certificates(found: Any) -> bool:
-    names = ["certificate", "private_key"]
-    return all(sorted(pair) == names and _are_texts(pair) for pair in found.values())
-
-
-def _are_files(found: Any) -> bool:
-    return _are_texts(found) and all(map(_FILE_NAME.match, found))
-
-
-def _is_address(found: Any) -> bool:
-    return isinstance(found, str) and re.match(r"[0-9.]+\Z", found) is not None
-
-
-def _is_name(found: Any) -> bool:
-    return isinstance(found, str) and re.match(r"[A-Za-z0-9.-]+\Z", found) is not None
-
-
-def _is_certificate(found: Any) -> bool:
-    return isinstance(found, str) and re.match(r"[A-Za-z0-9+/=,]+\Z", found) is not None
-
-
-def _is_id(found: Any) -> bool:
-    return isinstance(found, str) and re.match(r"[0-9a-f]+\Z", found) is not None
-
-
-# Parts of standard input that may be absent.
-_OPTIONAL = {"address", "authority", "database", "origin", "pin", "pip", "redis", "store"}
-_SITE_INPUTS: Dict[str, Callable[[Any], bool]] = {
-    "env": _are_texts,
-    "files": _are_files,
-    "pip": _are_texts,
-    "address": _is_address,
-    "origin": _are_texts,
-    "pin": _is_id,
-}
-# Parts of standard input → whether each is what it must be.
-_INPUTS: Dict[str, Dict[str, Callable[[Any], bool]]] = {
-    "apply": _SITE_INPUTS,
-    "follow": _SITE_INPUTS,
-    "prepare": {
-        "hosts": _are_texts,
-        "tls": _are_certificates,
-        "authority": _is_certificate,
-        "database": _are_texts,
-        "store": _is_name,
-    },
-    "database": {"database": _are_texts},
-    "redis": {"redis": _are_texts},
-    "settle": {"database": _are_texts, "redis": _are_texts},
-}
 # Message prefix of an error that is not a release's.
 _OUTCOMES = {
     "database": "database not ready",
     "redis": "Redis not ready",
     "settle": "the old password is still valid",
+    "roll": "release refused",
+    "joined": "the members are not ready",
     "updates": "security updates failed",
 }
-
-
-def read(stream: IO[bytes], verb: str) -> Optional[Dict[str, Any]]:
-    """The parts of standard input, each a dict, None when nothing is there. Raises ReleaseError."""
-    text = stream.read().decode("utf-8", "surrogateescape")
-    if not text.strip():
-        return None
-    checks = _INPUTS[verb]
-    try:
-        parts = json.loads(text)
-        is_whole = set(checks) - _OPTIONAL <= set(parts) <= set(checks)
-        if is_whole and all(checks[name](part) for name, part in parts.items()):
-            return dict(parts)
-    except (ValueError, TypeError, AttributeError):
-        pass
-    # The message repeats nothing of the text, because it holds secrets.
-    raise ReleaseError("standard input is not JSON as {{{}}}".format(", ".join(sorted(checks))))
 
 
 def seconds(folder: str) -> int:
@@ -224,8 +154,7 @@ def seconds(folder: str) -> int:
     except (OSError, ValueError):
         # What the sites share has no such file.
         return LOCK_SECONDS
-    before, after = len(release.before) * release.before_seconds, len(release.after) * release.after_seconds
-    return LOCK_SECONDS + before + after + sum(build.seconds for build in release.builds)
+    return LOCK_SECONDS + own_seconds(release)
 
 
 def renew() -> int:
@@ -263,6 +192,12 @@ def interrupted(number: int, _: Any) -> None:
 def perform(verb: str, folder: str) -> None:
     """Do what a verb says with the release in `folder`. Raises ReleaseError, OSError or ValueError."""
     parts = read(sys.stdin.buffer, verb)
+    if verb == "roll":
+        # Only the members of a scaling group and their release host have this module.
+        import roll
+
+        roll.roll(folder, parts or {}, say)
+        return
     with acquire_lock(seconds(folder), "{} of {}".format(verb, _name(folder))), audit.logged(verb) as entry:
         revive.revive_services(say)
         metadata.keep(say)
@@ -307,6 +242,16 @@ def _release(folder: str, parts: Dict[str, Any], leads: bool, entry: audit.Entry
     apply(rollout)
 
 
+def wait_for_members(least: str, seconds: str) -> None:
+    """Wait for the members of the store that this tool lies in. Raises ReleaseError or OSError."""
+    # Only a scaling group's tool has these modules.
+    import joined
+    from store import Store
+
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    joined.wait(Store(root), int(least), int(seconds), say)
+
+
 def main(arguments: List[str]) -> int:
     """Returns the exit status: 0 the release serves, 1 it was refused or a certificate has not come, 2 wrong use.
 
@@ -324,8 +269,9 @@ def main(arguments: List[str]) -> int:
     if arguments[:1] == ["maintenance"]:
         return maintenance.command(arguments[1:])
     is_kept = arguments[:1] == ["kept"]
-    takes_folder = arguments not in (["renew"], ["updates"]) and not is_kept
-    if takes_folder and (len(arguments) != 2 or arguments[0] not in _INPUTS):
+    is_joined = arguments[:1] == ["joined"] and len(arguments) == 3 and all(map(str.isdigit, arguments[1:]))
+    takes_folder = arguments not in (["renew"], ["updates"]) and not is_kept and not is_joined
+    if takes_folder and (len(arguments) != 2 or arguments[0] not in INPUTS):
         print(__doc__, file=sys.stderr)
         return 2
     os.umask(0o022)
@@ -339,7 +285,10 @@ def main(arguments: List[str]) -> int:
             return install_updates()
         if is_kept:
             return rollback.main(arguments[1:], apply)
-        perform(*arguments)
+        if is_joined:
+            wait_for_members(*arguments[1:])
+        else:
+            perform(*arguments)
     except (Exception, Interrupted) as error:
         refuse(error, _OUTCOMES.get(arguments[0]), first)
         return 1

@@ -315,10 +315,10 @@ def prune_releases(releases: str, identifier: str, keep: int) -> None:
             files.remove(path)
 
 
-def prune_archives(identifier: str) -> None:
-    """Remove the old archives whose release does not serve."""
+def prune_archives(*identifiers: str) -> None:
+    """Remove the old archives whose release does not serve. identifiers: of releases that have just come."""
     incoming = paths.incoming()
-    needed = ["{}.tar.gz".format(release) for release in files.current_releases()] + [identifier]
+    needed = ["{}.tar.gz".format(release) for release in files.current_releases()] + list(identifiers)
     for name in os.listdir(incoming):
         path = os.path.join(incoming, name)
         if name not in needed and os.lstat(path).st_mtime < time.time() - _INCOMING_SECONDS:

@@ -16,15 +16,10 @@ import files
 from commands import ReleaseError, Say, run
 from contract import paths
 from contract.documents import Shared
+from contract.nfs import OPTIONS
 
 UNITS = "/etc/systemd/system"
 MOUNT, RETRY = "srv-data.mount", "wsgi-ecs-data.service"
-# The first six are those of NAS: https://www.alibabacloud.com/help/en/nas/user-guide/mount-an-nfs-file-system-on-a-linux-ecs-instance
-# lookupcache: a file that another machine has just made is found, even if this one has looked for it before.
-OPTIONS = (
-    "vers=4,minorversion=0,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport,"
-    "lookupcache=positive,nosuid,nodev,retry=0"
-)
 _MOUNT = """# Written by wsgi-ecs.
 [Unit]
 Description=Data that the machines share

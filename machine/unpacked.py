@@ -7,7 +7,7 @@ from typing import List
 
 import files
 from commands import ReleaseError
-from contract.documents import MANIFEST_FILE, SOURCE_FOLDER, TOOL_FOLDER, Manifest
+from contract.documents import MANIFEST_FILE, SOURCE_FOLDER, TOOL_FOLDER, Manifest, Release
 
 SEND_AGAIN = "raise release.generation, which sends a new archive, and run up again"
 
@@ -112,6 +112,12 @@ class KeptRelease(Unpacked):
 
     def install(self, releases: str, group: str) -> str:
         return self.folder
+
+
+def own_seconds(release: Release) -> int:
+    """Seconds that a release may take beside what every run may take."""
+    before, after = len(release.before) * release.before_seconds, len(release.after) * release.after_seconds
+    return before + after + sum(build.seconds for build in release.builds)
 
 
 def local(name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.resources import FRONT_MACHINE
+from contract.resources import FRONT_MACHINE, RELEASE_MACHINE
 from operations.connection import Way
 from operations.errors import UserError
 from schema.base import printable
@@ -59,7 +59,7 @@ class Stack:
         """The machines whose nginx answers the sites' clients: one, or each of several behind a load balancer."""
         first, *others = self.machines
         behind = () if first.name == FRONT_MACHINE else (each for each in others if each.sites)
-        return (first, *behind)
+        return (*behind,) if first.name == RELEASE_MACHINE else (first, *behind)
 
     @property
     def entrance(self) -> str:

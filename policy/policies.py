@@ -20,6 +20,8 @@ _ADDRESS = "alicloud:ecs/eipAddress:EipAddress"
 _RDS = "alicloud:rds/instance:Instance"
 _TAIR = "alicloud:kvstore/instance:Instance"
 _BALANCER = "alicloud:alb/loadBalancer:LoadBalancer"
+_SCALING_GROUP = "alicloud:ess/scalingGroup:ScalingGroup"
+_SCALING_CONFIGURATION = "alicloud:ess/scalingConfiguration:ScalingConfiguration"
 _NAS = "alicloud:nas/fileSystem:FileSystem"
 _NAS_RULE = "alicloud:nas/accessRule:AccessRule"
 _TAGS = ("managed-by", "project", "stack")
@@ -31,6 +33,8 @@ _TAGGED = (
     _TAIR,
     _BALANCER,
     _NAS,
+    _SCALING_GROUP,
+    _SCALING_CONFIGURATION,
     "alicloud:ecs/ecsKeyPair:EcsKeyPair",
     "alicloud:ecs/securityGroup:SecurityGroup",
     "alicloud:vpc/network:Network",
@@ -100,6 +104,8 @@ def _tags(resource: Resource) -> Iterator[str]:
 def _encrypted(resource: Resource) -> Iterator[str]:
     if resource.type == _INSTANCE and resource.inputs.get("systemDiskEncrypted") is not True:
         yield "its system disk is not encrypted; set server.encrypted: true before the server is created, or replace it"
+    if resource.type == _SCALING_CONFIGURATION and resource.inputs.get("systemDiskEncrypted") is not True:
+        yield "the system disks of its servers are not encrypted; set server.encrypted: true, which new servers have"
     if resource.type == _DISK and resource.inputs.get("encrypted") is not True:
         yield "it is not encrypted; set server.encrypted: true before it is created, or move the data to a new one"
     if resource.type == _NAS and resource.inputs.get("encryptType") not in (1, 2):

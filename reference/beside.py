@@ -80,6 +80,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "mysql.ca": {"mysql": {"ca": "other.pem"}},
     "network.entrance_cidr": {"network": {"entrance_cidr": "10.90.0.0/20"}},
     "topology.entrance": ALB,
+    "topology.scaling": {"topology": {"app_servers": 0, "scaling": {}}},
     "network.standby_cidr": {"network": {"standby_cidr": "10.90.0.0/24"}},
     "mysql.password": {"mysql": {"password": "y"}},
     "mysql.database": {"mysql": {"database": "other"}},

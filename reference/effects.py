@@ -14,7 +14,22 @@ from reference import PROJECT
 from reference.allowed import ENGLISH, number_range
 from reference.beside import BESIDE, OTHER, SERVERS
 from reference.rows import NAME, Row, leaves, rows
-from reference.samples import ALB, CLOUD, FILE, GIVEN, MYSQL, ORDINARY, RDS, RDS_TLS, REDIS, SAMPLE, TAIR, of, placed
+from reference.samples import (
+    ALB,
+    CLOUD,
+    FILE,
+    GIVEN,
+    MYSQL,
+    ORDINARY,
+    RDS,
+    RDS_TLS,
+    REDIS,
+    SAMPLE,
+    SCALING,
+    TAIR,
+    of,
+    placed,
+)
 from reference.samples import BESIDE as SAMPLES
 from rehearsal.cloud import tokens
 from rehearsal.cloud.registry import PROVIDER, TYPES
@@ -146,6 +161,8 @@ def _besides(row: Row) -> tuple[dict[str, Any], ...]:
         return (RDS,)
     if row.key == "network.entrance_cidr" or row.key.startswith("topology.alb."):
         return (ALB, merged(ALB, GIVEN))
+    if row.key.startswith("topology.scaling"):
+        return (SCALING if row.key.count(".") > 1 else ALB,)
     return SERVERS if part in ("server", "network", "access") else BESIDE
 
 

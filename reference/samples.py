@@ -18,6 +18,7 @@ MYSQL = {"mysql": {"password": "x"}}
 RDS = {"mysql": {"managed": True, "password": "Xx-0123456789"}}
 RDS_TLS = {"mysql": {**RDS["mysql"], "tls": "offered", "ca": "c.pem"}}
 ALB = {"topology": {"entrance": "alb", "app_servers": 2}}
+SCALING = {"topology": {"entrance": "alb", "scaling": {}}}
 REDIS = {"redis": {"own_server": True, "password": "x" * 24}}
 TAIR = {"redis": {"managed": True, "password": "Xx-0123456789abcd"}}
 ACME = {"site": {"server_name": "www.example.com"}, "tls": {"acme": True}}
@@ -67,6 +68,7 @@ ORDINARY: dict[str, str | tuple[str, dict[str, Any]]] = {
     "network.standby_cidr": ("10.90.0.0/24", RDS),
     "network.entrance_cidr": ("10.90.0.0/20", ALB),
     "topology.instance_type": ("ecs.e-c1m1.large", {"topology": {"app_servers": 1}}),
+    "topology.scaling.instance_types[]": ("ecs.c6.large", SCALING),
     "access.http[]": "203.0.113.0/24",
     "access.ssh[]": "203.0.113.0/24",
     "alarms.email": "ops@example.com",

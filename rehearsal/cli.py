@@ -66,6 +66,17 @@ def destroy(stack: str, yes: bool, force: bool) -> None:
     sys.exit(run(ROOT, stack, force))
 
 
+@main.command(context_settings={"ignore_unknown_options": True})
+@_stack
+@click.argument("count", metavar="N", type=int)
+def scale(stack: str, count: int) -> None:
+    """Let the scaling group of topology.scaling have N machines, from its min to its max."""
+    from rehearsal.commands.scale import scale as run
+
+    _on_interrupt(f"interrupted; go on with: ./rehearse scale --stack {stack} {count}")
+    sys.exit(run(ROOT, stack, count))
+
+
 @main.command()
 @_stack
 # ./stack hands its command line over.

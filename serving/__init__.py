@@ -7,7 +7,7 @@ StackSettings ─▶ planning.py ─▶ ServingPlan ─▶ bootstrap.py ─▶ u
 
 from serving.archive_files import host_files, release_files
 from serving.plan import Machine, ServingPlan, SitePlan
-from serving.planning import machines, make_plan, public_sites
+from serving.planning import machines, make_plan, members, public_sites
 
 __all__ = [
     "Machine",
@@ -16,6 +16,7 @@ __all__ = [
     "host_files",
     "machines",
     "make_plan",
+    "members",
     "public_sites",
     "release_files",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from contract.codec import encode
 from contract.documents import CONFIG_FOLDER, HOST_FILE, RELEASE_FILE, TOOL_FOLDER, Host
-from contract.tool import CONTRACT, SERVICE_TOOL, TOOL
+from contract.tool import CONTRACT, SERVICE_TOOL, STORE_TOOL, TOOL
 from serving.plan import ServingPlan, SitePlan
 from templates import source
 
@@ -18,6 +18,8 @@ def host_files(plan: ServingPlan) -> dict[str, str]:
     """Relative path → text of what a machine's own release carries."""
     needs_service = plan.service or (isinstance(plan.host, Host) and plan.host.database)
     tool = (*TOOL, *SERVICE_TOOL) if needs_service else TOOL
+    # A member gets its releases by the store, and the release host unpacks a member's archive.
+    tool = (*tool, *STORE_TOOL) if plan.store_units else tool
     return {HOST_FILE: encode(plan.host), **_config_files(plan.configs), **_tool_files(tool)}
 
 

@@ -22,7 +22,7 @@ from contract.resources import USER_DATA_LIMIT
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.service import Service
 from kinds.systems import Rpm, System
-from serving import nginx
+from serving import nginx, store
 from serving.plan import File, ServingPlan, SitePlan
 from serving.planning import make_plan
 from settings import StackSettings
@@ -34,7 +34,7 @@ def user_data(plan: ServingPlan, stack: StackSettings) -> str:
     """Plan → #cloud-config text, which must stay under USER_DATA_LIMIT bytes."""
     found = files(plan, stack)
     text = _cloud_config(found, {})
-    if len(text.encode()) > USER_DATA_LIMIT:
+    if len(store.longest(text).encode()) > USER_DATA_LIMIT:
         # It fits before it is easy to read: cloud-init unpacks the largest file.
         largest = max(found, key=lambda file: len(file.text))
         text = _cloud_config(found, {largest.path: b64encode(gzip.compress(largest.text.encode(), mtime=0)).decode()})
@@ -64,6 +64,12 @@ def files(plan: ServingPlan, stack: StackSettings) -> tuple[File, ...]:
         return (
             *_repositories(plan.system, stack),
             File(paths.BOOTSTRAP_COMMAND, _service_script(plan, plan.service, stack), "0700"),
+        )
+    if plan.role == "release":
+        return (
+            *_repositories(plan.system, stack),
+            *(File(path, text) for path, text in plan.bootstrap_files.items()),
+            File(paths.BOOTSTRAP_COMMAND, _release_script(plan, stack), "0700"),
         )
     manager = stack.process_manager
     names = dict.fromkeys(("app", *(site.server for site in plan.sites)))
@@ -172,6 +178,10 @@ def _narrow(text: str) -> str:
 def _service_script(plan: ServingPlan, service: Service, stack: StackSettings) -> str:
     unit = service.os_unit(plan.system)
     return render("cloud-init/service.sh.j2", unit=unit, what=service.verb, **_common(plan, stack))
+
+
+def _release_script(plan: ServingPlan, stack: StackSettings) -> str:
+    return _narrow(render("cloud-init/release.sh.j2", **_common(plan, stack)))
 
 
 def _common(plan: ServingPlan, stack: StackSettings) -> dict[str, Any]:

@@ -61,6 +61,22 @@ def host_document(stack: StackSettings, sites: tuple[SitePlan, ...], role: Role)
     )
 
 
+def release_host(stack: StackSettings) -> Host:
+    """What machine/host.py needs to know of a machine that brings releases to others, and serves none."""
+    return Host(
+        has_nginx=False,
+        nginx_user=stack.nginx.user or stack.system.nginx_user,
+        builds=[],
+        stop_seconds=stack.process_manager.stop_seconds,
+        sites=[],
+        generation=stack.generation,
+        given=[],
+        acme=[],
+        drop_ins=drop_ins.of_others(stack.system),
+        packages=packages.document(stack, ("logrotate",)),
+    )
+
+
 def has_shared_data(stack: StackSettings, role: Role) -> bool:
     """Whether a machine of that role mounts the file system that machines share."""
     return stack.shares_data and role in ("whole", "app")
@@ -83,7 +99,7 @@ def surroundings(stack: StackSettings, service: Service) -> Surroundings:
     """What a service of the stack may know beside its own settings."""
     return Surroundings(
         system=stack.system,
-        network=stack.network.cidr,
+        network=stack.network.both_cidrs if stack.topology.scaling else stack.network.cidr,
         instance_type=service.instance_type or stack.server.instance_type,
         packages=packages.document(stack, service.packages(stack.system)),
         generation=stack.generation,

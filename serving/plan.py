@@ -41,8 +41,9 @@ class User:
     groups: tuple[str, ...]
 
 
-# What a machine does: both, nginx alone, the application alone for nginx on another machine, or a service alone.
-Role = Literal["whole", "front", "app", "service"]
+# What a machine does: both, nginx alone, the application alone for nginx on another machine, a service alone, or bring
+# releases to servers that come and go.
+Role = Literal["whole", "front", "app", "service", "release"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class ServingPlan:
     bootstrap_files: path → text that a server gets once. configs: file name → text of what its sites
     share. sources: as a site's. ports: the TCP ports that its clients reach, the world or nginx. host: what the
     release tool needs to know of the machine. service: what a machine has that has it alone. numbers: user or group →
-    its number, for those that must have the same number on other machines.
+    its number, for those that must have the same number on other machines. store_units: units of systemd that are
+    started when the server is ready for its first release.
     """
 
     role: Role
@@ -103,6 +105,7 @@ class ServingPlan:
     sites: tuple[SitePlan, ...]
     service: Service | None = None
     numbers: Mapping[str, int] = field(default_factory=dict)
+    store_units: tuple[str, ...] = ()
 
     @property
     def bootstrap_version(self) -> str:
@@ -123,9 +126,9 @@ class ServingPlan:
 
 @dataclass(frozen=True)
 class Machine:
-    """One server of a stack. name: empty, front, app-<number>, db or redis. group: its security group's.
+    """One server of a stack, or what the members of its scaling group have in common. group: its security group's.
 
-    instance_type: of ECS, as the setting `key` has it.
+    name: empty, front, app-<number>, db, redis, release or members. instance_type: of ECS, as the setting `key` has it.
     """
 
     name: str
@@ -133,3 +136,7 @@ class Machine:
     instance_type: str
     key: str
     plan: ServingPlan
+
+    def named(self, stack: str) -> str:
+        """Name of the machine's resources. stack: name of the stack's."""
+        return f"{stack}-{self.name}" if self.name else stack

@@ -5,14 +5,14 @@ from dataclasses import replace
 from contract import paths
 from contract.numbers import number
 from contract.placeholders import APP_PORT
-from contract.resources import FRONT_MACHINE
+from contract.resources import FRONT_MACHINE, MEMBERS, RELEASE_MACHINE
 from kinds.place import Place
 from kinds.process_managers import NO_PROGRAM
 from kinds.processes import Workers, workers
 from kinds.schedule import Schedule, timers
 from kinds.service import Service
-from serving import acme, drop_ins, metrics, nginx, server, updates
-from serving.documents import host_document, readied, release_document, surroundings
+from serving import acme, drop_ins, metrics, nginx, server, store, updates
+from serving.documents import host_document, readied, release_document, release_host, surroundings
 from serving.plan import Directory, Machine, Role, ServingPlan, SitePlan, User
 from settings import SiteSettings, StackSettings
 
@@ -40,6 +40,8 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         machine(service.machine, service.machine, make_service_plan(stack, service), service.instance_type, service.key)
         for service in stack.services
     )
+    if topology.scaling:
+        return (machine(RELEASE_MACHINE, RELEASE_MACHINE, make_release_plan(stack)), *services)
     if topology.is_balanced:
         # The first has the public address for SSH, and the others are reached through it.
         behind = stack.behind_balancer()
@@ -59,6 +61,48 @@ def machines(stack: StackSettings) -> tuple[Machine, ...]:
         for number, name in enumerate(topology.names)
     )
     return (machine(FRONT_MACHINE, "front", front), *apps, *services)
+
+
+def members(stack: StackSettings) -> tuple[Machine, ...]:
+    """What the members of a stack's scaling group have in common; nothing for a stack without one."""
+    scaling = stack.topology.scaling
+    if not scaling:
+        return ()
+    plan = make_plan(stack.behind_balancer())
+    plan = replace(
+        plan,
+        packages=(*plan.packages, stack.system.nfs_client),
+        bootstrap_files={**plan.bootstrap_files, **store.member_files()},
+        store_units=(paths.STORE_UNIT, paths.MEMBER_UNIT),
+    )
+    key = "topology.scaling.instance_types" if scaling.instance_types else "server.instance_type"
+    return (Machine(MEMBERS, MEMBERS, scaling.types(stack.server.instance_type)[0], key, plan),)
+
+
+def make_release_plan(stack: StackSettings) -> ServingPlan:
+    """The plan of the machine that brings releases to the members of a scaling group: nothing of a site runs there."""
+    system, folder = stack.system, f"{paths.host_root()}/current"
+    return ServingPlan(
+        role="release",
+        system=system,
+        packages=(*system.packages, system.nfs_client),
+        services=(),
+        groups=(),
+        users=(),
+        directories=_DIRECTORIES,
+        bootstrap_files=store.release_files(),
+        has_nginx=False,
+        configs={
+            **metrics.host_files(stack, folder),
+            **server.host_files(stack),
+            **updates.host_files(stack, folder),
+        },
+        sources={},
+        ports=(),
+        host=release_host(stack),
+        sites=(),
+        store_units=(paths.STORE_UNIT,),
+    )
 
 
 def make_service_plan(stack: StackSettings, service: Service) -> ServingPlan:
@@ -143,7 +187,7 @@ def make_plan(stack: StackSettings, role: Role = "whole") -> ServingPlan:
 
 
 def public_sites(stack: StackSettings, machine: Machine) -> list[SitePlan]:
-    """The plans of a machine's sites, with the ports that the world reaches."""
+    """The plans of a machine's sites, with the ports that the world reaches. machine: one that has the sites."""
     if not stack.topology.is_balanced:
         return list(machine.plan.sites)
     both = zip(machine.plan.sites, stack.sites, strict=True)
@@ -184,7 +228,8 @@ def make_site_plan(stack: StackSettings, site: SiteSettings, role: Role) -> Site
     beside = Workers()
     if has_app and (found := workers(site.processes, site.place)):
         beside = site.process_manager.processes(found, process.group, site.place, stack.system, confined)
-    planned = timers(site.schedule, process.group, site.place, stack.system, confined) if has_app else Schedule()
+    of_site = (site.schedule, process.group, site.place, stack.system)
+    planned = timers(*of_site, confined, bool(stack.topology.scaling)) if has_app else Schedule()
     if has_nginx:
         ports = nginx.ports(site)
     else:

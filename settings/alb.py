@@ -12,6 +12,7 @@ from pydantic import Field
 
 from schema.base import Model, Rule
 from schema.from_source import FromSource
+from settings.tls import Tls
 
 if TYPE_CHECKING:
     from settings.site import SiteSettings
@@ -58,6 +59,16 @@ class Balancer:
     https: frozenset[str]
 
 
+def behind(site: "SiteSettings", cidr: str) -> "SiteSettings":
+    """A site behind a balancer with these addresses, which has its certificate and says who its clients are."""
+    return site.model_copy(
+        update={
+            "tls": Tls(listen=site.tls.listen, hsts=site.tls.hsts if site.tls.enabled else None),
+            "nginx": site.nginx.model_copy(update={"set_real_ip_from": (*site.nginx.set_real_ip_from, cidr)}),
+        }
+    )
+
+
 def rules(stack: "StackSettings") -> Iterator[Rule]:
     """Yield the rules of a stack that may have a balancer."""
     topology, network = stack.topology, stack.network
@@ -73,7 +84,8 @@ def rules(stack: "StackSettings") -> Iterator[Rule]:
         "serving.front: nginx",
     )
     none = "the balancer has no server to send requests to"
-    yield "topology.app_servers", topology.app_servers == 0, none, "1 or more, and 2 for releases of the OS"
+    allowed = "1 or more, and 2 for releases of the OS; or topology.scaling"
+    yield "topology.app_servers", topology.servers == 0, none, allowed
     limited = stack.access.http != _EVERYBODY
     yield "access.http", limited, "the balancer answers everybody", "0.0.0.0/0, with the networks in nginx.allow"
     enabled = any(site.tls.enabled for site in stack.sites)
@@ -81,7 +93,7 @@ def rules(stack: "StackSettings") -> Iterator[Rule]:
         is_unused = key in topology.alb.model_fields_set and not enabled
         yield f"topology.alb.{key}", is_unused, "set, but no site has a certificate", "tls.certificate"
     for site in stack.sites:
-        for key, is_broken, reason, allowed in _of_site(site, topology.app_servers):
+        for key, is_broken, reason, allowed in _of_site(site, topology.servers):
             yield f"{stack.key_of(site)}{key}", is_broken, reason, allowed
 
 

@@ -15,7 +15,7 @@ _OLD_SQLITE, _SQLITE = "centos7", (".sqlite3", ".sqlite", ".db")
 
 # Its locks are of one machine, and its write-ahead log is memory of one: https://www.sqlite.org/useovernet.html
 _NO_SQLITE = "SQLite breaks in a file system that machines share (data.shared)"
-_SQLITE_URL = re.compile(r"sqlite[a-z0-9+]*:(?!//$|.*:memory:)")
+SQLITE_URL = re.compile(r"sqlite[a-z0-9+]*:(?!//$|.*:memory:)")
 
 # Settings of folders that are served from a release.
 _SERVED = ("nginx.static", "uwsgi.static_map")
@@ -53,7 +53,7 @@ def rules(site: SiteSettings, system: str, is_apart: bool) -> Iterator[Rule]:
             "the folder that it is in, or a file in DATA_DIR",
         )
     for name, secret in own.items():
-        shared = site.data.shared and bool(_SQLITE_URL.match(secret.get_secret_value()))
+        shared = site.data.shared and bool(SQLITE_URL.match(secret.get_secret_value()))
         yield f"app.env.{name}", shared, _NO_SQLITE, "mysql, or a database elsewhere"
     is_twice = site.data.shared and site.data.disk_gib is not None
     yield "data.disk_gib", is_twice, "set, but data.shared has the data elsewhere", "one of the two"

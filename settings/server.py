@@ -11,6 +11,7 @@ from kinds.systems import Name as SystemName
 from schema import dependencies, text
 from schema.base import Cidrs, Model, Rule, sequence
 from settings.alb import Alb
+from settings.scaling import Scaling
 
 Packages = Annotated[tuple[dependencies.PackageName, ...], BeforeValidator(sequence)]
 
@@ -183,6 +184,14 @@ class Network(Model):
         )
 
     @property
+    def both_cidrs(self) -> str:
+        """The smallest network that holds the address ranges in both zones."""
+        found = IPv4Network(self.cidr)
+        while not IPv4Network(self.second_cidr).subnet_of(found):
+            found = found.supernet()
+        return str(found)
+
+    @property
     def second_cidr(self) -> str:
         """The address range in a second zone: a given one, or the /24 after the network, or the one before it."""
         first = IPv4Network(self.cidr)
@@ -210,6 +219,16 @@ class Topology(Model):
     instance_type: text.InstanceType | None = Field(
         None, description="ECS instance type of the app servers; none: server.instance_type."
     )
+    scaling: Scaling | None = Field(
+        None,
+        description="Servers behind the load balancer that come and go with the load, in place of app_servers "
+        "(docs/beyond-one-machine.md). A fixed machine brings them their releases.",
+    )
+
+    @property
+    def servers(self) -> int:
+        """The number of machines with the application at most, 0 for one machine that has everything."""
+        return self.scaling.max if self.scaling else self.app_servers
 
     @property
     def is_apart(self) -> bool:
@@ -238,7 +257,7 @@ class Topology(Model):
             "topology.instance_type",
             self.instance_type is not None and not self.app_servers,
             "there is no machine of its own for the application",
-            "topology.app_servers: 1 or more",
+            "topology.scaling.instance_types" if self.scaling else "topology.app_servers: 1 or more",
         )
 
 

@@ -22,7 +22,7 @@ from schema import text
 from schema.app import App, Site
 from schema.base import Rule, check_rules, printable
 from schema.from_source import FromSource
-from settings import alb, between_sites, data, ports
+from settings import alb, between_sites, data, ports, scaling
 from settings.alarms import Alarms
 from settings.locks import Dependencies
 from settings.metrics import Metrics
@@ -140,7 +140,7 @@ class StackSettings:
     @property
     def has_app_servers(self) -> bool:
         """Whether the application runs on machines that another machine may stand beside."""
-        return self.topology.app_servers > 0
+        return self.topology.servers > 0
 
     def key_of(self, site: SiteSettings) -> str:
         """What a site's keys begin with in a message: `sites.<name>.` where sites have names, else nothing."""
@@ -157,6 +157,11 @@ class StackSettings:
         return self.redis if self.redis and self.redis.is_beside(self.has_app_servers) else None
 
     @property
+    def has_standby(self) -> bool:
+        """Whether something is in a second zone, beside a load balancer."""
+        return self.topology.scaling is not None or bool(self.managed and self.managed.high_availability)
+
+    @property
     def managed(self) -> Mysql | None:
         """The database, if it is an engine of the cloud."""
         return self.database if isinstance(self.database, Mysql) and self.database.managed else None
@@ -169,8 +174,7 @@ class StackSettings:
     @property
     def remote(self) -> tuple[Service, ...]:
         """What the applications reach by a name: services, and engines of the cloud."""
-        found = (self.database, None if self.redis_beside else self.redis)
-        return tuple(service for service in found if service)
+        return tuple(filter(None, (self.database, None if self.redis_beside else self.redis)))
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -223,17 +227,9 @@ class StackSettings:
     def behind_balancer(self) -> "StackSettings":
         """The same sites behind the balancer, which has their certificates and says who their clients are."""
         cidr = self.network.balancer_cidr
-        sites = tuple(
-            site.model_copy(
-                update={
-                    "tls": Tls(listen=site.tls.listen, hsts=site.tls.hsts if site.tls.enabled else None),
-                    "nginx": site.nginx.model_copy(update={"set_real_ip_from": (*site.nginx.set_real_ip_from, cidr)}),
-                }
-            )
-            for site in self.sites
-        )
         https = frozenset(site.site.name for site in self.sites if site.tls.enabled)
-        return replace(self, sites=sites, balancer=alb.Balancer(cidr, https))
+        behind = tuple(alb.behind(site, cidr) for site in self.sites)
+        return replace(self, sites=behind, balancer=alb.Balancer(cidr, https))
 
     def with_builtin_page(self) -> "StackSettings":
         """The same servers with the built-in page in place of the sites."""
@@ -296,6 +292,7 @@ def read(config: Mapping[str, Any]) -> StackSettings:
 
 def _check(stack: StackSettings) -> None:
     check_rules(stack.topology.rules(stack.front))
+    check_rules(scaling.rules(stack))
     check_rules(alb.rules(stack))
     check_rules(stack.server.rules())
     for site in stack.sites:
@@ -340,9 +337,8 @@ def _for_all_sites(stack: StackSettings) -> Iterator[Rule]:
     named = list(ports.named(stack.sites, stack.is_apart, stack.key_of))
     if stack.redis:
         yield from stack.redis.rules(named, stack.has_app_servers)
-    is_alone = not (stack.managed and stack.managed.high_availability)
-    reason = "set, but nothing is in a second zone"
-    yield "network.standby_cidr", bool(stack.network.standby_cidr) and is_alone, reason, "mysql.managed: true with it"
+    reason, allowed = "set, but nothing is in a second zone", "mysql.managed: true or topology.scaling with it"
+    yield "network.standby_cidr", bool(stack.network.standby_cidr) and not stack.has_standby, reason, allowed
     of_services = [(f"{service.key}.port", service.port) for service in (stack.database, stack.redis) if service]
     yield from stack.metrics.rules([*named, *of_services], bool(stack.access.metrics))
     yield from stack.alarms.rules(stack.access.http, stack.managed is not None, stack.managed_redis is not None)

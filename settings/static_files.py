@@ -86,14 +86,15 @@ def _named(site: SiteSettings, folder: Path, key: str, file: str) -> tuple[dict[
 
 def _check_built(stack: StackSettings, site: SiteSettings, static: dict[str, str], folder: Path, file: str) -> None:
     """Raise SettingsError for a folder that a command makes on another server than nginx's."""
-    lacks = stack.is_apart or stack.topology.app_servers > 1
+    lacks = stack.is_apart or stack.topology.servers > 1 or stack.topology.scaling is not None
     others = "not on nginx's server" if stack.is_apart else "on no other server"
+    first = stack.app_servers[0] if stack.app_servers else "the first member"
     for url, path in static.items():
         if lacks and not (folder / site.app.source / path).exists():
             raise SettingsError(
                 f"{file}: {stack.key_of(site)}nginx.static.{url}: {path} would be made by release.before, which runs "
-                f"on {stack.app_servers[0]} and {others}; allowed: a folder of {site.app.source} that is "
-                "made before up, or topology without app_servers"
+                f"on {first} and {others}; allowed: a folder of {site.app.source} that is "
+                f"made before up, or topology without {'app_servers' if stack.app_servers else 'scaling'}"
             )
 
 

@@ -5,15 +5,16 @@ from typing import Any
 
 
 def ingress_rules(
-    rules: Sequence[Mapping[str, Any]], gateway: str, sources: Mapping[str, Sequence[str]], public: bool
+    rules: Sequence[Mapping[str, Any]], gateway: str, sources: Mapping[str, Sequence[str]], reached: bool
 ) -> list[dict[str, str]]:
     """Inputs of a group's SecurityGroupRules → rules of LXD.
 
     gateway: address by which this host reaches the group's machines. sources: other group → CIDRs of its machines.
-    public: whether a public address leads to the machines; then this host gets a rule for SSH, the first one.
+    reached: whether this host logs in to the machines, because a public address leads to them or they are members of a
+    scaling group; then it gets a rule for SSH, the first one.
     """
     own = {"protocol": "tcp", "destination_port": "22", "source": f"{gateway}/32"}
-    found = [{**own, "description": "SSH from the rehearsing host"}] if public else []
+    found = [{**own, "description": "SSH from the rehearsing host"}] if reached else []
     for inputs in rules:
         rule = _protocol(inputs["ipProtocol"]) | _ports(inputs.get("portRange"))
         if inputs.get("description"):

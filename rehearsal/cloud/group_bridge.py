@@ -177,6 +177,7 @@ def write_acls(context: CloudContext) -> None:
     """Make the ACLs of all bridges say what the stack's security group rules say."""
     with context.network_lock:
         bridges = of_stack(context.host, context.stack)
+        # LXD translates what leaves the block of another switch, but only after the ACL has let it in.
         sources: dict[str, list[str]] = {}
         for bridge in bridges:
             sources.setdefault(bridge.group, []).append(str(bridge.address.network))
@@ -186,10 +187,16 @@ def write_acls(context: CloudContext) -> None:
             rules += _of_engine(engine, bridges)
         for listener in context.state.records(tokens.LISTENER):
             rules += _of_listener(listener) if listener.status != "doomed" else []
+        scaled = {
+            group
+            for configuration in context.state.records(tokens.SCALING_CONFIGURATION)
+            for group in configuration.inputs["securityGroupIds"]
+        }
         for bridge in bridges:
             own = [inputs for inputs in rules if inputs["securityGroupId"] == bridge.group]
-            public = bool(context.host.get(f"/1.0/networks/{bridge.name}/forwards"))
-            ingress = acl.ingress_rules(own, str(bridge.address.ip), sources, public)
+            # No release needs a way to the members of a scaling group, and this host looks at them.
+            is_reached = bridge.group in scaled or bool(context.host.get(f"/1.0/networks/{bridge.name}/forwards"))
+            ingress = acl.ingress_rules(own, str(bridge.address.ip), sources, is_reached)
             path = f"/1.0/network-acls/{bridge.name}"
             old = context.host.get(path)
             if _comparable(old["ingress"]) != _comparable(ingress):
@@ -251,25 +258,28 @@ def remove(host: Lxd, bridge: GroupBridge) -> None:
 
 
 def leave(context: CloudContext, deleted: Record) -> None:
-    """Delete the bridge of a deleted instance, unless another instance is on it or will be."""
+    """Delete the bridges of a deleted instance or scaling configuration, unless a machine is on one or will be."""
     with context.network_lock:
-        # A record is written before its machine is made, so an instance that will be on the bridge has its record.
-        others = [
-            other
-            for other in context.state.records(tokens.INSTANCE)
-            if other.serial != deleted.serial and other.status != "doomed" and _place(other) == _place(deleted)
-        ]
+        # A record is written before its machines are made, so whatever will be on a bridge has its record.
+        records = context.state.records(tokens.INSTANCE, tokens.SCALING_CONFIGURATION)
+        others = [other for other in records if other.serial != deleted.serial and other.status != "doomed"]
+        kept = {place for other in others for place in _places(context, other)}
         for bridge in of_stack(context.host, context.stack):
-            if others or (bridge.switch, bridge.group) != _place(deleted):
+            place = bridge.switch, bridge.group
+            if place in kept or place not in _places(context, deleted):
                 continue
             if not context.host.get(f"/1.0/networks/{bridge.name}")["used_by"]:
                 remove(context.host, bridge)
                 write_acls(context)
 
 
-def _place(instance: Record) -> tuple[str, str]:
-    """Switch and security group of an instance."""
-    return instance.inputs["vswitchId"], instance.inputs["securityGroups"][0]
+def _places(context: CloudContext, record: Record) -> list[tuple[str, str]]:
+    """Switch and security group of an instance, or of each machine that a scaling configuration may make."""
+    if record.type == tokens.INSTANCE:
+        return [(record.inputs["vswitchId"], record.inputs["securityGroups"][0])]
+    group = context.state.by_id(tokens.SCALING_GROUP, record.inputs["scalingGroupId"])
+    switches = group.inputs["vswitchIds"] if group else []
+    return [(switch, record.inputs["securityGroupIds"][0]) for switch in switches]
 
 
 def remove_all(host: Lxd, stack: str) -> None:

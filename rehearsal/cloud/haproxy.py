@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rehearsal.cloud import tokens
+from rehearsal.cloud import haproxy_socket, members, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.engine.state import Record
 
 CONFIG = "/etc/haproxy/haproxy.cfg"
 CERTIFICATES = "/etc/haproxy/certificates"
+_STATES = "/var/lib/haproxy/states"
 _MARK = "SERVERID"
 # The policies of the cloud whose names end so have ciphers with forward secrecy alone.
 _STRICT = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -22,7 +23,8 @@ _LOCK = threading.Lock()
 def write(context: CloudContext, balancer: str) -> None:
     """Make a load balancer's machine do what the records say, unless it is gone. balancer: id of the load balancer.
 
-    A reload lets the process before it end its requests, as the cloud does for a server that leaves.
+    A reload lets the process before it end its requests, as the cloud does for a server that leaves. The next process
+    goes on with what that one has found of its servers.
     """
     record = context.state.by_id(tokens.LOAD_BALANCER, balancer)
     if record is None or context.lxd.find(f"/1.0/instances/{balancer}") is None:
@@ -36,16 +38,34 @@ def write(context: CloudContext, balancer: str) -> None:
         for name in sorted(set(certificates(listeners, parts[tokens.LISTENER_CERTIFICATE]))):
             text = (context.keys.folder / f"{name}.pem").read_text()
             context.lxd.write(balancer, f"{CERTIFICATES}/{name}.pem", text)
-        text = config(listeners, parts, record.facts["source"])
+        # A group that another one has replaced serves until it is deleted.
+        groups = context.state.records(tokens.SCALING_GROUP)
+        found = members.servers(groups, members.all_members(context.lxd)) if groups else {}
+        text = config(listeners, parts, record.facts["source"], found)
         context.lxd.write(balancer, CONFIG, text, "0644")
+        before = haproxy_socket.ask(context, balancer, haproxy_socket.SHOW_STATES)
+        context.lxd.write(balancer, _STATES, haproxy_socket.states(before, found), "0644")
         context.lxd.exec(balancer, ["systemctl", "reload-or-restart", "haproxy"], 60)
 
 
 _PARTS = (tokens.LISTENER, tokens.LISTENER_CERTIFICATE, tokens.LISTENER_RULE, tokens.SERVER_GROUP)
+# Server group → its servers.
+Servers = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def config(listeners: Sequence[Record], parts: Mapping[str, Sequence[Record]], source: str) -> str:
-    """The configuration. parts: type → records. source: address by which the servers see HAProxy."""
+def write_all(context: CloudContext) -> None:
+    """Make the machines of all load balancers do what the records and the members of scaling groups say."""
+    for balancer in context.state.records(tokens.LOAD_BALANCER):
+        write(context, balancer.id)
+
+
+def config(
+    listeners: Sequence[Record], parts: Mapping[str, Sequence[Record]], source: str, scaled: Servers | None = None
+) -> str:
+    """The configuration.
+
+    parts: type → records. source: address by which the servers see HAProxy. scaled: the members of scaling groups.
+    """
     timeout = max(int(each.inputs.get("requestTimeout", 60)) for each in listeners)
     drains = [each.inputs["connectionDrainConfig"]["connectionDrainTimeout"] for each in parts[tokens.SERVER_GROUP]]
     lines = [
@@ -54,7 +74,10 @@ def config(listeners: Sequence[Record], parts: Mapping[str, Sequence[Record]], s
         "    group haproxy",
         f"    hard-stop-after {max(drains, default=60)}s",
         f"    ssl-default-bind-ciphers {_STRICT}",
+        f"    stats socket {haproxy_socket.SOCKET} mode 600 level admin",
+        f"    server-state-file {_STATES}",
         "defaults",
+        "    load-server-state-from-file global",
         "    mode http",
         "    timeout connect 5s",
         "    timeout check 5s",
@@ -65,7 +88,7 @@ def config(listeners: Sequence[Record], parts: Mapping[str, Sequence[Record]], s
     for listener in sorted(listeners, key=lambda each: each.name):
         lines += _frontend(listener, parts)
     for group in sorted(parts[tokens.SERVER_GROUP], key=lambda each: each.name):
-        lines += _backend(group, source)
+        lines += _backend(group, source, (scaled or {}).get(group.id, ()))
     return "\n".join(lines) + "\n"
 
 
@@ -143,7 +166,7 @@ def _group(action: Mapping[str, Any]) -> str:
     return str(found["serverGroupId"])
 
 
-def _backend(group: Record, source: str) -> Iterator[str]:
+def _backend(group: Record, source: str, scaled: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     inputs, check = group.inputs, group.inputs["healthCheckConfig"]
     sticky = inputs["stickySessionConfig"]
     yield f"backend {group.id}"
@@ -159,6 +182,6 @@ def _backend(group: Record, source: str) -> Iterator[str]:
     timing = (
         f"inter {check['healthCheckInterval']}s rise {check['healthyThreshold']} fall {check['unhealthyThreshold']}"
     )
-    for server in inputs.get("servers") or ():
+    for server in (*(inputs.get("servers") or ()), *scaled):
         cookie = f" cookie {server['serverId']}" if sticky["stickySessionEnabled"] else ""
         yield f"    server {server['serverId']} {server['serverIp']}:{server['port']} check {timing}{cookie}"

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import IO
 from rehearsal.engine.errors import UserError
 
 _FOLDER = Path("/run/lock")
+# How the lock's file begins while the keeper of a scaling group holds the lock.
+_KEEPER = "the keeper"
 
 
 @contextmanager
@@ -32,17 +35,28 @@ def _open(name: str) -> IO[str]:
 
 
 @contextmanager
-def stack_lock(stack: str) -> Iterator[None]:
-    """Hold the stack's lock. Raises UserError that names the process which holds it."""
+def stack_lock(stack: str, is_keeper: bool = False) -> Iterator[None]:
+    """Hold the stack's lock. Raises UserError that names the process which holds it.
+
+    A run waits while the keeper replaces a machine. is_keeper: whether this is the keeper, which waits for nobody.
+    """
     with _open(f"wsgi-ecs-rehearsal-{stack}.lock") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another run"
-            raise UserError(f"stack {stack} is in use by {holder}; wait for it, or stop it") from None
+        unnamed = 0
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip()
+            # Whoever has the lock writes its name a moment later.
+            unnamed += not holder
+            if is_keeper or (holder and not holder.startswith(_KEEPER)) or unnamed > 5:
+                raise UserError(f"stack {stack} is in use by {holder or 'another run'}; wait for it, or stop it")
+            time.sleep(0.2)
         file.truncate(0)
-        file.write(f"process {os.getpid()} (rehearse {shlex.join(sys.argv[1:])})\n")
+        who = f"process {os.getpid()} (rehearse {shlex.join(sys.argv[1:])})"
+        file.write(f"{_KEEPER}, process {os.getpid()}\n" if is_keeper else f"{who}\n")
         file.flush()
         yield
         file.truncate(0)

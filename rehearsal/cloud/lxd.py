@@ -20,6 +20,9 @@ from rehearsal.engine.errors import RehearsalError
 # Keys in the config of networks, ACLs, machines and volumes: which stack, switch and security group they belong to.
 _TAG = "user.wsgi-ecs."
 STACK_TAG, SWITCH_TAG, GROUP_TAG = f"{_TAG}stack", f"{_TAG}switch", f"{_TAG}group"
+# Keys in the config of the machines of a scaling group; see members.
+SCALING_TAG, CONFIGURATION_TAG = f"{_TAG}scaling-group", f"{_TAG}configuration"
+ADDRESS_TAG, SERVED_TAG, LEAVING_TAG = f"{_TAG}address", f"{_TAG}served", f"{_TAG}leaving"
 T = TypeVar("T")
 _ANSWER = TypeAdapter(dict[str, Any])
 # Seconds for the answer to a GET or a written file. Other requests and operations have no limit.

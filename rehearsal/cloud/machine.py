@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rehearsal.cloud import daemon, tokens
+from rehearsal.cloud import daemon, members, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.instance_types import size
 from rehearsal.cloud.lxd import STACK_TAG, LxdError, retry_busy
@@ -23,14 +23,20 @@ _BOOT = 180
 _FIREWALL_HINT = "a firewall of this host may drop its requests (look at iptables-save and nft list ruleset), or "
 
 
-def make(context: CloudContext, name: str, inputs: Mapping[str, Any], devices: Mapping[str, Any]) -> None:
-    """Create a stopped machine. inputs: of its Instance. devices: as LXD takes them."""
+def make(
+    context: CloudContext,
+    name: str,
+    inputs: Mapping[str, Any],
+    devices: Mapping[str, Any],
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Create a stopped machine. inputs: of its Instance. devices: as LXD takes them. tags: more of its config."""
     body = {
         "name": name,
         "type": "container",
         "profiles": [],
         "source": {"type": "image", "alias": context.images[inputs["imageId"]].alias},
-        "config": {**config(context, inputs), STACK_TAG: context.stack},
+        "config": {**config(context, inputs), STACK_TAG: context.stack, **(tags or {})},
         "devices": devices,
     }
     context.lxd.post("/1.0/instances", body)
@@ -47,6 +53,11 @@ def config(context: CloudContext, inputs: Mapping[str, Any]) -> dict[str, str]:
         "user.user-data": user_data,
         "user.public-keys": json.dumps(public_keys(context, inputs)),
     }
+
+
+def unpacked(user_data: str) -> str:
+    """User data with the text of the packed file in place of its bytes."""
+    return _PACKED.sub(lambda found: gzip.decompress(b64decode(found[0])).decode(), user_data)
 
 
 def put_in_place(user_data: str, texts: Mapping[str, str]) -> str:
@@ -113,8 +124,16 @@ def introduce(context: CloudContext) -> None:
     """Let a newly made key of the rehearsal log in to the existing machines, and note their host keys."""
     for record in context.state.records(tokens.INSTANCE):
         if record.status == "done" and context.lxd.find(f"/1.0/instances/{record.id}"):
-            authorize(context, record.id, public_keys(context, record.inputs))
-            context.keys.know(record.id, _host_keys(context, record.id))
+            _introduce(context, record.id, record.inputs)
+    configurations = {each.id: each.inputs for each in context.state.records(tokens.SCALING_CONFIGURATION)}
+    for member in members.all_members(context.lxd):
+        if member.is_whole:
+            _introduce(context, member.id, configurations.get(member.configuration, {}))
+
+
+def _introduce(context: CloudContext, name: str, inputs: Mapping[str, Any]) -> None:
+    authorize(context, name, public_keys(context, inputs))
+    context.keys.know(name, _host_keys(context, name))
 
 
 def names(context: CloudContext) -> list[str]:
@@ -130,6 +149,9 @@ def remove(context: CloudContext, name: str) -> None:
 
     def stop_and_delete() -> None:
         found = context.lxd.find(path)
+        if found is not None and found["status"] == "Frozen":
+            # Its processes could not be told to end.
+            context.lxd.put(f"{path}/state", {"action": "unfreeze", "timeout": 10})
         if found is not None and found["status"] != "Stopped":
             context.lxd.put(f"{path}/state", {"action": "stop", "force": True, "timeout": 10})
         context.lxd.delete(path)

@@ -7,15 +7,12 @@ Both programs run as long as the stack exists. A restart of this host ends them 
 
 import ipaddress
 import json
-import os
 import secrets
 import shutil
-import signal
 import ssl
 import subprocess
 import time
 import urllib.request
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -161,23 +158,10 @@ class Pebble:
 
     def _processes(self, program: str) -> list[int]:
         """Ids of a program's processes that use this stack's own address."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                name, *words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if name == program and f"{self._local}:8053" in words:
-                    found.append(int(folder.name))
-        return found
+        return processes.running(lambda words: words[0] == program and f"{self._local}:8053" in words)
 
     def _end(self, program: str) -> None:
-        while pids := self._processes(program):
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                # Reap the process if this process has started it.
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
-            time.sleep(0.02)
+        processes.end(lambda: self._processes(program))
 
     def _ask(self, url: str, data: bytes | None = None) -> bytes:
         context = ssl.create_default_context(cafile=self.folder / "dir.pem")

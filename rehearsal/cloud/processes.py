@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -98,3 +99,26 @@ def detach(command: Sequence[str], log: Path, **environment: str) -> subprocess.
             cwd="/",
             env={**kept, **environment},
         )
+
+
+def running(matches: Callable[[list[str]], bool]) -> list[int]:
+    """Ids of the processes of this host whose command matches. matches: is given its words."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if matches(words):
+                found.append(int(folder.name))
+    return found
+
+
+def end(find: Callable[[], list[int]]) -> None:
+    """Kill the processes that `find` finds, until it finds none."""
+    while pids := find():
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            # Reap the process if this process has started it.
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        time.sleep(0.02)

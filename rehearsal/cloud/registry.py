@@ -12,6 +12,13 @@ from rehearsal.cloud.resources.disk import Disk
 from rehearsal.cloud.resources.disk_attachment import DiskAttachment
 from rehearsal.cloud.resources.eip_address import EipAddress
 from rehearsal.cloud.resources.eip_association import EipAssociation
+from rehearsal.cloud.resources.ess import (
+    InstanceRefresh,
+    LifecycleHook,
+    ScalingConfiguration,
+    ScalingGroup,
+    ScalingRule,
+)
 from rehearsal.cloud.resources.instance import Instance
 from rehearsal.cloud.resources.ipv4_cidr_block import Ipv4CidrBlock
 from rehearsal.cloud.resources.key_pair import KeyPair
@@ -54,6 +61,11 @@ TYPES: dict[str, Resource[CloudContext]] = {
     tokens.LISTENER_RULE: ListenerRule(),
     tokens.LISTENER_CERTIFICATE: ListenerCertificate(),
     tokens.SERVICE_CERTIFICATE: ServiceCertificate(),
+    tokens.SCALING_GROUP: ScalingGroup(),
+    tokens.SCALING_CONFIGURATION: ScalingConfiguration(),
+    tokens.SCALING_RULE: ScalingRule(),
+    tokens.LIFECYCLE_HOOK: LifecycleHook(),
+    tokens.INSTANCE_REFRESH: InstanceRefresh(),
     tokens.NAS_FILE_SYSTEM: NasFileSystem(),
     tokens.NAS_ACCESS_GROUP: NasAccessGroup(),
     tokens.NAS_MOUNT_TARGET: NasMountTarget(),

@@ -1,11 +1,13 @@
 """A volume of LXD that is mounted on paths.DATA of a machine: a data disk, or a file system that machines share.
 
 On ECS the machine mounts it, which a container may not do. Its size is recorded and limits nothing.
+The folder of a file system that holds the store of a scaling group is a volume of its own.
 """
 
 from typing import Any
 
 from contract import paths
+from rehearsal.cloud import machine, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.daemon import POOL
 from rehearsal.cloud.lxd import STACK_TAG, Lxd, retry_busy
@@ -13,6 +15,8 @@ from rehearsal.engine.errors import RehearsalError
 
 VOLUMES = f"/1.0/storage-pools/{POOL}/volumes/custom"
 _DEVICE = "data"
+# Where the release host and the members of a scaling group mount the store.
+STORE = "/srv/wsgi-ecs-store"
 
 # Unmount the volume on the machine and kill the processes that use it: as in the cloud, a detached disk is gone for
 # them. LXD alone would let them write on while another machine has the disk.
@@ -67,6 +71,33 @@ def remove_all(host: Lxd, stack: str) -> None:
     for volume in host.find(VOLUMES, recursion="1") or []:
         if volume["config"].get(STACK_TAG) == stack:
             remove(host, volume["name"])
+
+
+def store_of(file_system: str) -> str:
+    """Name of the volume that is the folder /store of a file system."""
+    return f"{file_system}-store"
+
+
+def devices(context: CloudContext, user_data: str) -> dict[str, Any]:
+    """Devices of LXD for the file system whose mount target the user data name; none if they name none.
+
+    As in the cloud, only a machine that mounts the file system has it.
+    """
+    text = machine.unpacked(user_data)
+    for target in context.state.records(tokens.NAS_MOUNT_TARGET):
+        domain = target.outputs.get("mountTargetDomain")
+        if target.status != "doomed" and domain and domain in text:
+            file_system = target.inputs["fileSystemId"]
+            with context.network_lock:
+                # Several machines start at the same time.
+                if not exists(context, store_of(file_system)):
+                    make(context, store_of(file_system))
+            places = {_DEVICE: (file_system, paths.DATA), "store": (store_of(file_system), STORE)}
+            return {
+                name: {"type": "disk", "pool": POOL, "source": source, "path": path}
+                for name, (source, path) in places.items()
+            }
+    return {}
 
 
 def attach(context: CloudContext, name: str, machine: str) -> None:

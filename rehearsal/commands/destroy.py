@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from rehearsal.cloud import daemon, group_bridge, machine, volume
+from rehearsal.cloud import daemon, group_bridge, keeper, machine, volume
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import keys_of
 from rehearsal.cloud.lock import stack_lock
@@ -27,6 +27,7 @@ def destroy(root: Path, name: str, force: bool = False) -> int:
         # Another checkout may have made the stack.
         folders = {root, Path(state.folder or root)}
         keys = keys_of(root, name)
+        keeper.stop(name)
         context = CloudContext(root, state, keys, {}, show.say)
         with show:
             Engine(context, PROVIDER, show).delete(state.records(), force)

@@ -121,21 +121,32 @@ def _changes(before: State, after: State, done: Mapping[str, tuple[Op, str]]) ->
             yield Change(op, note, serials[serial], None)
 
 
+def _boots_anew(change: Change) -> bool:
+    """Whether a change makes a machine, or decides what the next machines of a scaling group boot with."""
+    if change.record.type == tokens.SCALING_CONFIGURATION:
+        old, new = (each.inputs.get("userData") if each else None for each in (change.old, change.new))
+        return old != new or change.op is not Op.UPDATE
+    return change.record.type == tokens.INSTANCE and change.op is not Op.UPDATE
+
+
 def _files(archives: Path, changes: Iterable[Change]) -> Iterator[Rendered]:
     """Files that come onto a machine; the same set of files for several machines is listed once."""
     copied: dict[tuple[str, str], list[str]] = {}
     for change in changes:
         if change.new is None or change.op not in (Op.CREATE, Op.REPLACE, Op.UPDATE):
             continue
-        if change.new.type == tokens.INSTANCE and change.op is not Op.UPDATE:
-            old = {"user data": change.old.inputs.get("userData", "")} if change.old else None
-            yield Rendered(f"{change.new.name} boots with", old, {"user data": change.new.inputs.get("userData", "")})
+        if _boots_anew(change):
+            before = {"user data": change.old.inputs.get("userData", "")} if change.old else None
+            text = change.new.inputs.get("userData", "")
+            # User data that hold the address of a new file system are known later.
+            if isinstance(text, str):
+                yield Rendered(f"{change.new.name} boots with", before, {"user data": text})
         elif change.new.type == tokens.COPY_TO_REMOTE:
             names = (archive_name(change.old), archive_name(change.new))
             copied.setdefault(names, []).append(receiver_of(change.new.name))
-    for (before, after), receivers in copied.items():
-        if before != after and (new := unpack(archives / after)) is not None:
-            old = unpack(archives / before) if before else None
-            lost = bool(before) and old is None
+    for (old_name, name), receivers in copied.items():
+        if old_name != name and (new := unpack(archives / name)) is not None:
+            old = unpack(archives / old_name) if old_name else None
+            lost = bool(old_name) and old is None
             remark = f", after a release that {archives.name} no longer has" if lost else ""
             yield Rendered(f"{', '.join(receivers)} gets{remark}", old, new, lost)

@@ -7,14 +7,14 @@ https://mermaid.js.org/syntax/flowchart.html
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from contract.resources import HOST_PART, archive_resource, is_apply, part_of, site_of_part
-from rehearsal.cloud import tokens
+from rehearsal.cloud import machine, tokens
 from rehearsal.cloud.keys import NO_KEY
 from rehearsal.cloud.registry import PROVIDER, TYPES
 from rehearsal.commands import overlay, stack_file
@@ -100,6 +100,7 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
             if group.name in server.inputs["securityGroups"]:
                 lines.append(f"      {servers[server.name]}[{_label(*_about(server, kinds, is_with_redis))}]")
                 lines += [f"      {line}" for line in _disks(server, servers[server.name], kinds)]
+        lines += [f"      a{number}[{_label(*words)}]" for number, words in _scaling_groups(group, kinds)]
         lines.append("    end")
     for number, database in enumerate(kinds[tokens.RDS_INSTANCE]):
         lines.append(f"    r{number}[({_label(*_about_database(database))})]")
@@ -116,7 +117,8 @@ def chart(found: Iterable[Registration], is_with_redis: Callable[[Registration],
     for number, file_system in enumerate(kinds[tokens.NAS_FILE_SYSTEM]):
         about = _label(f"NAS {file_system.inputs['description']}", "data of the sites")
         lines.append(f"    n{number}[({about})]")
-        lines += [f"    {servers[name]} --- n{number}" for name in _mounting(kinds)]
+        scaled = [f"a{other}" for other, _ in enumerate(kinds[tokens.SCALING_GROUP])]
+        lines += [f"    {key} --- n{number}" for key in (*(servers[name] for name in _mounting(kinds)), *scaled)]
     return "\n".join([*lines, "  end", *edges])
 
 
@@ -161,9 +163,21 @@ def _about(server: Registration, kinds: Kinds, is_with_redis: Callable[[Registra
     if any(copied.name == host and is_with_redis(copied) for copied in kinds[tokens.COPY_TO_REMOTE]):
         lines.append("Redis")
     turns = _turns(kinds)
-    if len(turns) > 1:
+    # The release host takes no release itself.
+    if len(turns) > 1 and server.name in turns:
         lines.append(f"release: step {turns[server.name]} of {max(turns.values())}")
     return lines
+
+
+def _scaling_groups(group: Registration, kinds: Kinds) -> Iterator[tuple[int, list[str]]]:
+    """Number of each scaling group with machines in a security group, and lines about it: its name, size and types."""
+    for number, scaling in enumerate(kinds[tokens.SCALING_GROUP]):
+        for configuration in kinds[tokens.SCALING_CONFIGURATION]:
+            inputs = configuration.inputs
+            if inputs["scalingGroupId"] == scaling.name and group.name in inputs["securityGroupIds"]:
+                fewest, most = scaling.inputs["minSize"], scaling.inputs["maxSize"]
+                size = f"{fewest}–{most} servers" if fewest != most else f"{most} servers"
+                yield number, [str(scaling.inputs["scalingGroupName"]), size, ", ".join(inputs["instanceTypes"])]
 
 
 def _about_database(database: Registration) -> list[str]:
@@ -212,9 +226,18 @@ def _told(kinds: Kinds, servers: Mapping[str, str]) -> list[str]:
 
 
 def _mounting(kinds: Kinds) -> list[str]:
-    """Names of the servers that may mount the file system: their address is made from their name."""
+    """Names of the servers that mount the file system: a rule has their address, or their user data name its own.
+
+    Both addresses are made from names.
+    """
     sources = {rule.inputs["sourceCidrIp"] for rule in kinds[tokens.NAS_ACCESS_RULE]}
-    return [server.name for server in kinds[tokens.INSTANCE] if f"{server.name}-address" in sources]
+    targets = [f"{target.name}-address" for target in kinds[tokens.NAS_MOUNT_TARGET]]
+    return [
+        server.name
+        for server in kinds[tokens.INSTANCE]
+        if f"{server.name}-address" in sources
+        or any(target in machine.unpacked(server.inputs.get("userData") or "") for target in targets)
+    ]
 
 
 def _turns(kinds: Kinds) -> dict[str, int]:

@@ -15,6 +15,8 @@ def check_host(root: Path, name: str, preview: Preview) -> None:
     firewall.check(group_bridge.bridge_name(name, 1))
     new = [change for change in preview.changes if change.op in (Op.CREATE, Op.REPLACE)]
     machines = sum(change.record.type == tokens.INSTANCE for change in new)
+    groups = [change.record.inputs for change in new if change.record.type == tokens.SCALING_GROUP]
+    machines += sum(inputs["minSize"] for inputs in groups)
     pool = daemon.current().folder / "storage-pools"
     space.check({pool: machines * space.MACHINE, image.CACHE: space.CACHE, root: space.CHECKOUT})
 

@@ -42,10 +42,11 @@ def away(preview: Preview) -> Iterator[str]:
     if not any(line.startswith(tokens.DATABASE) for line in lines):
         lines += _restarted_database(preview.files)
     lines += [*_sites(preview), *_closed_ports(preview.changes)]
+    yield from _refreshed(preview.changes)
     yield from lines
     if preview.anything and running and not lines and not broken:
         # Without a release that has been applied, nothing of the user's answers yet.
-        served = any(change.old and _site(change) for change in preview.changes)
+        served = any(change.old and _serves(change) for change in preview.changes)
         before = "the site answers 503" if preview.has_nginx else "nothing answers"
         yield "the site goes on answering" if served else f"{before} until the first release"
 
@@ -105,6 +106,11 @@ def _site(change: Change) -> str:
     return (site_of(change.record.name) or "") if change.record.type == tokens.COMMAND else ""
 
 
+def _serves(change: Change) -> bool:
+    """Whether a change is of something that is made with a release: of a site, or of the machines that take it."""
+    return bool(_site(change)) or change.record.type == tokens.SCALING_CONFIGURATION
+
+
 def _sites(preview: Preview) -> Iterator[str]:
     """Sites that are added to and removed from running machines."""
     ops: dict[str, set[Op]] = {}
@@ -137,6 +143,13 @@ def _closed_ports(changes: Iterable[Change]) -> Iterator[str]:
         kept = (other for op, same, other in ports if op is not Op.DELETE and same == port)
         if removed is Op.DELETE and not any(cidr.subnet_of(other) for other in kept):
             yield f"port {port.partition('/')[0]} closes to {cidr}"
+
+
+def _refreshed(changes: Iterable[Change]) -> Iterator[str]:
+    """How long the machines of a scaling group are replaced, which interrupts nothing."""
+    for change in changes:
+        if change.record.type == tokens.INSTANCE_REFRESH and change.op in (Op.CREATE, Op.REPLACE):
+            yield f"the machines of the scaling group are replaced, some at a time: {_duration([change])}"
 
 
 def _restarted_database(files: Iterable[Rendered]) -> Iterator[str]:

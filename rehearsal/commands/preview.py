@@ -100,7 +100,10 @@ def _own_user_data(root: Path, own: Stack) -> str:
     """A line about the user data of the stack's own operating system. Raises UserError for what the cloud refuses."""
     nothing = no_state(own.name)
     found = foresee(root, own, nothing, keys_of(root, own.name), logging.Logger("own", logging.ERROR))
-    size = max((len(record.inputs["userData"].encode()) for record in found.records(tokens.INSTANCE)), default=0)
+    makers = (tokens.INSTANCE, tokens.SCALING_CONFIGURATION)
+    texts = [record.inputs.get("userData") for type_ in makers for record in found.records(type_)]
+    # User data that hold the address of a file system are known when that is there.
+    size = max((len(text.encode()) for text in texts if isinstance(text, str)), default=0)
     return f"{overlay.operating_system(own)}'s own user data, in the cloud: {size} of {USER_DATA_LIMIT} bytes"
 
 

@@ -1,11 +1,13 @@
 """`status`: a stack's resources and machines, and whether the site answers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from operations import status as of_machines
 from operations.machines import Machine, entrance
 from operations.proof import request
-from rehearsal.cloud import tokens
+from rehearsal.cloud import keeper, scaling, tokens
+from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.keys import keys_of
 from rehearsal.cloud.lxd import Lxd
 from rehearsal.cloud.store import project_of
@@ -54,8 +56,34 @@ def _show_machines(root: Path, state: State, show: Show) -> None:
         shown = machine["status"] if machine else "gone"
         address = record.outputs.get("primaryIpAddress", "no address")
         show.line(f"  machine {machine_name(state, record)}: {shown}, {address}")
-        for text in _releases(reachable[record.id]) if shown == "Running" and record.id in reachable else ():
-            show.line(f"    {text}", "yellow" if text.startswith("edited") else "")
+        _show_releases(reachable.get(record.id) if shown == "Running" else None, show)
+    if state.records(tokens.SCALING_GROUP):
+        _show_members(root, state, show, reachable)
+
+
+def _show_releases(machine: Machine | None, show: Show) -> None:
+    for text in _releases(machine) if machine else ():
+        show.line(f"    {text}", "yellow" if text.startswith("edited") else "")
+
+
+def _show_members(root: Path, state: State, show: Show, reachable: Mapping[str, Machine]) -> None:
+    """The machines of the scaling group, what the load balancer has found of each, and the keeper."""
+    keys = keys_of(root, state.stack)
+    context = CloudContext(root, state, keys, {}, show.say)
+    for record in state.records(tokens.SCALING_GROUP):
+        group = scaling.Group(context, record.id)
+        (fewest, most), health = group.limits, group.health()
+        show.line(f"  scaling group {group.id}: {group.desired} machines desired, {fewest} to {most} allowed")
+        for member in group.members:
+            found = ", ".join(dict.fromkeys(each.status for each in health.get(member.id, ()))) or "not there"
+            address = member.address or "no address"
+            show.line(f"  machine {member.name}: {member.status}, {address}, in the load balancer: {found}")
+            _show_releases(reachable.get(member.id) if member.status == "Running" else None, show)
+    log = keeper.log_file(keys.folder).relative_to(root)
+    if keeper.running(state.stack):
+        show.line(f"  keeper: runs, and replaces machines that fail; log {log}")
+    else:
+        show.line(f"  keeper: does not run; ./rehearse up --stack {state.stack} starts it (log {log})", "yellow")
 
 
 def _reachable(root: Path, state: State, show: Show) -> dict[str, Machine]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rehearsal.cloud import host, image, lock, machine, packages_cache, tokens
+from rehearsal.cloud import host, image, keeper, lock, machine, members, packages_cache, tokens
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.images import CLOUD_IMAGES, RECIPES, SUBSTITUTE
 from rehearsal.cloud.keys import keys_of
@@ -44,6 +44,7 @@ def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
         engine = Engine(context, PROVIDER, show, unprotect=overlay.UNPROTECT)
         with show:
             code, outputs = execute(root, rehearsed, engine, show)
+        _keep(context)
         if code == 0:
             code = check_site(context, outputs, show, overlay.ca_file(rehearsed, root))
             show.line(f"{time.monotonic() - started:.1f} s")
@@ -53,9 +54,18 @@ def up(root: Path, name: str, ask: bool = False, details: bool = False) -> int:
     return code
 
 
+def _keep(context: CloudContext) -> None:
+    """Start the keeper of the stack's scaling groups, or end it if there are none."""
+    if context.state.records(tokens.SCALING_GROUP):
+        keeper.start(context.root, context.stack, context.keys.folder)
+    else:
+        keeper.stop(context.stack)
+
+
 def _image_ids(preview: Preview) -> set[str]:
     """Ids of the images from which the stack's machines are made."""
-    return {record.inputs["imageId"] for record in preview.records(tokens.INSTANCE)}
+    makers = (tokens.INSTANCE, tokens.SCALING_CONFIGURATION)
+    return {record.inputs["imageId"] for type_ in makers for record in preview.records(type_)}
 
 
 def _prepare(root: Path, stack: Stack, show: Show, image_ids: set[str]) -> tuple[CloudContext, Stack]:
@@ -105,3 +115,7 @@ def _keep_packages(context: CloudContext) -> None:
     """Keep the packages that machines have downloaded, for the next machines."""
     for record in context.state.records(tokens.INSTANCE):
         packages_cache.collect(context.lxd, record.id, context.images[record.inputs["imageId"]].cache)
+    for configuration in context.state.records(tokens.SCALING_CONFIGURATION):
+        # The machines of a configuration download the same packages.
+        for member in members.all_members(context.lxd, configuration.inputs["scalingGroupId"])[:1]:
+            packages_cache.collect(context.lxd, member.id, context.images[configuration.inputs["imageId"]].cache)

@@ -131,6 +131,8 @@ class Engine(Generic[C]):
             step = replace(step, op=Op.UPDATE, reason=drift)
         if drift:
             handler.repair(self.context, old)
+            # `repair` may have added facts to the record.
+            old = state.done(registration.urn) or old
         return self._keep(registration, handler, step, old)
 
     def _clear_unfinished(self, registration: Registration, handler: Resource[C]) -> None:

@@ -211,20 +211,25 @@ def up(name: str) -> Iterator[Bench]:
 
 def row(name: str, site: str, kind: str, measured: Measured) -> list[str]:
     tally, live = measured.tally, measured.live
-    others = {status: count for status, count in sorted(tally.statuses.items()) if not 200 <= status < 300}
-    lost = {**{str(status): count for status, count in others.items()}, **tally.lost}
     return [
         name,
         site,
         kind,
         str(measured.releases),
         f"{tally.requests:,}",
-        str(tally.failed) + (f" ({', '.join(f'{count} {why}' for why, count in lost.items())})" if lost else ""),
+        losses(tally),
         str(tally.empty),
         f"{tally.p95:.2f} s",
         f"{tally.slowest:.2f} s",
         f"{statistics.median(live):.2f} s, {max(live):.2f} s" if live else "",
     ]
+
+
+def losses(tally: Tally) -> str:
+    """How many requests failed, and why."""
+    others = {status: count for status, count in sorted(tally.statuses.items()) if not 200 <= status < 300}
+    lost = {**{str(status): count for status, count in others.items()}, **tally.lost}
+    return str(tally.failed) + (f" ({', '.join(f'{count} {why}' for why, count in lost.items())})" if lost else "")
 
 
 def write(rows: list[list[str]]) -> None:

@@ -5,10 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def put(page: Path, rows: Iterable[list[str]], order: Iterable[tuple[str, ...]]) -> None:
-    """Put rows into the table of a page. order: the first cells of all rows that it may have, which name a row."""
+def put(page: Path, rows: Iterable[list[str]], order: Iterable[tuple[str, ...]], heading: str = "") -> None:
+    """Put rows into the first table of a page that comes after a heading.
+
+    order: the first cells of all rows that it may have, which name a row.
+    """
     text, order = page.read_text(), list(order)
-    found = re.search(r"(?m)^\|.*\|\n\|[-|: ]+\|\n(?P<rows>(\|.*\|\n)*)", text)
+    form = re.compile(r"(?m)^\|.*\|\n\|[-|: ]+\|\n(?P<rows>(\|.*\|\n)*)")
+    found = form.search(text, text.index(heading))
     assert found, page
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["rows"].splitlines()]
     table = {tuple(cells[: len(order[0])]): cells for cells in [*lines, *rows]}

@@ -12,9 +12,9 @@ from tests.rehearsal.builders.stack import Stack, new_stack
 
 # The modules that take longest, the longest first: whatever begins last leaves the other workers idle.
 LONGEST = (
-    "test_fleet", "test_mysql", "test_data", "test_life_of_a_stack", "test_family", "test_redis", "test_front",
-    "test_shared_data", "test_faults", "test_preview", "test_fresh_host", "test_hangs", "test_sites", "test_updates",
-    "test_alb", "test_host_keys", "test_guides", "test_tls", "test_managed_redis", "test_managed_mysql",
+    "test_fleet", "test_mysql", "test_scaling", "test_data", "test_life_of_a_stack", "test_family", "test_redis",
+    "test_front", "test_shared_data", "test_faults", "test_preview", "test_fresh_host", "test_hangs", "test_sites",
+    "test_updates", "test_alb", "test_host_keys", "test_guides", "test_tls", "test_managed_redis", "test_managed_mysql",
     "test_comes_back",
 )  # fmt: skip
 

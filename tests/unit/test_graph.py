@@ -2,14 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from rehearsal.cli import main
-from rehearsal.commands.graph import graph
+from rehearsal.cloud import tokens
+from rehearsal.commands.graph import chart, graph
 from rehearsal.commands.passphrase import VARIABLE
+from rehearsal.engine.compare import Options
 from rehearsal.engine.errors import UserError
+from rehearsal.engine.registration import Registration
 from tests.builders.encrypted import PASSPHRASE
 from tests.builders.stack import PROJECT
 
@@ -141,3 +145,46 @@ def test_who_is_told_is_outside_the_network(project: Path) -> None:
     stack.write_text("config: {'wsgi-ecs:alarms': {email: ops@example.com}}")
     text = graph(project, "one")
     assert text.splitlines()[-1] == '  m0(["CloudMonitor<br>ops#64;example.com"]) -.-> s0'
+
+
+def test_a_scaling_group_is_one_box_behind_the_balancer() -> None:
+    """Registered as components/ registers it."""
+    mapping = {"vswitchId": "entrance", "allocationId": "eip"}
+    found = [
+        registered(tokens.VPC, "vpc", {"cidrBlock": "10.76.0.0/20"}),
+        registered(tokens.IPV4_CIDR_BLOCK, "block", {"secondaryCidrBlock": "10.76.18.0/23"}),
+        registered(tokens.SWITCH, "entrance", {"cidrBlock": "10.76.18.0/24"}),
+        registered(tokens.EIP_ADDRESS, "eip", {"bandwidth": "5"}),
+        registered(tokens.SECURITY_GROUP, "members", {"securityGroupName": "one-members"}),
+        registered(
+            tokens.SECURITY_GROUP_RULE,
+            "rule",
+            {"securityGroupId": "members", "cidrIp": "10.76.18.0/23", "portRange": "80/80"},
+        ),
+        registered(tokens.LOAD_BALANCER, "alb", {"loadBalancerName": "one", "zoneMappings": [mapping, mapping]}),
+        registered(tokens.LISTENER, "listener", {"loadBalancerId": "alb", "listenerPort": 443}),
+        registered(tokens.SCALING_GROUP, "group", {"scalingGroupName": "one-x", "minSize": 2, "maxSize": 8}),
+        registered(
+            tokens.SCALING_CONFIGURATION,
+            "configuration",
+            {"scalingGroupId": "group", "securityGroupIds": ["members"], "instanceTypes": ["ecs.a.b", "ecs.c.d"]},
+        ),
+        registered(tokens.NAS_FILE_SYSTEM, "nas", {"description": "one"}),
+        registered(tokens.NAS_MOUNT_TARGET, "target", {}),
+        *(
+            registered(tokens.INSTANCE, name, {**SERVER, "instanceName": name, "userData": text})
+            for name, text in (("release", "mount target-address:/store"), ("db", "#cloud-config"))
+        ),
+    ]
+    lines = [line.strip() for line in chart(found, lambda copied: False).splitlines()]
+    assert 'a0["one-x<br>2#8211;8 servers<br>ecs.a.b, ecs.c.d"]' in lines
+    assert lines.index('subgraph g0["security group one-members"]') < lines.index("end")
+    assert {'b0 -->|"80"| g0', "a0 --- n0", "s0 --- n0"} < set(lines)
+    assert "s1 --- n0" not in lines, "no user data name the file system"
+
+
+SERVER = {"instanceType": "ecs.a.b", "securityGroups": ["members"]}
+
+
+def registered(type_: str, name: str, inputs: dict[str, Any]) -> Registration:
+    return Registration(name, type_, name, inputs, frozenset(), (), Options(), frozenset())

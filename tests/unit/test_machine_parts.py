@@ -9,6 +9,7 @@ import sys
 import threading
 import venv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from contract import paths
 from contract.codec import encode
 from contract.documents import Build, Endpoint, Manifest, Probe
-from contract.tool import SERVICE_TOOL
+from contract.tool import SERVICE_TOOL, STORE_TOOL
 from kinds.place import BOOTSTRAP_FACTS
 from kinds.process_managers import emperor
 from serving import bootstrap, host_files, machines, make_plan, release_files
@@ -34,12 +35,17 @@ def test_a_release_carries_the_whole_tool() -> None:
     *others, database = machines(parse({"mysql": {"password": "x"}}, "test"))
     # The bootstrap brings these: the emperor's vassals outlive a release, the page comes before any.
     tool = {path.name for path in (PROJECT / "machine").glob("*.py")} - {"builtin.py", "vassal.py"}
+    tool -= {f"{name}.py" for name in STORE_TOOL}
     tool |= {"run.sh"} | {f"contract/{path.name}" for path in (PROJECT / "contract").glob("*.py")}
     of_services = {f"{name}.py" for name in SERVICE_TOOL}
     for plan in (machine.plan for machine in others):
         for texts in (release_files(plan.sites[0]), host_files(plan)):
             assert {name[5:] for name in texts if name.startswith("tool/")} == tool - of_services
     assert {name[5:] for name in host_files(database.plan) if name.startswith("tool/")} == tool
+    member = replace(make_plan(parse({}, "test")), store_units=("wsgi-ecs-store",))
+    of_members = {f"{name}.py" for name in STORE_TOOL}
+    carried = {name[5:] for name in host_files(member) if name.startswith("tool/")}
+    assert carried == (tool - of_services) | of_members
 
 
 def test_a_tool_takes_the_place_of_an_older_one(tmp_path: Path) -> None:

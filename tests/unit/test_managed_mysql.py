@@ -73,7 +73,7 @@ def mysql(**values: Any) -> dict[str, Any]:
         ({"network": {"standby_cidr": "10.80.0.0/24"}}, "network.standby_cidr: set, but nothing is in a second zone"),
         (
             {**mysql(high_availability=False), "network": {"standby_cidr": "10.80.0.0/24"}},
-            "network.standby_cidr: set, but nothing is in a second zone; allowed: mysql.managed: true with it",
+            "network.standby_cidr: set, but nothing is in a second zone; allowed: mysql.managed: true or topol",
         ),
         ({**MANAGED, "network": {"standby_cidr": "10.76.4.0/24"}}, "network.standby_cidr: 10.76.4.0/24 overlaps"),
         ({**MANAGED, "network": {"standby_cidr": "8.8.8.0/24"}}, "network.standby_cidr: allowed: a private IPv4"),

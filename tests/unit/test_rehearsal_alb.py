@@ -159,6 +159,9 @@ class Machines:
     def find(self, path: str) -> Any:
         return {"status": "Running"}
 
+    def get(self, path: str) -> Any:
+        return {"pid": 0}
+
     def exec(self, name: str, command: Sequence[str], timeout: float = 30) -> str:
         self.ran.append(" ".join(command))
         return ""

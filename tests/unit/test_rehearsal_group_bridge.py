@@ -148,6 +148,44 @@ def test_a_bridge_goes_with_its_last_instance_and_the_block_with_the_last_bridge
     assert kept(context).objects == {}
 
 
+def test_a_rule_lets_in_the_machines_of_another_switch(context: CloudContext) -> None:
+    """LXD asks the ACL before it translates what leaves the block of a switch."""
+    rule = {"securityGroupId": "sg-1", "ipProtocol": "tcp", "portRange": "22/22", "sourceSecurityGroupId": "sg-2"}
+    context.state.put(Record(context.state.new_serial(), "urn:rule", tokens.SECURITY_GROUP_RULE, "rule", "sgr-1", rule))
+    second = Record(context.state.new_serial(), "urn:s", tokens.SWITCH, "s", "vsw-2", {"cidrBlock": "10.76.16.0/23"})
+    context.state.put(second)
+    near, far = (group_bridge.ensure(context, switch, "sg-1") for switch in ("vsw-1", "vsw-2"))
+    group_bridge.ensure(context, "vsw-1", "sg-2")
+    sources = [
+        [line["source"] for line in kept(context).get(f"/1.0/network-acls/{bridge.name}")["ingress"]]
+        for bridge in (near, far)
+    ]
+    assert sources == [["10.76.0.32/27"], ["10.76.0.32/27"]]
+
+
+def test_the_bridges_of_a_scaling_group_go_with_its_last_configuration(context: CloudContext) -> None:
+    context.state.put(
+        Record(context.state.new_serial(), "urn:s", tokens.SWITCH, "s", "vsw-2", {"cidrBlock": "10.76.16.0/23"}),
+        Record("90", "urn:g", tokens.SCALING_GROUP, "g", "asg-1", {"vswitchIds": ["vsw-1", "vsw-2"]}),
+    )
+    old, new = (
+        Record(serial, "urn:c", tokens.SCALING_CONFIGURATION, "c", f"asc-{serial}", inputs)
+        for serial, inputs in (
+            (serial, {"scalingGroupId": "asg-1", "securityGroupIds": ["sg-1"]}) for serial in ("91", "92")
+        )
+    )
+    context.state.put(context.state.doom(old), new)
+    for switch in ("vsw-1", "vsw-2"):
+        bridge = group_bridge.ensure(context, switch, "sg-1")
+        (rule,) = kept(context).get(f"/1.0/network-acls/{bridge.name}")["ingress"]
+        assert (rule["source"], rule["destination_port"]) == (f"{bridge.address.ip}/32", "22")
+    group_bridge.leave(context, old)
+    assert len(kept(context).bridges()) == 4, "the next configuration makes machines on them"
+    context.state.put(context.state.doom(new))
+    group_bridge.leave(context, new)
+    assert kept(context).objects == {}
+
+
 def test_a_bridge_with_a_machine_on_it_stays(context: CloudContext) -> None:
     record = instance(context, "sg-1")
     bridge = group_bridge.ensure(context, "vsw-1", "sg-1")

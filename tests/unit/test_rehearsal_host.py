@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -129,6 +130,27 @@ def test_a_second_run_of_a_stack_is_refused_with_who_holds_it(tmp_path: Path, mo
         pass
     with lock.stack_lock("dev"):
         pass
+
+
+def test_a_run_waits_for_the_keeper_and_the_keeper_for_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_FOLDER", tmp_path)
+    has_begun, order = threading.Event(), []
+
+    def keep() -> None:
+        with lock.stack_lock("dev", is_keeper=True):
+            has_begun.set()
+            time.sleep(0.5)
+            order.append("keeper")
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    assert has_begun.wait(10)
+    with lock.stack_lock("dev"):
+        order.append("run")
+        with pytest.raises(UserError, match="dev is in use"), lock.stack_lock("dev", is_keeper=True):
+            pass
+    keeper.join()
+    assert order == ["keeper", "run"]
 
 
 def test_the_lock_of_another_user_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """NAS of a rehearsal: one volume that several machines have, on an LXD that only keeps what it is told."""
 
+import gzip
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +37,7 @@ class Lxd:
         self.machines: dict[str, Any] = {name: {"name": name, "status": "Running", "devices": {}} for name in "ab"}
         self.made: list[str] = []
         self.unmounted: list[str] = []
+        self.deleted: list[str] = []
 
     def find(self, path: str, **_: str) -> Any:
         return self.machines.get(path.rpartition("/")[2])
@@ -43,6 +46,9 @@ class Lxd:
 
     def post(self, path: str, body: dict[str, Any]) -> None:
         self.made.append(body["name"])
+
+    def delete(self, path: str) -> None:
+        self.deleted.append(path.rpartition("/")[2])
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
         self.machines[path.rpartition("/")[2]]["devices"].update(body["devices"])
@@ -96,11 +102,40 @@ def test_a_rule_gives_the_volume_to_the_machine_that_has_its_address(context: Cl
     assert not volume.is_attached(context, "nas-1", "b")
 
 
-@pytest.mark.parametrize("inputs", [{"sourceCidrIp": "10.76.0.0/20"}, {"accessGroupName": "other"}])
+@pytest.mark.parametrize("inputs", [{"sourceCidrIp": "10.76.0.9"}, {"accessGroupName": "other"}])
 def test_a_rule_for_nobody_is_refused(context: CloudContext, inputs: dict[str, str]) -> None:
     rule = {**RULE, **inputs}
     with pytest.raises(RehearsalError, match="is no machine's address, or no mount target of this stack has"):
         NasAccessRule().create(context, record(tokens.NAS_ACCESS_RULE, "rule-1", rule), rule)
+
+
+def test_a_rule_for_a_switch_mounts_nothing_and_is_of_a_switch(context: CloudContext, lxd: Lxd) -> None:
+    rule = {**RULE, "sourceCidrIp": "10.76.0.0/20"}
+    own = record(tokens.NAS_ACCESS_RULE, "rule-1", rule)
+    with pytest.raises(RehearsalError, match=r"10\.76\.0\.0/20 is no switch's block"):
+        NasAccessRule().create(context, own, rule)
+    context.state.put(record(tokens.SWITCH, "vsw-1", {"cidrBlock": "10.76.0.0/20"}, "7"))
+    NasAccessRule().create(context, own, rule)
+    assert NasAccessRule().exists(context, own)
+    NasAccessRule().delete(context, own)
+    assert [machine["devices"] for machine in lxd.machines.values()] == [{}, {}]
+
+
+def test_a_machine_whose_user_data_name_the_mount_target_has_the_file_system_and_its_store(
+    context: CloudContext, lxd: Lxd
+) -> None:
+    domain = "nas-1-vsw-1.rehearsal.nas.aliyuncs.com"
+    context.state.put(record(tokens.NAS_MOUNT_TARGET, "t-1", TARGET, "8", {"mountTargetDomain": domain}))
+    packed = b64encode(gzip.compress(f"mount {domain}:/store".encode())).decode()
+    for text in (f"mount {domain}:/store", f"#cloud-config\n  encoding: gz+b64\n  content: {packed}\n"):
+        found = volume.devices(context, text)
+        assert {device["path"]: device["source"] for device in found.values()} == {
+            "/srv/data": "nas-1",
+            "/srv/wsgi-ecs-store": "nas-1-store",
+        }
+    assert volume.devices(context, "#cloud-config") == {}
+    NasFileSystem().delete(context, record(tokens.NAS_FILE_SYSTEM, "nas-1", FILE_SYSTEM))
+    assert lxd.deleted == ["nas-1-store", "nas-1"]
 
 
 def test_a_machine_with_a_data_disk_gets_no_other(context: CloudContext, lxd: Lxd) -> None:

@@ -84,7 +84,7 @@ def rule(**inputs: Any) -> dict[str, Any]:
 
 
 def rendered(*rules: dict[str, Any]) -> list[dict[str, str]]:
-    return ingress_rules(rules, GATEWAY, SOURCES, public=True)
+    return ingress_rules(rules, GATEWAY, SOURCES, reached=True)
 
 
 def test_without_rules_only_the_rehearsing_host_comes_in_by_ssh() -> None:
@@ -92,7 +92,7 @@ def test_without_rules_only_the_rehearsing_host_comes_in_by_ssh() -> None:
 
 
 def test_without_a_public_address_not_even_the_host_comes_in() -> None:
-    assert ingress_rules([], GATEWAY, SOURCES, public=False) == []
+    assert ingress_rules([], GATEWAY, SOURCES, reached=False) == []
 
 
 @pytest.mark.parametrize(

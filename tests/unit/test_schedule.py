@@ -14,6 +14,7 @@ import pytest
 from contract.codec import decode
 from contract.documents import Release, slot_state
 from contract.placeholders import fill_known
+from kinds import schedule
 from reference.samples import FILE
 from schema.cron import on_calendar
 from serving import machines, release_files
@@ -226,3 +227,17 @@ def test_a_release_that_is_undone_gives_the_timers_back(monkeypatch: pytest.Monk
     monkeypatch.setattr(tool.schedule, "place", lambda *arguments: did.append(arguments))
     undone._undo()
     assert did == [("slots/a", undone.old, undone.new), ("app", "wsgi-app", undone.old, "slots/a")]
+
+
+def test_a_member_of_a_scaling_group_asks_for_the_lease_before_a_command() -> None:
+    stack = parse(config(), "test")
+    site = stack.sites[0]
+    both = [
+        schedule.timers(site.schedule, None, site.place, stack.system, "", is_scaled).configs["schedule-nightly.sh"]
+        for is_scaled in (False, True)
+    ]
+    alone, scaled = (text.splitlines() for text in both)
+    asks = "/usr/bin/python3 @@release_dir@@/tool/has_lease.py || exit 0"
+    assert [line for line in scaled if line not in alone][1:] == [asks]
+    assert scaled.index(asks) < len(scaled) - 1
+    assert [line for line in alone if line not in scaled] == []

@@ -35,6 +35,8 @@ def test_there_are_components() -> None:
         "ManagedRedis",
         "Balancer",
         "Listeners",
+        "Rollout",
+        "Members",
         "SharedData",
         "Alarms",
     }

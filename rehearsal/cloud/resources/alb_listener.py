@@ -28,8 +28,7 @@ class _Part(Resource[CloudContext]):
         self._write(context)
 
     def _write(self, context: CloudContext) -> None:
-        for balancer in context.state.records(tokens.LOAD_BALANCER):
-            haproxy.write(context, balancer.id)
+        haproxy.write_all(context)
 
 
 class Listener(_Part):

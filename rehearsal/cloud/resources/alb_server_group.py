@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rehearsal.cloud import haproxy, tokens
+from rehearsal.cloud import haproxy
 from rehearsal.cloud.context import CloudContext
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
@@ -33,5 +33,4 @@ class ServerGroup(Resource[CloudContext]):
                 raise RehearsalError(f"a group of servers without {key} is not rehearsed")
 
     def updated(self, context: CloudContext) -> None:
-        for balancer in context.state.records(tokens.LOAD_BALANCER):
-            haproxy.write(context, balancer.id)
+        haproxy.write_all(context)

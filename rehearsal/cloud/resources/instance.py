@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from contract.resources import FIRST_CONTACT
-from rehearsal.cloud import group_bridge, machine, tokens
+from rehearsal.cloud import group_bridge, machine, server
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.daemon import POOL
 from rehearsal.cloud.instance_types import size
+from rehearsal.cloud.server import Booted, Place
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.resource import Resource, only
@@ -77,42 +77,22 @@ class Instance(Resource[CloudContext]):
         machine.wait_for_sshd(context, record.id)
 
     def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        bridge = group_bridge.ensure(context, inputs["vswitchId"], inputs["securityGroups"][0])
-        group = context.state.by_id(tokens.SECURITY_GROUP, bridge.group)
-        isolated = group is not None and group.inputs.get("innerAccessPolicy") == "Drop"
-        cache = context.images[inputs["imageId"]].cache
-        devices = {
-            "root": {"type": "disk", "path": "/", "pool": POOL},
-            "eth0": {
-                "type": "nic",
-                "network": bridge.name,
-                "name": "eth0",
-                # LXD's rules filter what comes from other networks; this separates machines on the same bridge.
-                "security.port_isolation": str(isolated).lower(),
-            },
-            "cache": {"type": "disk", "source": str(cache), "path": "/var/cache/rehearsal", "readonly": "true"},
-        }
-        machine.make(context, record.id, inputs, devices)
-        machine.power(context, record.id, "start")
-        outputs = self._outputs(context, record.id, bridge.name, inputs)
-        if context.images[inputs["imageId"]].is_given:
-            machine.let_in(context, record.id, inputs)
-        return {**outputs, "userData": inputs.get("userData")}
+        place = Place(inputs["vswitchId"], inputs["securityGroups"][0])
+        booted = server.create(context, record.id, inputs, place)
+        return {**self._outputs(context, booted, inputs), "userData": inputs.get("userData")}
 
-    def _outputs(self, context: CloudContext, name: str, bridge: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        address = machine.wait_for_address(context, name, bridge)
-        machine.wait_for_sshd(context, name)
+    def _outputs(self, context: CloudContext, booted: Booted, inputs: Mapping[str, Any]) -> dict[str, Any]:
         limits = size(inputs["instanceType"])
         return {
-            "primaryIpAddress": address,
-            "privateIp": address,
+            "primaryIpAddress": booted.address,
+            "privateIp": booted.address,
             "publicIp": "",
             "cpu": limits.cpu,
             "memory": limits.memory,
             "osType": "linux",
             "osName": context.images[inputs["imageId"]].os_name,
             "status": "Running",
-            "rehearsalBridge": bridge,
+            "rehearsalBridge": booted.bridge,
         }
 
     def update(
@@ -127,7 +107,8 @@ class Instance(Resource[CloudContext]):
         if "keyName" in keys:
             machine.authorize(context, record.id, machine.public_keys(context, inputs))
         machine.power(context, record.id, "restart")
-        return self._outputs(context, record.id, record.outputs["rehearsalBridge"], inputs)
+        bridge = record.outputs["rehearsalBridge"]
+        return self._outputs(context, Booted(server.wait(context, record.id, bridge), bridge), inputs)
 
     def delete(self, context: CloudContext, record: Record) -> None:
         machine.remove(context, record.id)

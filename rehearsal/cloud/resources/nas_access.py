@@ -43,7 +43,10 @@ class NasMountTarget(Resource[CloudContext]):
 
 
 class NasAccessRule(Resource[CloudContext]):
-    """The file system of the group's mount target, mounted at paths.DATA on the machine that has the rule's address."""
+    """The file system of the group's mount target, mounted at paths.DATA on the machine that has the rule's address.
+
+    A rule for a whole switch mounts nothing: the machines whose user data name the mount target have the file system.
+    """
 
     prefix = "rule-"
     schema = Schema(
@@ -57,6 +60,8 @@ class NasAccessRule(Resource[CloudContext]):
         only(inputs, "userAccessType", "no_squash")
 
     def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if "/" in inputs["sourceCidrIp"]:
+            return self._of_switch(context, inputs["sourceCidrIp"])
         file_system, machine = self._ends(context, inputs)
         if not file_system or not machine:
             raise RehearsalError(
@@ -68,6 +73,11 @@ class NasAccessRule(Resource[CloudContext]):
         context.say(f"the shared data are mounted at {paths.DATA} of {machine}; NFS is not rehearsed")
         return {"rehearsalFileSystem": file_system, "rehearsalMachine": machine}
 
+    def _of_switch(self, context: CloudContext, cidr: str) -> dict[str, Any]:
+        if not any(switch.inputs["cidrBlock"] == cidr for switch in context.state.records(tokens.SWITCH)):
+            raise RehearsalError(f"{cidr} is no switch's block; allowed: that of a switch, or a machine's address")
+        return {}
+
     def update(
         self, context: CloudContext, record: Record, inputs: Mapping[str, Any], keys: tuple[str, ...]
     ) -> dict[str, Any]:
@@ -77,9 +87,13 @@ class NasAccessRule(Resource[CloudContext]):
 
     def exists(self, context: CloudContext, record: Record) -> bool:
         found = record.outputs
+        if "/" in record.inputs["sourceCidrIp"]:
+            return True
         return volume.is_attached(context, found["rehearsalFileSystem"], found["rehearsalMachine"])
 
     def delete(self, context: CloudContext, record: Record) -> None:
+        if "/" in record.inputs["sourceCidrIp"]:
+            return
         # A run that was killed while it made the rule has left no outputs.
         made = (record.outputs.get("rehearsalFileSystem"), record.outputs.get("rehearsalMachine"))
         file_system, machine = made if all(made) else self._ends(context, record.inputs)

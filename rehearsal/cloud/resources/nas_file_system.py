@@ -29,4 +29,5 @@ class NasFileSystem(Resource[CloudContext]):
         return volume.exists(context, record.id)
 
     def delete(self, context: CloudContext, record: Record) -> None:
+        volume.remove(context.host, volume.store_of(record.id))
         volume.remove(context.host, record.id)

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from rehearsal.cloud import daemon
+from rehearsal.cloud import daemon, keeper
 from rehearsal.cloud.pebble import Pebble
 from rehearsal.commands.passphrase import FILE_VARIABLE, VARIABLE
 from tests.builders.encrypted import ENCRYPTION_SALT
@@ -229,6 +229,7 @@ def traces(stack: Stack) -> set[str]:
     found |= {f"/processes/dnsmasq/{line.split()[0]}" for line in serving.splitlines()}
     owned = [volume["name"] for volume in volumes if volume["config"].get(TAG) == stack.name]
     found |= {f"/1.0/storage-pools/wsgi-ecs/volumes/custom/{name}" for name in owned}
+    found |= {f"/processes/keeper/{pid}" for pid in keeper.running(stack.name)}
     authority = Pebble(stack.name).folder
     return found | ({str(authority)} if authority.exists() else set())
 
