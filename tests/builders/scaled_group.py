@@ -139,7 +139,8 @@ class Group:
         unpacked = self.folder / "incoming" / host
         shutil.rmtree(unpacked, ignore_errors=True)
         with tarfile.open(f"{unpacked}.tar.gz") as tar:
-            tar.extractall(unpacked, filter="data")
+            # Debian 12's Python 3.11.2 has no filter for what is unpacked.
+            tar.extractall(unpacked)  # noqa: S202  The test has packed it.
         parts = {
             "prepare": {"hosts": {}, "tls": {}},
             "apply": {site: {"env": {"SECRET": word}, "files": {}, "address": "192.0.2.1"} for site in sites},

@@ -165,6 +165,10 @@ def test_other_processes_are_left_alone() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "mine"]) as process:
         processes.end(lambda: processes.running(lambda words: words[-2:] == ["other", ""]))
         assert process.poll() is None
+        # Until the program has begun, its command is that of this process.
+        deadline = time.monotonic() + 10
+        while not processes.running(lambda words: words[3:4] == ["mine"]) and time.monotonic() < deadline:
+            time.sleep(0.01)
         processes.end(lambda: processes.running(lambda words: words[3:4] == ["mine"]))
         assert process.wait(10) != 0 or process.returncode is not None
 
