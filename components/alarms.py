@@ -18,15 +18,15 @@ from settings.alarms import Alarms as AlarmSettings
 _NAME_LIMIT = 40
 # Seconds.
 _MINUTE = 60
-# What the alarms of servers, RDS and Tair are of: setting → name of the metric.
+# CloudMonitor looks at these metrics of servers, RDS and Tair: setting → name of the metric.
 # https://cms.console.aliyun.com/metric-meta/acs_ecs_dashboard/ecs
 _ECS = {"cpu": "CPUUtilization", "memory": "memory_usedutilization", "disk": "diskusage_utilization"}
 _RDS = {"cpu": "CpuUsage", "connections": "ConnectionUsage", "storage": "DiskUsage"}
-# Of instances of the standard architecture.
+# These metrics belong to instances of the standard architecture.
 _TAIR = {"cpu": "StandardCpuUsage", "memory": "StandardMemoryUsage", "connections": "StandardConnectionUsage"}
 
 
-# What a metric is of: the name of a dimension → id.
+# This says what a metric belongs to: the name of a dimension → id.
 Resources = Sequence[Mapping[str, pulumi.Input[str]]]
 
 

@@ -38,7 +38,7 @@ def entrance(stack: StackSettings, zone: str) -> tuple[str, Sequence[str]] | Non
 
 
 def fingerprint(certificate: Given) -> str:
-    """What tells a certificate from the next one of its domain."""
+    """Return what tells a certificate from the next one of its domain."""
     return hashlib.sha256(certificate.certificate.encode()).hexdigest()[:12]
 
 

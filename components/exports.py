@@ -31,7 +31,7 @@ class Engines:
     members: Members | None
 
     def outputs(self) -> dict[str, pulumi.Input[Any]]:
-        """Where the engines are."""
+        """Return where the engines are."""
         found: dict[str, pulumi.Input[Any]] = {}
         if self.managed.mysql:
             found["database"] = self.managed.mysql.host

@@ -6,6 +6,7 @@ An instance that the program registers and a member of a scaling group are made 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from contract import paths
 from rehearsal.cloud import group_bridge, machine, tokens, volume
 from rehearsal.cloud.context import CloudContext
 from rehearsal.cloud.daemon import POOL
@@ -56,7 +57,7 @@ def create(
         machine.let_in(context, name, inputs)
     if shared:
         # The machine itself would make this folder of the file system for root alone.
-        context.lxd.exec(name, ["chmod", "0700", volume.STORE])
+        context.lxd.exec(name, ["chmod", "0700", paths.STORE])
     return booted
 
 

@@ -15,8 +15,6 @@ from rehearsal.engine.errors import RehearsalError
 
 VOLUMES = f"/1.0/storage-pools/{POOL}/volumes/custom"
 _DEVICE = "data"
-# Where the release host and the members of a scaling group mount the store.
-STORE = "/srv/wsgi-ecs-store"
 
 # Unmount the volume on the machine and kill the processes that use it: as in the cloud, a detached disk is gone for
 # them. LXD alone would let them write on while another machine has the disk.
@@ -92,7 +90,7 @@ def devices(context: CloudContext, user_data: str) -> dict[str, Any]:
                 # Several machines start at the same time.
                 if not exists(context, store_of(file_system)):
                     make(context, store_of(file_system))
-            places = {_DEVICE: (file_system, paths.DATA), "store": (store_of(file_system), STORE)}
+            places = {_DEVICE: (file_system, paths.DATA), "store": (store_of(file_system), paths.STORE)}
             return {
                 name: {"type": "disk", "pool": POOL, "source": source, "path": path}
                 for name, (source, path) in places.items()

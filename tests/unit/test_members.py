@@ -2,13 +2,14 @@
 
 import json
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.builders.scaled_group import VERSION, Group, until
+from tests.builders.scaled_group import VERSION, Group, Member, until
 from tests.unit.machine import module
 
 
@@ -34,6 +35,17 @@ def sites() -> Iterator[Group]:
 def serving(group: Group) -> set[str]:
     """What the members serve of the site app."""
     return {member.serves().get("site-app", "") for member in group.members.values()}
+
+
+def held(group: Group) -> tuple[Member, Member, "subprocess.Popen[bytes]"]:
+    """Two members that serve delivery 1, of which the first one is held as it takes delivery 2, and the roll-out."""
+    group.rolled("1")
+    one, two = group.join("i-1", "i-2")
+    until(lambda: one.said() and two.said() and one.said().number == two.said().number == 1)
+    one.hold()
+    roll = group.roll("2")
+    until(lambda: len(one.runs()) == 3)
+    return one, two, roll
 
 
 def test_a_release_reaches_all_members_and_its_commands_run_on_one(group: Group) -> None:
@@ -95,12 +107,7 @@ def test_a_site_that_had_moved_goes_back_when_another_one_is_refused(sites: Grou
 
 
 def test_a_member_that_is_killed_while_it_takes_a_delivery_finds_it_again(group: Group) -> None:
-    group.rolled("1")
-    one, two = group.join("i-1", "i-2")
-    until(lambda: one.said() and two.said() and one.said().number == two.said().number == 1)
-    one.hold()
-    roll = group.roll("2")
-    until(lambda: len(one.runs()) == 3)
+    one, _, roll = held(group)
     one.kill()
     one.start()
     until(lambda: one.text().count("takes releases") == 2)
@@ -112,12 +119,7 @@ def test_a_member_that_is_killed_while_it_takes_a_delivery_finds_it_again(group:
 
 
 def test_a_member_whose_task_is_killed_takes_what_is_settled_again(group: Group) -> None:
-    group.rolled("1")
-    one, two = group.join("i-1", "i-2")
-    until(lambda: one.said() and two.said() and one.said().number == two.said().number == 1)
-    one.hold()
-    roll = group.roll("2")
-    until(lambda: len(one.runs()) == 3)
+    one, _, roll = held(group)
     one.kill_task()
     one.hold(False)
     printed = group.ended(roll, status=1)
@@ -131,12 +133,7 @@ def test_a_member_whose_task_is_killed_takes_what_is_settled_again(group: Group)
 
 
 def test_a_release_host_that_is_killed_leaves_what_the_next_run_ends(group: Group) -> None:
-    group.rolled("1")
-    one, two = group.join("i-1", "i-2")
-    until(lambda: one.said() and two.said() and one.said().number == two.said().number == 1)
-    one.hold()
-    roll = group.roll("2")
-    until(lambda: len(one.runs()) == 3)
+    one, two, roll = held(group)
     roll.kill()
     roll.wait()
     one.hold(False)

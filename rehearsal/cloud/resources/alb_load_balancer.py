@@ -11,32 +11,22 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
-from rehearsal.cloud import addressing, group_bridge, image, machine, public_address, tokens
+from rehearsal.cloud import addressing, group_bridge, image, public_address, tokens
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.daemon import POOL
+from rehearsal.cloud.engine_machine import SYSTEM, EngineMachine
 from rehearsal.cloud.haproxy import CERTIFICATES
 from rehearsal.cloud.lock import host_lock
 from rehearsal.cloud.store import all_records, projects
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
-from rehearsal.engine.resource import Resource, only
+from rehearsal.engine.resource import only
 from rehearsal.engine.state import Record
 
-_SYSTEM = "debian12"
-# ECS instance type whose CPUs and memory the machine has.
-_SIZE = "ecs.e-c1m1.large"
-# Seconds for the package.
-_INSTALLING = 300
-_INSTALL = (
-    f"apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy && "
-    f"install -d -m 0700 {CERTIFICATES} && systemctl daemon-reload && systemctl stop haproxy"
-)
+_STOP = f" && install -d -m 0700 {CERTIFICATES} && systemctl daemon-reload && systemctl stop haproxy"
 _DROP_IN = "/etc/systemd/system/haproxy.service.d/source.conf"
 
 
-class LoadBalancer(Resource[CloudContext]):
-    """Its id is the machine's name in LXD."""
-
+class LoadBalancer(EngineMachine):
     prefix = "alb-"
     schema = Schema(
         words={"vpcId": "a new network"},
@@ -54,35 +44,16 @@ class LoadBalancer(Resource[CloudContext]):
         if len(inputs["zoneMappings"]) != 2:
             raise RehearsalError("a load balancer that is not in two zones is not rehearsed")
 
-    def exists(self, context: CloudContext, record: Record) -> bool:
-        return context.lxd.find(f"/1.0/instances/{record.id}") is not None
-
-    def drift(self, context: CloudContext, record: Record) -> str:
-        status = context.lxd.get(f"/1.0/instances/{record.id}")["status"]
-        return "" if status == "Running" else f"it is {status.lower()}, and is started"
-
-    def repair(self, context: CloudContext, record: Record) -> None:
-        machine.power(context, record.id, "start")
-        machine.wait_for_address(context, record.id, record.outputs["rehearsalBridge"])
-
     def create(self, context: CloudContext, record: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        base = image.ensure(_SYSTEM, context.say)
+        base = image.ensure(SYSTEM, context.say)
         addresses = [public_address.of_allocation(context, each["allocationId"]) for each in inputs["zoneMappings"]]
         source = self._source(context, record, inputs, addresses)
         bridge = group_bridge.ensure(context, _servers_switch(context, inputs["vpcId"]), record.id)
-        devices = {
-            "root": {"type": "disk", "path": "/", "pool": POOL},
-            "eth0": {"type": "nic", "network": bridge.name, "name": "eth0", "ipv4.routes": f"{source}/32"},
-            "cache": {"type": "disk", "source": str(base.cache), "path": "/var/cache/rehearsal", "readonly": "true"},
-        }
-        of_image = replace(context, images={_SYSTEM: base})
-        machine.make(of_image, record.id, {"imageId": _SYSTEM, "instanceType": _SIZE}, devices)
-        machine.power(context, record.id, "start")
-        private = machine.wait_for_address(context, record.id, bridge.name)
+        private = self.boot(context, record, base, bridge.name, {"ipv4.routes": f"{source}/32"})
         drop_in = f"[Service]\nExecStartPre=+/bin/ip address replace {source}/32 dev lo\n"
         context.lxd.exec(record.id, ["install", "-d", _DROP_IN.rpartition("/")[0]])
         context.lxd.write(record.id, _DROP_IN, drop_in, "0644")
-        context.lxd.exec(record.id, ["sh", "-ec", _INSTALL], _INSTALLING)
+        self.install(context, record, "haproxy", _STOP)
         with context.network_lock:
             # Its routes may have changed.
             bridge = public_address.bridge_named(context, bridge.name)
@@ -111,11 +82,7 @@ class LoadBalancer(Resource[CloudContext]):
 
     def delete(self, context: CloudContext, record: Record) -> None:
         public_address.unbind(context, record.facts.get("listen", []))
-        machine.remove(context, record.id)
-        with context.network_lock:
-            for bridge in group_bridge.of_stack(context.host, context.stack):
-                if bridge.group == record.id:
-                    group_bridge.remove(context.host, bridge)
+        super().delete(context, record)
 
 
 def _servers_switch(context: CloudContext, vpc: str) -> str:

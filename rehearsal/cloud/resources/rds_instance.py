@@ -5,7 +5,7 @@ from typing import Any
 
 from rehearsal.cloud import tokens
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.engine_machine import EngineMachine
+from rehearsal.cloud.engine_machine import Engine
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.resource import only
 from rehearsal.engine.state import Record
@@ -14,7 +14,7 @@ _CONFIG_FILE = "/etc/mysql/mariadb.conf.d/90-rds.cnf"
 _CONFIG = "[mysqld]\nbind-address = 0.0.0.0\nskip-name-resolve\ncharacter-set-server = utf8mb4\n"
 
 
-class RdsInstance(EngineMachine):
+class RdsInstance(Engine):
     package = "mariadb-server"
     prefix = "rm-"
     schema = Schema(

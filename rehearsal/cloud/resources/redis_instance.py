@@ -16,7 +16,7 @@ from typing import Any
 
 from rehearsal.cloud import tokens
 from rehearsal.cloud.context import CloudContext
-from rehearsal.cloud.engine_machine import EngineMachine
+from rehearsal.cloud.engine_machine import Engine
 from rehearsal.engine.compare import Schema
 from rehearsal.engine.errors import RehearsalError
 from rehearsal.engine.resource import Resource, only
@@ -80,7 +80,7 @@ def _ask(context: CloudContext, instance: str, script: str, *words: str) -> None
         context.lxd.exec(instance, ["sh", "-ec", _ASK + script, "tair", *words], 60)
 
 
-class RedisInstance(EngineMachine):
+class RedisInstance(Engine):
     package = "redis-server"
     prefix = "r-"
     schema = Schema(
